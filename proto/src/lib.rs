@@ -1,0 +1,19 @@
+//! The vocabulary of the cluster: what nodes, clients and the log say to each other.
+//!
+//! Owns: ids, slots, commands, events, queries, error codes, limits and their byte form.
+//! Must not know: any other crate of the workspace, I/O, time or randomness.
+
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod error;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod meta;
+pub mod model;
+pub mod query;
+pub mod rpc;
+pub mod slot;
+pub mod thread_id;
+pub mod wire;

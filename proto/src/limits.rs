@@ -1,0 +1,45 @@
+//! Bounds that clients and operators can rely on.
+//!
+//! Owns: every size, count and time bound that more than one crate needs.
+//! Must not know: how a bound is enforced.
+
+use std::time::Duration;
+
+/// Members of a thread at most.
+pub const THREAD_MEMBERS_MAX: usize = 250;
+/// Decoded bytes of a message's ciphertext at most.
+pub const CIPHERTEXT_MAX: usize = 64 * 1024;
+/// Bytes of a request body at most.
+pub const BODY_MAX: usize = 1024 * 1024;
+/// Bytes of a thread's title at most, UTF-8.
+pub const TITLE_MAX: usize = 256;
+/// Bytes of a thread's description at most, UTF-8.
+pub const DESCRIPTION_MAX: usize = 2048;
+/// Attachments of a message at most.
+pub const ATTACHMENTS_MAX: usize = 32;
+/// Bytes of one attachment's JSON at most.
+pub const ATTACHMENT_MAX: usize = 1024;
+/// Characters of an Idempotency-Key at most.
+pub const IDEMPOTENCY_KEY_MAX: usize = 64;
+/// Rows of a page at most.
+pub const PAGE_MAX: u32 = 100;
+/// Rows of a page when the client names no number.
+pub const PAGE_DEFAULT: u32 = 50;
+/// `unread_count` counts no further.
+pub const UNREAD_MAX: u32 = 999;
+/// Threads a user may be in at most; beyond it an invitation is refused by the user's shard index.
+pub const USER_THREADS_MAX: usize = 10_000;
+/// Events of one thread that resume replays at most; beyond it a `gap` frame stands for the older ones.
+pub const RESUME_EVENTS_MAX: u64 = 10_000;
+/// Events that follow a `gap` frame.
+pub const GAP_TAIL: u64 = 1_000;
+/// Clock difference between shard leaders that resume by `last_seen_id` tolerates.
+pub const CLOCK_OVERLAP: Duration = Duration::from_secs(5);
+/// How long an Idempotency-Key is remembered.
+pub const KEYED_RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// How long an id minted by a gateway for its own retries is remembered.
+pub const MINTED_RETENTION: Duration = Duration::from_secs(600);
+/// Bytes of one packed log entry at most, unless a single command is larger.
+pub const PACK_MAX: usize = 1024 * 1024;
+/// A clock stamp this far ahead of a shard's own clock is refused, not replicated.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_millis(500);

@@ -1,0 +1,109 @@
+//! What users see: threads, messages, receipts.
+//!
+//! Owns: the shapes that queries answer and events carry, free of any text encoding.
+//! Must not know: JSON, storage keys, or who is connected.
+
+use crate::ids::{ClientSeq, DeviceId, MessageId, Millis, Rev, Seq, ThreadId, UserId};
+use bytes::Bytes;
+
+crate::wire_code! {
+    /// A thread's kind.
+    pub enum ThreadKind { 1 => OneToOne = "1_TO_1", 2 => Group = "GROUP" }
+}
+
+crate::wire_code! {
+    /// What a member may do.
+    pub enum Role { 1 => Admin = "admin", 2 => Member = "member" }
+}
+
+crate::wire_code! {
+    /// What a message's ciphertext stands for; opaque otherwise.
+    pub enum ContentType {
+        1 => Text = "text",
+        2 => ImageRef = "image_ref",
+        3 => VideoRef = "video_ref",
+        4 => AudioRef = "audio_ref",
+        5 => FileRef = "file_ref",
+    }
+}
+
+crate::wire_code! {
+    /// Where a message stands for one recipient.
+    pub enum DeliveryState { 1 => Sent = "SENT", 2 => Delivered = "DELIVERED", 3 => Read = "READ", 4 => Failed = "FAILED" }
+}
+
+crate::wire_code! {
+    /// What a receipt says.
+    pub enum ReceiptKind { 1 => Delivered = "delivered", 2 => Read = "read" }
+}
+
+crate::wire_struct! {
+    /// A present member of a thread.
+    pub struct Participant { 1 => user: UserId, 2 => role: Role, 3 => joined_at: Millis }
+}
+
+crate::wire_struct! {
+    /// A thread as its members see it.
+    pub struct Thread {
+        1 => id: ThreadId,
+        2 => kind: ThreadKind,
+        3 => title: Option<String>,
+        4 => description: Option<String>,
+        5 => created_at: Millis,
+        6 => updated_at: Millis,
+        7 => created_by: UserId,
+        /// In order of joining, then of name.
+        8 => participants: Vec<Participant>,
+        9 => last_message: Option<MessageId>,
+        10 => last_seq: Seq,
+        11 => rev: Rev,
+    }
+}
+
+crate::wire_struct! {
+    /// How far a message got, as its sender sees it.
+    pub struct ReceiptCounts { 1 => of: u32, 2 => delivered: u32, 3 => read: u32 }
+}
+
+crate::wire_struct! {
+    /// A message.
+    pub struct Message {
+        1 => id: MessageId,
+        2 => thread: ThreadId,
+        3 => seq: Seq,
+        4 => sender: UserId,
+        5 => device: DeviceId,
+        6 => client_seq: ClientSeq,
+        /// `None` once deleted.
+        7 => ciphertext: Option<Bytes>,
+        8 => content_type: ContentType,
+        /// Each attachment's JSON object, as the sender wrote it.
+        9 => attachments: Vec<String>,
+        10 => reply_to: Option<MessageId>,
+        11 => edited_at: Option<Millis>,
+        12 => expires_at: Option<Millis>,
+        13 => deleted: bool,
+        /// Present in answers to the sender only.
+        14 => receipts: Option<ReceiptCounts>,
+    }
+}
+
+crate::wire_struct! {
+    /// One row of a message's recipients.
+    pub struct Recipient {
+        1 => user: UserId,
+        2 => state: DeliveryState,
+        3 => delivered_at: Option<Millis>,
+        4 => read_at: Option<Millis>,
+    }
+}
+
+crate::wire_struct! {
+    /// A thread in its viewer's list.
+    pub struct ThreadSummary {
+        1 => thread: Thread,
+        2 => last_message: Option<Message>,
+        3 => last_read: Option<MessageId>,
+        4 => unread: u32,
+    }
+}

@@ -1,0 +1,124 @@
+//! What nodes say to each other.
+//!
+//! Owns: the tonic service, the frames of a link between two nodes, and the calls that travel in them.
+//! Must not know: sockets, retries, or how a call is carried out.
+//! Invariants: every call carries the time it may still take; a receiver never works on one that has run out.
+
+use crate::command::{Command, Reply};
+use crate::error::Refusal;
+use crate::event::Event;
+use crate::ids::{ConnectionId, DeviceId, Millis, NodeId, ShardId, ThreadId, UserId};
+use crate::query::{Answer, Query};
+
+/// The generated tonic service and its frames.
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
+pub mod pb {
+    tonic::include_proto!("messenger.v1");
+}
+
+crate::wire_struct! {
+    /// A call to the node that leads a shard.
+    pub struct ShardRequest {
+        1 => shard: ShardId,
+        /// Milliseconds the caller still waits.
+        2 => deadline_ms: u32,
+        3 => call: ShardCall,
+    }
+}
+
+crate::wire_enum! {
+    /// What is asked of a shard's leader.
+    pub enum ShardCall {
+        1 => Command(Command),
+        2 => Query(Query),
+        3 => Session(SessionCall),
+    }
+}
+
+crate::wire_enum! {
+    /// How a shard call ended.
+    pub enum ShardOutcome {
+        1 => Reply(Reply),
+        2 => Answer(Answer),
+        3 => Refused(Refusal),
+        4 => Redirect(Redirect),
+        5 => Session(SessionOutcome),
+    }
+}
+
+crate::wire_struct! {
+    /// The node does not lead the shard; nothing was done.
+    pub struct Redirect {
+        /// Who leads, as far as the node knows.
+        1 => leader: Option<NodeId>,
+    }
+}
+
+crate::wire_enum! {
+    /// To a user's shard leader, whose memory holds the registry of sessions.
+    pub enum SessionCall {
+        /// A connection opened, or is still open: the newest per device wins.
+        1 => Register(RegisterSession),
+        /// A connection closed.
+        2 => Unregister(RegisterSession),
+    }
+}
+
+crate::wire_struct! {
+    /// A device's connection.
+    pub struct RegisterSession {
+        1 => user: UserId,
+        2 => device: DeviceId,
+        3 => connection: ConnectionId,
+        /// The node that holds the socket.
+        4 => node: NodeId,
+        /// When it opened, by that node's hybrid clock; the later of two wins, ties by connection id.
+        5 => opened_at: Millis,
+    }
+}
+
+crate::wire_struct! {
+    /// Whether a newer connection of the device is registered.
+    pub struct SessionOutcome { 1 => replaced: bool }
+}
+
+crate::wire_enum! {
+    /// A call to a node itself.
+    pub enum NodeCall {
+        /// Close this connection with 4409: a newer one of its device is registered.
+        1 => CloseReplaced(RegisterSession),
+    }
+}
+
+crate::wire_struct! {
+    /// A change to what a subscriber wants to hear of a shard.
+    pub struct InterestChange {
+        /// Echoed by [`StreamItem::InForce`] once the change is in force.
+        1 => version: u64,
+        2 => add_threads: Vec<ThreadId>,
+        3 => remove_threads: Vec<ThreadId>,
+        4 => add_users: Vec<UserId>,
+        5 => remove_users: Vec<UserId>,
+    }
+}
+
+crate::wire_enum! {
+    /// One item of a shard's stream to a subscriber.
+    pub enum StreamItem {
+        1 => Event(Event),
+        /// Every event applied after this item is filtered by at least this version of the interest.
+        2 => InForce(InForce),
+        /// Events were lost: the subscriber resumes its threads from storage.
+        3 => Reset(Reset),
+    }
+}
+
+crate::wire_struct! {
+    /// See [`StreamItem::InForce`].
+    pub struct InForce { 1 => version: u64 }
+}
+
+crate::wire_struct! {
+    /// See [`StreamItem::Reset`].
+    pub struct Reset {}
+}

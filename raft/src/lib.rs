@@ -1,0 +1,9 @@
+//! One replicated shard, and the many on a node.
+//!
+//! Owns: groups, the log store, the state machine, snapshots, the shard stream, the transport between nodes.
+//! Must not know: rings, placement rules, gateways, HTTP.
+
+#![forbid(unsafe_code)]
+
+pub mod machine;
+pub mod types;

@@ -1,0 +1,217 @@
+//! The rows a shard's state machine works on.
+//!
+//! Owns: the narrow view of storage that rules may use, and the overlay in which a pack's commands see each other.
+//! Must not know: RocksDB, groups, files.
+//! Invariants: keys are relative to the shard; an overlay changes nothing below it.
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// Storage failed; fatal to the node.
+#[derive(Debug, thiserror::Error)]
+#[error("state tables: {0}")]
+pub struct TableError(pub String);
+
+/// Which way a scan goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Ascending keys.
+    Forward,
+    /// Descending keys.
+    Backward,
+}
+
+/// What a scan calls for every row.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
+/// An ordered map of rows.
+pub trait Tables {
+    /// The row at `key`.
+    ///
+    /// # Errors
+    /// [`TableError`] when storage fails.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError>;
+
+    /// Calls `visit` for the rows of `from..to` in the given direction until it breaks.
+    ///
+    /// # Errors
+    /// [`TableError`] when storage fails.
+    fn scan(&self, from: &[u8], to: &[u8], direction: Direction, visit: Visit<'_>) -> Result<(), TableError>;
+}
+
+/// Rows in memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryTables(pub BTreeMap<Vec<u8>, Bytes>);
+
+impl MemoryTables {
+    /// Takes an overlay's writes.
+    pub fn absorb(&mut self, writes: Writes) {
+        for (key, value) in writes {
+            match value {
+                Some(value) => self.0.insert(key, value),
+                None => self.0.remove(&key),
+            };
+        }
+    }
+}
+
+impl Tables for MemoryTables {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], direction: Direction, visit: Visit<'_>) -> Result<(), TableError> {
+        if from >= to {
+            return Ok(());
+        }
+        let mut range = self.0.range::<[u8], _>((std::ops::Bound::Included(from), std::ops::Bound::Excluded(to)));
+        loop {
+            let row = match direction {
+                Direction::Forward => range.next(),
+                Direction::Backward => range.next_back(),
+            };
+            match row {
+                Some((key, value)) if visit(key, value).is_continue() => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Rows put (`Some`) or deleted (`None`), in key order.
+pub type Writes = BTreeMap<Vec<u8>, Option<Bytes>>;
+
+/// Writes not yet stored, over the rows that are.
+#[derive(Debug)]
+pub struct Overlay<'a, T: Tables> {
+    base: &'a T,
+    writes: Writes,
+}
+
+impl<'a, T: Tables> Overlay<'a, T> {
+    /// An overlay without writes.
+    pub fn new(base: &'a T) -> Self {
+        Self { base, writes: Writes::new() }
+    }
+
+    /// Puts a row.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.writes.insert(key, Some(value.into()));
+    }
+
+    /// Deletes a row.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.writes.insert(key, None);
+    }
+
+    /// The writes so far.
+    pub fn writes(&self) -> &Writes {
+        &self.writes
+    }
+
+    /// Ends the overlay.
+    pub fn into_writes(self) -> Writes {
+        self.writes
+    }
+}
+
+impl<T: Tables> Tables for Overlay<'_, T> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
+        match self.writes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.base.get(key),
+        }
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], direction: Direction, visit: Visit<'_>) -> Result<(), TableError> {
+        if from >= to {
+            return Ok(());
+        }
+        let bounds = (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
+        let mut own: Vec<(&Vec<u8>, &Option<Bytes>)> = self.writes.range::<[u8], _>(bounds).collect();
+        if direction == Direction::Forward {
+            own.reverse(); // so that the next one is last, to be popped
+        }
+        let precedes = |a: &[u8], b: &[u8]| match direction {
+            Direction::Forward => a < b,
+            Direction::Backward => a > b,
+        };
+        let mut stopped = false;
+        self.base.scan(from, to, direction, &mut |key, value| {
+            while let Some((own_key, own_value)) = own.pop_if(|(own_key, _)| !precedes(key, own_key)) {
+                if let Some(own_value) = own_value
+                    && visit(own_key, own_value).is_break()
+                {
+                    stopped = true;
+                    return ControlFlow::Break(());
+                }
+                if own_key.as_slice() == key {
+                    return ControlFlow::Continue(());
+                }
+            }
+            let flow = visit(key, value);
+            stopped = flow.is_break();
+            flow
+        })?;
+        while let (false, Some((own_key, own_value))) = (stopped, own.pop()) {
+            if let Some(own_value) = own_value {
+                stopped = visit(own_key, own_value).is_break();
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rows(
+        tables: &impl Tables,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        limit: usize,
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = Vec::new();
+        tables
+            .scan(from, to, direction, &mut |key, value| {
+                rows.push((key.to_vec(), value.to_vec()));
+                if rows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+            .unwrap();
+        rows
+    }
+
+    proptest! {
+        #[test]
+        fn an_overlay_reads_as_if_it_were_stored(
+            base in proptest::collection::btree_map(proptest::collection::vec(0u8..4, 0..3), any::<u8>(), 0..20),
+            writes in proptest::collection::vec((proptest::collection::vec(0u8..4, 0..3), any::<Option<u8>>()), 0..20),
+            from in proptest::collection::vec(0u8..4, 0..3),
+            to in proptest::collection::vec(0u8..4, 0..3),
+            backward in any::<bool>(),
+            limit in 1usize..8,
+        ) {
+            let mut stored = MemoryTables(base.into_iter().map(|(key, value)| (key, Bytes::from(vec![value]))).collect());
+            let below = stored.clone();
+            let mut overlay = Overlay::new(&below);
+            for (key, value) in writes {
+                match value {
+                    Some(value) => overlay.put(key, vec![value]),
+                    None => overlay.delete(key),
+                }
+            }
+            let direction = if backward { Direction::Backward } else { Direction::Forward };
+            let seen = rows(&overlay, &from, &to, direction, limit);
+            let gets: Vec<_> = (0u8..4).map(|byte| overlay.get(&[byte]).unwrap()).collect();
+            stored.absorb(overlay.into_writes());
+            prop_assert_eq!(seen, rows(&stored, &from, &to, direction, limit));
+            for (byte, got) in (0u8..4).zip(gets) {
+                prop_assert_eq!(got, stored.get(&[byte]).unwrap());
+            }
+        }
+    }
+}
