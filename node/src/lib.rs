@@ -1,1 +1,19 @@
-//! Placeholder replaced by the crate's first module.
+//! The process: configuration, gateway, hub, peer servers, administration, command line, and the client that chat,
+//! bench and tests share.
+//!
+//! Owns: what runs in a node, and how its parts are wired.
+//! Must not know: how consensus or storage work inside.
+
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod auth;
+pub mod bench;
+pub mod boot;
+pub mod chat;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod gateway;
+pub mod realtime;
+pub mod rpc;

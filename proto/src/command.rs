@@ -56,7 +56,14 @@ crate::wire_enum! {
         7 => OutboxDelivered(OutboxDelivered),
         8 => IndexMembership(IndexMembership),
         9 => Meta(MetaCommand),
+        10 => ClaimKey(ClaimKey),
     }
+}
+
+crate::wire_struct! {
+    /// Has the command's id and body remembered, and does nothing else: for a request whose own shard depends on its
+    /// body, so that the id under another body is refused wherever that one would go.
+    pub struct ClaimKey {}
 }
 
 crate::wire_struct! {

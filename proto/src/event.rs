@@ -64,6 +64,8 @@ crate::wire_struct! {
         4 => up_to_seq: Seq,
         /// Those whose messages this newly covers; `None` when they were too many to name.
         5 => senders: Option<Vec<UserId>>,
+        /// Members present; in a large thread reads are told less often.
+        6 => members: u32,
     }
 }
 

@@ -83,7 +83,7 @@ crate::wire_struct! {
         11 => edited_at: Option<Millis>,
         12 => expires_at: Option<Millis>,
         13 => deleted: bool,
-        /// Present in answers to the sender only.
+        /// For the sender only: in answers to it, and in the event of a new message.
         14 => receipts: Option<ReceiptCounts>,
     }
 }

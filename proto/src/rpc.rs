@@ -87,7 +87,45 @@ crate::wire_enum! {
     pub enum NodeCall {
         /// Close this connection with 4409: a newer one of its device is registered.
         1 => CloseReplaced(RegisterSession),
+        /// How are your replicas? Answer: [`NodeStatus`].
+        2 => Status(StatusQuery),
     }
+}
+
+crate::wire_struct! {
+    /// See [`NodeCall::Status`].
+    pub struct StatusQuery {}
+}
+
+crate::wire_code! {
+    /// A replica's part in its group.
+    pub enum ReplicaRole {
+        1 => Leader = "leader",
+        2 => Follower = "follower",
+        3 => Candidate = "candidate",
+        4 => Learner = "learner",
+        5 => Stopped = "stopped",
+    }
+}
+
+crate::wire_struct! {
+    /// One replica, as its node sees it.
+    pub struct ReplicaStatus {
+        /// `None` for the meta group.
+        1 => shard: Option<ShardId>,
+        2 => role: ReplicaRole,
+        3 => leader: Option<NodeId>,
+        4 => term: u64,
+        /// Index of the last entry applied.
+        5 => applied: u64,
+        /// Index of the last entry in the log.
+        6 => last: u64,
+    }
+}
+
+crate::wire_struct! {
+    /// What a node says of itself.
+    pub struct NodeStatus { 1 => node: NodeId, 2 => ready: bool, 3 => replicas: Vec<ReplicaStatus> }
 }
 
 crate::wire_struct! {

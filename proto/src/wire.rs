@@ -300,6 +300,7 @@ macro_rules! wire_struct {
     ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$fmeta:meta])* $tag:literal => $field:ident : $ty:ty),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq)]
+        #[allow(missing_docs)] // fields whose name and type say it all
         $vis struct $name { $($(#[$fmeta])* pub $field: $ty),* }
 
         impl $crate::wire::Wire for $name {
@@ -331,6 +332,7 @@ macro_rules! wire_enum {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $tag:literal => $variant:ident($ty:ty)),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq)]
+        #[allow(missing_docs)] // variants whose content is documented
         $vis enum $name { $($(#[$vmeta])* $variant($ty)),* }
 
         impl $crate::wire::Wire for $name {
@@ -363,6 +365,7 @@ macro_rules! wire_code {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $code:literal => $variant:ident = $text:literal),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[allow(missing_docs)] // variants whose name says it all
         $vis enum $name { $($(#[$vmeta])* $variant),* }
 
         impl $name {

@@ -5,5 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
+pub mod entry;
+pub mod group;
 pub mod machine;
+pub mod store;
+pub mod transport;
 pub mod types;

@@ -45,9 +45,20 @@ impl fmt::Display for PackBytes {
     }
 }
 
-/// One result per command of the pack, in order; empty for entries that hold none.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// One result per command of the pack, in order; empty for entries that hold none. Never leaves the process.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "()", into = "()")]
 pub struct PackResults(pub Vec<CommandResult>);
+
+impl From<()> for PackResults {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+impl From<PackResults> for () {
+    fn from(_: PackResults) -> Self {}
+}
 
 openraft::declare_raft_types!(
     /// See the module.

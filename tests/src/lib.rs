@@ -1,1 +1,14 @@
-//! Placeholder replaced by the crate's first module.
+//! What the end-to-end suites stand on: real nodes over real sockets, and the tree's own rules.
+//!
+//! Owns: the cluster fixture, the device client the suites drive it with, the layout rules.
+//! Must not know: the inside of a node; the suites see what a user or an operator sees.
+
+#![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod device;
+pub mod http;
+pub mod layout;
+pub mod socket;
+pub mod token;
+pub mod wait;

@@ -2,5 +2,28 @@
 //!
 //! Owns: what each command does and what each query answers.
 //! Must not know: tokio, RocksDB, clocks, randomness, consensus; a test keeps it so.
+//! Invariants: the same log gives the same rows, replies and events on every replica, however its commands are grouped
+//! in packs; a refused command leaves nothing behind; corrupt rows are a [`tables::TableError`], never a panic.
+//!
+//! [`apply`] is the one door for changes and [`answer`] the one for questions; the meta group has its own in [`meta`].
+//! Commands run in a [`step::Step`]: an overlay of its own, the time, and the events so far.
 
+mod apply;
+mod dedupe;
+mod index;
+mod membership;
+mod messages;
+pub mod meta;
+mod outbox;
+mod query;
+mod receipts;
+pub mod rows;
+mod step;
 pub mod tables;
+#[cfg(test)]
+mod tests;
+mod threads;
+
+pub use apply::{Applied, apply};
+pub use outbox::{outbox_pending, outbox_scan};
+pub use query::answer;

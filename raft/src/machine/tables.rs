@@ -2,11 +2,13 @@
 //!
 //! Owns: the narrow view of storage that rules may use, and the overlay in which a pack's commands see each other.
 //! Must not know: RocksDB, groups, files.
-//! Invariants: keys are relative to the shard; an overlay changes nothing below it.
+//! Invariants: keys are relative to the shard; an overlay changes nothing below it; equal writes in equal order give
+//! equal digests.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Storage failed; fatal to the node.
 #[derive(Debug, thiserror::Error)]
@@ -87,30 +89,66 @@ pub type Writes = BTreeMap<Vec<u8>, Option<Bytes>>;
 pub struct Overlay<'a, T: Tables> {
     base: &'a T,
     writes: Writes,
+    digest: u64,
 }
 
 impl<'a, T: Tables> Overlay<'a, T> {
     /// An overlay without writes.
     pub fn new(base: &'a T) -> Self {
-        Self { base, writes: Writes::new() }
+        Self::with_digest(base, 0)
+    }
+
+    /// An overlay without writes, whose digest continues an earlier one.
+    #[must_use]
+    pub fn with_digest(base: &'a T, digest: u64) -> Self {
+        Self { base, writes: Writes::new(), digest }
+    }
+
+    /// A hash chained over all that was put, deleted and [marked](Self::mark), in order.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Chains something that is no row into the digest.
+    pub fn mark(&mut self, mark: &[u8]) {
+        self.digest = xxh3_64_with_seed(mark, !self.digest);
     }
 
     /// Puts a row.
     pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.writes.insert(key, Some(value.into()));
+        self.put_bytes(key, value.into());
+    }
+
+    fn put_bytes(&mut self, key: Vec<u8>, value: Bytes) {
+        self.digest = xxh3_64_with_seed(&value, xxh3_64_with_seed(&key, self.digest));
+        self.writes.insert(key, Some(value));
     }
 
     /// Deletes a row.
     pub fn delete(&mut self, key: Vec<u8>) {
+        self.digest = !xxh3_64_with_seed(&key, self.digest);
         self.writes.insert(key, None);
     }
 
+    /// Takes the writes of an overlay over this one.
+    pub fn absorb(&mut self, writes: Writes) {
+        for (key, value) in writes {
+            match value {
+                Some(value) => self.put_bytes(key, value),
+                None => self.delete(key),
+            }
+        }
+    }
+
     /// The writes so far.
+    #[must_use]
     pub fn writes(&self) -> &Writes {
         &self.writes
     }
 
     /// Ends the overlay.
+    #[must_use]
     pub fn into_writes(self) -> Writes {
         self.writes
     }

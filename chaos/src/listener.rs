@@ -1,0 +1,129 @@
+//! A device that listens, loses its connection, and comes back through another node.
+//!
+//! Owns: what it heard, of which thread, on which connection.
+//! Must not know: who sends, or whether what it heard is right.
+//! Invariants: it ends when it has heard each thread up to the end it is told, or when patience runs out.
+
+use crate::history::{Heard, Thread};
+use messenger_tests::cluster::Cluster;
+use messenger_tests::device::Device;
+use messenger_tests::socket::{Next, Socket, handshake};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Event numbers to wait for, per thread; `None` while the run goes on.
+pub type Ends = Option<BTreeMap<Thread, u64>>;
+
+/// How long a listener waits for what is still due once the run has ended.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How long one look at the connection lasts, before the run's end is looked at.
+const GLANCE: Duration = Duration::from_millis(200);
+/// Between two tries to connect.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often a frame is acknowledged.
+const ACKS: f64 = 0.2;
+/// How often, per frame, a device goes off the air by itself.
+const LEAVES: f64 = 0.002;
+
+/// A listening device.
+pub struct Listener {
+    through: Vec<Device>,
+    random: StdRng,
+    heard: BTreeMap<Thread, Vec<Heard>>,
+    connection: u32,
+    last_id: Option<String>,
+}
+
+impl Listener {
+    /// A device of `user`.
+    #[must_use]
+    pub fn new(cluster: &Cluster, user: &str, random: StdRng) -> Self {
+        let device = cluster.device(1, user, "ear");
+        let through = cluster.nodes().map(|node| device.at(cluster.client_addr(node))).collect();
+        Self { through, random, heard: BTreeMap::new(), connection: 0, last_id: None }
+    }
+
+    /// Listens until everything up to the run's end was heard; what was, per thread.
+    pub async fn run(mut self, mut ends: watch::Receiver<Ends>) -> BTreeMap<Thread, Vec<Heard>> {
+        let mut deadline = None;
+        while !self.has_heard(&ends.borrow_and_update()) {
+            if ends.borrow().is_some() {
+                let end = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + PATIENCE);
+                if tokio::time::Instant::now() > end {
+                    break;
+                }
+            }
+            match self.connect().await {
+                Some(socket) => self.listen(socket, &mut ends, deadline).await,
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        }
+        self.heard
+    }
+
+    fn has_heard(&self, ends: &Ends) -> bool {
+        let Some(ends) = ends else { return false };
+        ends.iter().all(|(thread, end)| {
+            let heard = self.heard.get(thread).into_iter().flatten();
+            heard.map(|heard| heard.seq).max().unwrap_or(0) >= *end
+        })
+    }
+
+    async fn connect(&mut self) -> Option<Socket> {
+        let device = &self.through[self.random.random_range(0..self.through.len())];
+        let mut query = "device_id=ear".to_owned();
+        // A client may or may not say where it is; what it acknowledged counts either way.
+        if let Some(id) = self.last_id.as_ref().filter(|_| self.random.random_bool(0.5)) {
+            query.push_str("&last_seen_id=");
+            query.push_str(id);
+        }
+        let addr = device.http.addr();
+        Socket::try_open(addr, handshake(addr, &query, Some(&device.token))).await.ok()
+    }
+
+    /// Listens until the connection ends, by its end or ours, or nothing is due any more.
+    async fn listen(
+        &mut self,
+        mut socket: Socket,
+        ends: &mut watch::Receiver<Ends>,
+        deadline: Option<tokio::time::Instant>,
+    ) {
+        self.connection += 1;
+        loop {
+            match socket.next_within(GLANCE).await {
+                Next::Frame(frame) => {
+                    if frame["t"] == "msg" {
+                        self.hear(&frame);
+                    }
+                    if self.random.random_bool(ACKS) {
+                        socket.try_say(&json!({"t": "client_ack", "frame_seq": frame["frame_seq"]})).await;
+                    }
+                    if self.random.random_bool(LEAVES) {
+                        return;
+                    }
+                }
+                Next::Silence => {
+                    let late = deadline.is_some_and(|deadline| tokio::time::Instant::now() > deadline);
+                    // A run that has just ended starts the clock anew, in `run`.
+                    let first_word = deadline.is_none() && ends.borrow().is_some();
+                    if late || first_word || self.has_heard(&ends.borrow_and_update()) {
+                        return;
+                    }
+                }
+                Next::Closed(_) => return,
+            }
+        }
+    }
+
+    fn hear(&mut self, frame: &serde_json::Value) {
+        let text = |member: &str| frame[member].as_str().expect("a msg has it").to_owned();
+        let heard =
+            Heard { connection: self.connection, id: text("id"), seq: frame["seq"].as_u64().expect("a msg has it") };
+        self.last_id = Some(heard.id.clone());
+        self.heard.entry(text("thread_id")).or_default().push(heard);
+    }
+}

@@ -1,0 +1,52 @@
+//! The judgement of a run: one file per invariant, each an exact check of the whole record, without search.
+//!
+//! Owns: the list of invariants and what a violation says.
+//! Must not know: how the record came about; the same record is judged the same way every time.
+
+pub mod delivery;
+pub mod durable;
+pub mod order;
+pub mod reads;
+pub mod sequence;
+pub mod unknown;
+
+use crate::history::Record;
+use std::fmt;
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant.
+    pub invariant: &'static str,
+    /// Where, and how.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}
+
+/// A check of one invariant.
+pub type Check = fn(&Record) -> Vec<String>;
+
+/// Every invariant, by name.
+pub const INVARIANTS: [(&str, Check); 6] = [
+    ("an acknowledged message is stored exactly once, on every node", durable::check),
+    ("seq has no gaps, and every node tells the same history", sequence::check),
+    ("what ended before another began comes before it", order::check),
+    ("what was not acknowledged is stored at most once, and nothing is stored that nobody sent", unknown::check),
+    ("a read reflects every acknowledgement before it", reads::check),
+    ("each device hears each thread in order, with nothing missing", delivery::check),
+];
+
+/// Judges a run by every invariant.
+#[must_use]
+pub fn judge(record: &Record) -> Vec<Violation> {
+    let of = |(invariant, check): &(&'static str, Check)| {
+        let invariant = *invariant;
+        check(record).into_iter().map(move |what| Violation { invariant, what })
+    };
+    INVARIANTS.iter().flat_map(of).collect()
+}

@@ -1,0 +1,157 @@
+//! One run: a load, faults meanwhile, and the record of it all.
+//!
+//! Owns: setting the stage, starting the actors, and reading every thread from every node in the end.
+//! Must not know: what is right; the oracle judges.
+
+use crate::faults::{self, Fault};
+use crate::history::{Clock, Ear, Glance, Origin, Record, Stored, Thread};
+use crate::listener::{Ends, Listener};
+use crate::oracle;
+use crate::sender::Sender;
+use crate::workload::{Actor, Seed, Shape};
+use messenger_tests::cluster::Cluster;
+use messenger_tests::device::{Device, number, text, text_of};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long the load runs on after the last fault, on a cluster that is whole again.
+const AFTERMATH: Duration = Duration::from_secs(1);
+/// Between two looks of one reader.
+const LOOKS: Duration = Duration::from_millis(40);
+
+/// Runs a load under faults and records it.
+pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fault]) -> Record {
+    let clock = Clock::start();
+    let users: Vec<String> = (0..shape.users).map(|n| format!("user-{n}")).collect();
+    let threads: Arc<[Thread]> = stage(cluster, shape, &users).await.into();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (tell_ends, ends) = watch::channel::<Ends>(None);
+
+    let mut listeners = Vec::new();
+    let mut senders = Vec::new();
+    for (n, user) in users.iter().enumerate() {
+        let listener = Listener::new(cluster, user, seed.actor(Actor::Listener, n));
+        listeners.push(tokio::spawn(listener.run(ends.clone())));
+        let sender = Sender::new(cluster, user, seed.actor(Actor::Sender, n), clock);
+        let (threads, stop) = (threads.clone(), stop.clone());
+        senders.push(tokio::spawn(async move { sender.run(&threads, &stop).await }));
+    }
+    let mut readers = Vec::new();
+    for n in 0..shape.readers {
+        let device = cluster.device(1, &users[n % users.len()], "eye");
+        let through = cluster.nodes().map(|node| device.at(cluster.client_addr(node))).collect();
+        let random = seed.actor(Actor::Reader, n);
+        readers.push(tokio::spawn(look(through, threads.clone(), stop.clone(), random, clock)));
+    }
+
+    let mut random = seed.actor(Actor::Fault, 0);
+    for fault in plan {
+        faults::strike(cluster, *fault, &mut random).await;
+    }
+    tokio::time::sleep(AFTERMATH).await;
+    stop.store(true, Ordering::Relaxed);
+
+    let mut record = Record::default();
+    for sender in senders {
+        record.sends.extend(sender.await.expect("a sender comes to its end"));
+    }
+    for reader in readers {
+        record.glances.extend(reader.await.expect("a reader comes to its end"));
+    }
+    record.told = told(cluster, &users[0], &threads).await;
+    let last = |thread: &Thread| record.history(thread).last().map_or(0, |stored| stored.seq);
+    tell_ends.send_replace(Some(threads.iter().map(|thread| (thread.clone(), last(thread))).collect()));
+    for (listener, user) in listeners.into_iter().zip(users) {
+        let mut heard = listener.await.expect("a listener comes to its end");
+        for thread in threads.iter() {
+            let ear = Ear { user: user.clone(), device: "ear".into() };
+            record.heard.insert((ear, thread.clone()), heard.remove(thread).unwrap_or_default());
+        }
+    }
+    record
+}
+
+/// Prints what a run amounted to and fails on any violation, or when it proved nothing.
+///
+/// # Panics
+/// When an invariant was broken, or too little happened for the run to mean anything.
+pub fn conclude(record: &Record) {
+    let count =
+        |wanted: fn(&crate::history::Outcome) -> bool| record.sends.iter().filter(|send| wanted(&send.outcome)).count();
+    let accepted = count(|outcome| matches!(outcome, crate::history::Outcome::Accepted { .. }));
+    let unknown = count(|outcome| *outcome == crate::history::Outcome::Unknown);
+    let refused = count(|outcome| *outcome == crate::history::Outcome::Refused);
+    let frames: usize = record.heard.values().map(Vec::len).sum();
+    println!(
+        "{accepted} acknowledged, {unknown} unknown, {refused} refused, {} reads, {frames} frames",
+        record.glances.len()
+    );
+    let violations = oracle::judge(record);
+    let shown: Vec<String> = violations.iter().take(20).map(ToString::to_string).collect();
+    assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), shown.join("\n"));
+    assert!(accepted > 100 && !record.glances.is_empty() && frames > accepted, "the load never got going");
+}
+
+/// Makes the threads, all members in each, so that nothing but messages takes a number afterwards.
+async fn stage(cluster: &Cluster, shape: Shape, users: &[String]) -> Vec<Thread> {
+    let owner = cluster.device(1, &users[0], "hand");
+    let others: Vec<&str> = users[1..].iter().map(String::as_str).collect();
+    let mut threads = Vec::new();
+    for n in 0..shape.threads {
+        threads.push(owner.group(&format!("thread {n}"), &others).await);
+    }
+    threads
+}
+
+/// Looks at the ends of random threads through random nodes.
+async fn look(
+    through: Vec<Device>,
+    threads: Arc<[Thread]>,
+    stop: Arc<AtomicBool>,
+    mut random: StdRng,
+    clock: Clock,
+) -> Vec<Glance> {
+    let mut glances = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let device = &through[random.random_range(0..through.len())];
+        let thread = &threads[random.random_range(0..threads.len())];
+        let began = clock.now();
+        let path = format!("/v1/threads/{thread}/messages?page_size=1");
+        let answer = device.try_call(http::Method::GET, &path, &[], "").await;
+        if let Some(page) = answer.ok().filter(|answer| answer.status == 200).map(|answer| answer.json()) {
+            let newest = page["messages"][0]["seq"].as_u64().unwrap_or(0);
+            glances.push(Glance { thread: thread.clone(), began, newest });
+        }
+        tokio::time::sleep(LOOKS).await;
+    }
+    glances
+}
+
+/// Every thread's whole history, as every node tells it.
+async fn told(cluster: &Cluster, viewer: &str, threads: &[Thread]) -> BTreeMap<Thread, BTreeMap<u16, Vec<Stored>>> {
+    let device = cluster.device(1, viewer, "eye");
+    let mut told: BTreeMap<Thread, BTreeMap<u16, Vec<Stored>>> = BTreeMap::new();
+    for node in cluster.nodes() {
+        let device = device.at(cluster.client_addr(node));
+        for thread in threads {
+            let history = device.history(thread).await.iter().map(stored).collect();
+            told.entry(thread.clone()).or_default().insert(node, history);
+        }
+    }
+    told
+}
+
+fn stored(message: &Value) -> Stored {
+    let origin = Origin {
+        user: text(message, "sender_id"),
+        device: text(message, "sender_device_id"),
+        client_seq: number(message, "client_seq"),
+    };
+    Stored { id: text(message, "id"), seq: number(message, "seq"), origin, body: text_of(message) }
+}

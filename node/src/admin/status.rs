@@ -1,0 +1,209 @@
+//! How the cluster is.
+//!
+//! Owns: the JSON of `cluster status`, put together from what each node says of its own replicas.
+//! Must not know: how it is shown.
+//! Invariants: a node that doesn't answer within the bound is listed as unreachable, and delays nobody longer.
+
+use crate::boot::readiness::Readiness;
+use crate::rpc::handler::NodeHandler;
+use crate::rpc::transport::NodeTransport;
+use futures_util::future::join_all;
+use messenger_proto::ids::{NodeId, ShardId};
+use messenger_proto::meta::{ClusterState, NodeInfo};
+use messenger_proto::rpc::{NodeCall, NodeStatus, ReplicaStatus, StatusQuery};
+use messenger_proto::slot::SlotMap;
+use messenger_proto::wire::Wire;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a node may take to answer.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// The cluster, as `cluster status --output json` prints it.
+#[derive(Debug, Serialize)]
+pub struct ClusterStatus {
+    /// In order of id.
+    pub nodes: Vec<NodeRow>,
+    /// In order of id.
+    pub shards: Vec<ShardRow>,
+}
+
+/// A node.
+#[derive(Debug, Serialize)]
+pub struct NodeRow {
+    /// From 1.
+    pub id: u64,
+    /// What fails together with it.
+    pub zone: String,
+    /// For clients.
+    pub client_addr: String,
+    /// For other nodes.
+    pub peer_addr: String,
+    /// For operators.
+    pub admin_addr: String,
+    /// `active`, `draining`, `removed`, `starting` (it isn't ready) or `unreachable`.
+    pub state: String,
+}
+
+/// A shard.
+#[derive(Debug, Serialize)]
+pub struct ShardRow {
+    /// From 0.
+    pub id: u32,
+    /// First and last slot.
+    pub slots: [u16; 2],
+    /// The node that leads it, by the highest term anyone knows.
+    pub leader: Option<u64>,
+    /// In order of preference.
+    pub replicas: Vec<ReplicaRow>,
+}
+
+/// A replica.
+#[derive(Debug, Serialize)]
+pub struct ReplicaRow {
+    /// Where.
+    pub node: u64,
+    /// `leader`, `follower`, `candidate`, `learner`, `stopped` or `unknown`.
+    pub role: String,
+    /// Index of the last entry applied; absent while the node doesn't answer.
+    pub applied: Option<u64>,
+}
+
+/// Where cluster status comes from.
+pub struct StatusSource {
+    handler: NodeHandler,
+    transport: NodeTransport,
+    readiness: Readiness,
+}
+
+impl StatusSource {
+    /// A source over this node and its links.
+    #[must_use]
+    pub fn new(handler: NodeHandler, transport: NodeTransport, readiness: Readiness) -> Self {
+        Self { handler, transport, readiness }
+    }
+
+    /// Why this node isn't ready, if so.
+    #[must_use]
+    pub fn why_not_ready(&self) -> Option<&'static str> {
+        self.readiness.why_not()
+    }
+
+    /// Asks every node and puts the answers together.
+    pub async fn collect(&self) -> ClusterStatus {
+        let record = self.handler.host().record().borrow().clone();
+        let ask = |node: &NodeInfo| {
+            let id = node.id;
+            async move { (id, self.ask(id).await) }
+        };
+        let answers: BTreeMap<NodeId, NodeStatus> = join_all(record.nodes.iter().map(ask))
+            .await
+            .into_iter()
+            .filter_map(|(id, answer)| answer.map(|answer| (id, answer)))
+            .collect();
+        assemble(&record, &answers)
+    }
+
+    async fn ask(&self, node: NodeId) -> Option<NodeStatus> {
+        let call = self.transport.tell(node, NodeCall::Status(StatusQuery {}));
+        let bytes = timeout(WITHIN, call).await.ok()?.ok()?;
+        NodeStatus::decode_from(bytes).ok()
+    }
+}
+
+fn assemble(record: &ClusterState, answers: &BTreeMap<NodeId, NodeStatus>) -> ClusterStatus {
+    let nodes = record.nodes.iter().map(|node| node_row(node, answers.get(&node.id))).collect();
+    let map = SlotMap::new(record.shards.len() as u32);
+    let shards = record.shards.iter().map(|placed| {
+        let of = |node: &NodeId| {
+            let replicas = answers.get(node).map(|status| status.replicas.as_slice()).unwrap_or_default();
+            replicas.iter().find(|replica| replica.shard == Some(placed.shard))
+        };
+        let slots = map.map_or(0..0, |map| map.slots_of(placed.shard));
+        ShardRow {
+            id: placed.shard.0,
+            slots: [slots.start, slots.end.saturating_sub(1)],
+            leader: leader(answers, placed.shard),
+            replicas: placed.replicas.iter().map(|node| replica_row(*node, of(node))).collect(),
+        }
+    });
+    ClusterStatus { nodes, shards: shards.collect() }
+}
+
+fn leader(answers: &BTreeMap<NodeId, NodeStatus>, shard: ShardId) -> Option<u64> {
+    let all = answers.values().flat_map(|status| &status.replicas).filter(|replica| replica.shard == Some(shard));
+    let newest = all.filter(|replica| replica.leader.is_some()).max_by_key(|replica| replica.term)?;
+    newest.leader.map(|leader| leader.0)
+}
+
+fn node_row(node: &NodeInfo, answer: Option<&NodeStatus>) -> NodeRow {
+    let state = match answer {
+        None => "unreachable",
+        Some(answer) if !answer.ready => "starting",
+        Some(_) => node.state.as_str(),
+    };
+    NodeRow {
+        id: node.id.0,
+        zone: node.zone.clone(),
+        client_addr: node.client_addr.clone(),
+        peer_addr: node.peer_addr.clone(),
+        admin_addr: node.admin_addr.clone(),
+        state: state.into(),
+    }
+}
+
+fn replica_row(node: NodeId, replica: Option<&ReplicaStatus>) -> ReplicaRow {
+    ReplicaRow {
+        node: node.0,
+        role: replica.map_or("unknown", |replica| replica.role.as_str()).into(),
+        applied: replica.map(|replica| replica.applied),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use messenger_proto::meta::{NodeState, ShardPlacement};
+    use messenger_proto::rpc::ReplicaRole;
+
+    #[test]
+    fn the_leader_is_the_newest_anyone_knows_and_silent_nodes_are_named() {
+        let node = |id: u64| NodeInfo {
+            id: NodeId(id),
+            zone: String::new(),
+            client_addr: String::new(),
+            peer_addr: String::new(),
+            admin_addr: String::new(),
+            state: NodeState::Active,
+            store: None,
+        };
+        let replicas = vec![NodeId(1), NodeId(2), NodeId(3)];
+        let record = ClusterState {
+            cluster: messenger_proto::ids::ClusterId([0; 16]),
+            epoch: 1,
+            secret: bytes::Bytes::new(),
+            nodes: vec![node(1), node(2), node(3)],
+            shards: vec![ShardPlacement { shard: ShardId(0), replicas: replicas.clone(), first_members: replicas }],
+            replication: 3,
+        };
+        let says = |id: u64, term: u64, leader: u64, role: ReplicaRole| {
+            let replica = ReplicaStatus {
+                shard: Some(ShardId(0)),
+                role,
+                leader: Some(NodeId(leader)),
+                term,
+                applied: 7,
+                last: 9,
+            };
+            (NodeId(id), NodeStatus { node: NodeId(id), ready: true, replicas: vec![replica] })
+        };
+        let answers = [says(1, 4, 1, ReplicaRole::Leader), says(2, 5, 2, ReplicaRole::Leader)].into();
+        let status = assemble(&record, &answers);
+        assert_eq!(status.shards[0].leader, Some(2));
+        assert_eq!(status.shards[0].slots, [0, 16_383]);
+        assert_eq!(status.nodes[2].state, "unreachable");
+        assert_eq!(status.shards[0].replicas[2].role, "unknown");
+    }
+}

@@ -1,0 +1,86 @@
+//! The node's dealings with the meta group.
+//!
+//! Owns: making the cluster's record once, and this node's check-in with its data directory.
+//! Must not know: shards.
+//! Invariants: both are idempotent, so a death in between only repeats them; a node whose id is registered with another
+//! data directory stops.
+
+use super::BootError;
+use messenger_proto::command::{Command, Op, Retention};
+use messenger_proto::error::{ErrorCode, Refusal};
+use messenger_proto::ids::{CommandId, NodeId, ShardId, StoreId};
+use messenger_proto::meta::{CheckIn, ClusterState, MetaCommand};
+use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
+use messenger_proto::wire::Wire;
+use messenger_raft::group::host::Host;
+use messenger_raft::transport::{Lane, Links, Method};
+use messenger_raft::types::META_GROUP;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// One try's deadline.
+const TRY_WITHIN: Duration = Duration::from_secs(2);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Calls to the meta group's leader, wherever it is.
+pub struct MetaClient {
+    host: Host,
+    links: Links,
+}
+
+impl MetaClient {
+    /// A client of this node.
+    #[must_use]
+    pub fn new(host: Host, links: Links) -> Self {
+        Self { host, links }
+    }
+
+    /// Makes the cluster's record, unless there is one.
+    ///
+    /// # Errors
+    /// [`BootError::Refused`] when the meta group refuses it for another reason.
+    pub async fn bootstrap(&self, first: ClusterState) -> Result<(), BootError> {
+        match self.until_decided(MetaCommand::Bootstrap(first)).await {
+            Ok(()) => Ok(()),
+            Err(refusal) if refusal.code == ErrorCode::Conflict => Ok(()),
+            Err(refusal) => Err(BootError::Refused(refusal.detail)),
+        }
+    }
+
+    /// Names the data directory this node runs on.
+    ///
+    /// # Errors
+    /// [`BootError::Refused`] when another one is registered under the node's id.
+    pub async fn check_in(&self, node: NodeId, store: StoreId) -> Result<(), BootError> {
+        let command = MetaCommand::CheckIn(CheckIn { node, store });
+        self.until_decided(command).await.map_err(|refusal| BootError::Refused(refusal.detail))
+    }
+
+    /// Tries until the meta group decided; it may take until a majority of nodes is up.
+    async fn until_decided(&self, command: MetaCommand) -> Result<(), Refusal> {
+        let id = CommandId(rand::random());
+        let command = Command { id, retention: Retention::None, body_hash: 0, op: Op::Meta(command) };
+        let call = ShardCall::Command(command);
+        let deadline_ms = TRY_WITHIN.as_millis() as u32;
+        let request = ShardRequest { shard: ShardId(u32::MAX), deadline_ms, call };
+        loop {
+            match self.attempt(&request).await {
+                Some(ShardOutcome::Reply(_)) => return Ok(()),
+                Some(ShardOutcome::Refused(refusal)) if !refusal.code.retryable() => return Err(refusal),
+                _ => sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn attempt(&self, request: &ShardRequest) -> Option<ShardOutcome> {
+        let leader = self.host.group(META_GROUP)?.leader()?;
+        if leader == self.host.node() {
+            return self.host.call(META_GROUP, request).await.ok();
+        }
+        let deadline = Instant::now() + TRY_WITHIN;
+        let body = request.to_wire().into();
+        let bytes = self.links.call(leader, Lane::Calls, Method::Admin, META_GROUP, body, deadline).await.ok()?;
+        ShardOutcome::decode_from(bytes).ok()
+    }
+}

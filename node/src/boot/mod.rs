@@ -1,0 +1,109 @@
+//! From a configuration to a running node, and back to nothing.
+//!
+//! Owns: the order in which a node's parts start, join and stop.
+//! Must not know: what any part does inside.
+//! Invariants: a port is bound and the data directory checked before anything is said to anyone; the node is ready only
+//! once it knows the cluster's record and every replica it hosts has found a leader; a storage failure ends the process
+//! with its own status and nothing is written after it.
+
+mod bootstrap;
+mod drain;
+mod meta;
+mod node;
+mod peers;
+pub mod readiness;
+mod serving;
+mod sessions;
+
+use crate::config::{Config, ConfigError, LogConfig, LogFormat};
+use messenger_raft::store::OpenError;
+use std::net::SocketAddr;
+use tracing_subscriber::EnvFilter;
+
+/// Threads for consensus, beside the main runtime's.
+const RAFT_THREADS: usize = 2;
+/// Sockets the process would like to hold at once.
+const FILES_WANTED: u64 = 1 << 20;
+
+/// Why a node can't start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The configuration, or a file it names, is wrong.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// An address can't be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Address {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The data directory is another's, or in use.
+    #[error("data directory: {0}")]
+    WrongData(String),
+    /// The data directory can't be read.
+    #[error("data directory: {0}")]
+    CorruptData(String),
+    /// Storage failed while running.
+    #[error("storage failed: {0}")]
+    Storage(String),
+    /// The cluster does not take this node.
+    #[error("the cluster refuses this node: {0}")]
+    Refused(String),
+    /// Something else failed.
+    #[error("{0}")]
+    Runtime(String),
+}
+
+impl From<ConfigError> for BootError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+impl From<OpenError> for BootError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Locked(_) => Self::WrongData(error.to_string()),
+            OpenError::Corrupt { .. } | OpenError::NewerFormat { .. } => Self::CorruptData(error.to_string()),
+            OpenError::Io { .. } => Self::Storage(error.to_string()),
+        }
+    }
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// [`BootError`].
+pub fn run(config: Config) -> Result<(), BootError> {
+    start_logging(&config.log);
+    // Fewer files than wanted only lowers how many sockets fit.
+    let _ = rlimit::increase_nofile_limit(FILES_WANTED);
+    let runtime = |name: &str, threads: usize| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name(name)
+            .enable_all()
+            .build()
+            .map_err(|error| BootError::Runtime(format!("cannot start threads: {error}")))
+    };
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let raft = runtime("raft", RAFT_THREADS)?;
+    let main = runtime("gateway", cores.max(2))?;
+    let outcome = main.block_on(node::run(config, raft.handle().clone()));
+    // What still runs belongs to clients that were told to go; it must not hold up the end.
+    main.shutdown_background();
+    raft.shutdown_background();
+    outcome
+}
+
+fn start_logging(config: &LogConfig) {
+    let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A second start in one process, as in tests, keeps the first.
+    let _ = match config.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+}

@@ -1,0 +1,313 @@
+//! One node, put together.
+//!
+//! Owns: the wiring of store, groups, links, router and listeners.
+//! Must not know: what flows through them.
+
+use super::bootstrap::first_record;
+use super::drain::{Signals, hand_over};
+use super::meta::MetaClient;
+use super::readiness::Readiness;
+use super::sessions::NodeSessions;
+use super::{BootError, serving};
+use crate::cli::dev::PARENT_ENV;
+use crate::config::Config;
+use crate::rpc::cross::RouterCross;
+use crate::rpc::handler::NodeHandler;
+use crate::rpc::transport::NodeTransport;
+use messenger_proto::ids::NodeId;
+use messenger_proto::meta::ClusterState;
+use messenger_raft::clock::HybridClock;
+use messenger_raft::group::host::{Host, HostParts};
+use messenger_raft::group::registry::Registry;
+use messenger_raft::group::timing::Timing;
+use messenger_raft::store::{Identity, Store, StoreError, StoreOptions};
+use messenger_raft::transport::{self, Links, PeerServer, Peers, TransportConfig};
+use messenger_raft::types::{GroupId, META_GROUP};
+use messenger_router::Router;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// Between two looks at where leaders should be.
+const BALANCE_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at whether every replica has a leader, while starting.
+const SETTLE_POLL: Duration = Duration::from_millis(25);
+
+/// The listeners of a node, bound before anything else happens.
+pub struct Listeners {
+    /// For clients.
+    pub client: TcpListener,
+    /// For other nodes.
+    pub peer: TcpListener,
+    /// For operators.
+    pub admin: TcpListener,
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, BootError> {
+    TcpListener::bind(address).await.map_err(|source| BootError::Address { address, source })
+}
+
+/// Runs a node from start to end.
+pub async fn run(config: Config, raft: Handle) -> Result<(), BootError> {
+    let mut signals = Signals::new(std::env::var_os(PARENT_ENV).is_some())?;
+    let this = config.this_node()?.clone();
+    let listeners = Listeners {
+        client: bind(this.client_addr).await?,
+        peer: bind(this.peer_addr).await?,
+        admin: bind(this.admin_addr).await?,
+    };
+    let (store, identity) = open_store(&config)?;
+    let mut fatal = store.fatal();
+    let readiness = Readiness::default();
+    let life = live(&config, raft, listeners, (store, identity), readiness, &mut signals);
+    tokio::select! {
+        outcome = life => outcome,
+        stopped = fatal.wait_for(Option::is_some) => {
+            let why = stopped.ok().and_then(|fatal| fatal.as_ref().map(ToString::to_string)).unwrap_or_default();
+            Err(BootError::Storage(why))
+        }
+    }
+}
+
+/// Shares a node's storage memory out: write buffers, block cache, recent entries, and what waits for the disk.
+fn store_options(bytes: u64) -> StoreOptions {
+    let part = |eighths: u64| usize::try_from(bytes / 8 * eighths).unwrap_or(usize::MAX);
+    StoreOptions {
+        memtable_bytes: part(3),
+        block_cache_bytes: part(3),
+        log_cache_bytes: part(1),
+        queue_bytes: part(1),
+        ..StoreOptions::default()
+    }
+}
+
+/// Opens the data directory and makes sure it is this node's.
+fn open_store(config: &Config) -> Result<(Store, Identity), BootError> {
+    let options = store_options(config.limits.store_bytes);
+    let store = Store::open(&config.node.data_dir, options)?;
+    let (cluster, node) = (config.cluster_id()?, config.node_id());
+    let unreadable = |error: StoreError| BootError::CorruptData(error.to_string());
+    let found = match store.identity().map_err(unreadable)? {
+        Some(found) => found,
+        None => store.create_identity(cluster, node).map_err(unreadable)?,
+    };
+    if (found.cluster, found.node) == (cluster, node) {
+        return Ok((store, found));
+    }
+    let path = config.node.data_dir.display();
+    Err(BootError::WrongData(format!(
+        "{path} belongs to node {} of cluster {}, not to node {node} of cluster {cluster}",
+        found.node, found.cluster
+    )))
+}
+
+async fn live(
+    config: &Config,
+    raft: Handle,
+    listeners: Listeners,
+    data: (Store, Identity),
+    readiness: Readiness,
+    signals: &mut Signals,
+) -> Result<(), BootError> {
+    let node = assemble(config, &raft, data, &readiness)?;
+    let Listeners { client, peer, admin } = listeners;
+    node.serve_peers(&raft, peer);
+    let serving = serving::start(config, &node, client, admin)?;
+    let start = node.start(config);
+    tokio::select! {
+        started = start => started?,
+        // Nothing is led yet, and nobody was let in.
+        () = signals.next() => return Ok(()),
+    }
+    readiness.ready();
+    tracing::info!(node = %node.host.node(), "ready");
+    let balance = tokio::spawn(balance(node.host.clone(), node.clock.clone()));
+    tokio::select! {
+        () = signals.next() => {}
+        () = node.removed() => return Err(BootError::Refused("it was removed from the cluster".into())),
+    }
+    balance.abort();
+    tracing::info!("draining");
+    tokio::select! {
+        () = async {
+            tokio::join!(hand_over(&node.host, &readiness), serving.drain());
+            serving.stop().await;
+            node.host.stop().await;
+            node.links.shutdown();
+            node.stop.cancel();
+        } => {}
+        () = signals.next() => tracing::warn!("stopping at once"),
+    }
+    Ok(())
+}
+
+/// The parts of a node that others need.
+pub struct Node {
+    /// Its groups.
+    pub host: Host,
+    /// Its clock.
+    pub clock: HybridClock,
+    /// Its links to other nodes.
+    pub links: Links,
+    /// What it does when others ask.
+    pub handler: NodeHandler,
+    /// The way to every node.
+    pub transport: NodeTransport,
+    /// The way to every shard.
+    pub router: Router,
+    /// Whether it takes requests.
+    pub readiness: Readiness,
+    /// Its registry of sessions and the sockets it holds.
+    pub sessions: Arc<NodeSessions>,
+    identity: transport::Identity,
+    peers: watch::Receiver<Arc<Peers>>,
+    registry: Registry,
+    stop: CancellationToken,
+}
+
+fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: &Readiness) -> Result<Node, BootError> {
+    let _on_raft_threads = raft.enter();
+    let (store, identity) = data;
+    let link_identity = transport::Identity { cluster: identity.cluster, node: identity.node, store: identity.store };
+    let clock = HybridClock::system();
+    let peers = watch::Sender::new(Arc::new(super::peers::of_config(config)));
+    let registry = Registry::new(store.clone());
+    let listed = peers.subscribe();
+    let links = Links::start(link_identity.clone(), clock.clone(), listed.clone(), TransportConfig::default());
+    let cross = Arc::new(RouterCross::default());
+    let host = Host::new(HostParts {
+        node: identity.node,
+        store,
+        clock: clock.clone(),
+        links: links.clone(),
+        registry: registry.clone(),
+        timing: Timing::default(),
+        admission_bytes: config.limits.proposal_bytes,
+        tail_bytes: config.limits.tail_bytes as usize,
+        cross: Arc::clone(&cross) as _,
+        runtime: raft.clone(),
+    })
+    .map_err(|error| BootError::Runtime(error.to_string()))?;
+    tokio::spawn(super::peers::follow(peers, host.record()));
+    let sessions = Arc::new(NodeSessions::default());
+    let handler = NodeHandler::new(host.clone(), Arc::clone(&sessions) as _, readiness.clone());
+    let transport = NodeTransport::new(identity.node, handler.clone(), links.clone());
+    let router = Router::new(transport.clone(), host.record());
+    cross.connect(router.clone());
+    Ok(Node {
+        host,
+        clock,
+        links,
+        handler,
+        transport,
+        router,
+        readiness: readiness.clone(),
+        sessions,
+        identity: link_identity,
+        peers: listed,
+        registry,
+        stop: CancellationToken::new(),
+    })
+}
+
+impl Node {
+    fn serve_peers(&self, raft: &Handle, listener: TcpListener) {
+        let server = PeerServer::new(
+            self.identity.clone(),
+            self.clock.clone(),
+            self.peers.clone(),
+            Arc::new(self.registry.clone()),
+            Arc::new(self.handler.clone()),
+            TransportConfig::default(),
+        );
+        let stop = self.stop.clone();
+        raft.spawn(async move {
+            if let Err(error) = server.serve(listener, stop).await {
+                tracing::error!(%error, "other nodes can't reach this one any more");
+            }
+        });
+    }
+
+    /// Brings the node to where it can take requests.
+    async fn start(&self, config: &Config) -> Result<(), BootError> {
+        let failed = |error: messenger_raft::group::host::HostError| BootError::Runtime(error.to_string());
+        self.readiness.waiting("the meta group has no leader yet");
+        self.host.start_meta().await.map_err(failed)?;
+        let meta = MetaClient::new(self.host.clone(), self.links.clone());
+        if config.cluster.bootstrap && self.host.record().borrow().epoch == 0 {
+            let first = first_record(config, config.cluster_id()?)
+                .map_err(|error| BootError::Config(format!("cluster: {error}")))?;
+            let members: Vec<(NodeId, String)> =
+                first.nodes.iter().map(|node| (node.id, node.peer_addr.clone())).collect();
+            self.host.initialize(META_GROUP, &members).await.map_err(failed)?;
+            meta.bootstrap(first).await?;
+        }
+        let mut record = self.host.record();
+        self.readiness.waiting("the cluster's record is not known yet");
+        let state = match record.wait_for(|state| state.epoch > 0).await {
+            Ok(state) => Arc::clone(&state),
+            Err(_) => return Err(BootError::Runtime("the meta group stopped".into())),
+        };
+        meta.check_in(self.host.node(), self.identity.store).await?;
+        self.start_shards(&state).await?;
+        self.readiness.waiting("some replica has found no leader yet");
+        while !self.host.replicas().iter().all(|replica| replica.leader().is_some()) {
+            sleep(SETTLE_POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Starts the replicas that the placement puts here.
+    async fn start_shards(&self, state: &ClusterState) -> Result<(), BootError> {
+        let failed = |error: messenger_raft::group::host::HostError| BootError::Runtime(error.to_string());
+        let this = self.host.node();
+        self.readiness.waiting("replicas are starting");
+        for placed in state.shards.iter().filter(|placed| placed.replicas.contains(&this)) {
+            let replica = self.host.start_shard(placed.shard).await.map_err(failed)?;
+            if !placed.first_members.contains(&this) {
+                continue;
+            }
+            let address = |id: &NodeId| {
+                let node = state.nodes.iter().find(|node| node.id == *id);
+                (*id, node.map_or_else(String::new, |node| node.peer_addr.clone()))
+            };
+            let members: Vec<(NodeId, String)> = placed.first_members.iter().map(address).collect();
+            self.host.initialize(GroupId::of_shard(placed.shard), &members).await.map_err(failed)?;
+            if placed.replicas.first() == Some(&this) && replica.leader().is_none() {
+                replica.campaign().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves once the record says that this node was removed.
+    async fn removed(&self) {
+        let this = self.host.node();
+        let mut record = self.host.record();
+        let gone = |state: &Arc<ClusterState>| {
+            state.nodes.iter().any(|node| node.id == this && node.state == messenger_proto::meta::NodeState::Removed)
+        };
+        if record.wait_for(gone).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// Keeps leaders where they should be; a node whose clock is off leads nothing.
+async fn balance(host: Host, clock: HybridClock) {
+    let mut tick = interval(BALANCE_EVERY);
+    loop {
+        tick.tick().await;
+        let yielding = !clock.leads_ok();
+        if yielding {
+            tracing::warn!("this node's clock is off the majority's: it leads nothing until it is right again");
+        }
+        host.campaigns(!yielding);
+        host.balance(yielding).await;
+    }
+}

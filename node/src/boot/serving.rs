@@ -1,0 +1,102 @@
+//! The listeners for clients and operators.
+//!
+//! Owns: what is served where, and how serving ends.
+//! Must not know: what a route does.
+
+use super::BootError;
+use super::node::Node;
+use super::sessions::Caller;
+use crate::admin::status::StatusSource;
+use crate::admin::{self, AdminState};
+use crate::auth::{self, Authenticator};
+use crate::config::Config;
+use crate::gateway::serve::{ServeLimits, serve};
+use crate::gateway::{self, AdmissionLimits, DEADLINE, GatewayParts, GatewayState};
+use crate::realtime::{Realtime, RealtimeParts, SessionRegistry, Tuning};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Over how long a draining node sends its devices away.
+const DRAIN_SPREAD: Duration = Duration::from_secs(2);
+/// Connections of operators at once.
+const ADMIN_CONNECTIONS: usize = 256;
+
+/// What is being served.
+pub struct Serving {
+    realtime: Realtime,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Begins to serve; requests are answered 503 until the node is ready.
+///
+/// # Errors
+/// [`BootError`] when the keys or the metrics can't be set up.
+pub fn start(config: &Config, node: &Node, client: TcpListener, admin: TcpListener) -> Result<Serving, BootError> {
+    let metrics = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| BootError::Runtime(format!("metrics can't be recorded: {error}")))?;
+    let keys = auth::load_keys(&config.auth.keys).map_err(|error| BootError::Config(error.to_string()))?;
+    let clock = node.clock.clone();
+    let clock: auth::Clock = Arc::new(move || clock.wall());
+    let authenticator = Arc::new(Authenticator::new(keys, Arc::clone(&clock)));
+    let hybrid = node.clock.clone();
+    let realtime = Realtime::start(RealtimeParts {
+        router: node.router.clone(),
+        authenticator: Arc::clone(&authenticator),
+        clock: Arc::new(move || hybrid.now()),
+        node: node.host.node(),
+        origins: config.auth.allowed_origins.clone(),
+        sockets_max: config.limits.connections as usize,
+        tuning: Tuning::default(),
+    });
+    node.sessions.connect(SessionRegistry::new(Arc::new(Caller(node.transport.clone()))), realtime.clone());
+    let gateway = GatewayState::new(GatewayParts {
+        router: node.router.clone(),
+        authenticator,
+        cluster: node.host.record(),
+        clock,
+        readiness: node.readiness.subscribe(),
+        deadline: DEADLINE,
+        admission: AdmissionLimits {
+            requests: config.limits.requests,
+            request_bytes: config.limits.request_bytes,
+            ..AdmissionLimits::default()
+        },
+    });
+    let status = StatusSource::new(node.handler.clone(), node.transport.clone(), node.readiness.clone());
+    let operators = admin::routes(AdminState { status: Arc::new(status), metrics });
+    let stop = CancellationToken::new();
+    let client_limits = ServeLimits { connections: config.limits.connections as usize, ..ServeLimits::default() };
+    let admin_limits = ServeLimits { connections: ADMIN_CONNECTIONS, grace: Duration::from_secs(1), ..client_limits };
+    let tasks = vec![
+        tokio::spawn(serve(
+            client,
+            gateway::router_with(gateway, realtime.routes()),
+            client_limits,
+            stop.clone().cancelled_owned(),
+        )),
+        tokio::spawn(serve(admin, operators, admin_limits, stop.clone().cancelled_owned())),
+    ];
+    Ok(Serving { realtime, stop, tasks })
+}
+
+impl Serving {
+    /// Sends devices elsewhere, spread over time.
+    pub async fn drain(&self) {
+        self.realtime.drain(DRAIN_SPREAD).await;
+    }
+
+    /// Lets requests under way finish, and ends.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            // One that panicked has been reported.
+            let _ = task.await;
+        }
+    }
+}

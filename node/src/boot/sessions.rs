@@ -1,0 +1,50 @@
+//! Where the two halves of a session meet: the registry at a user's shard leader, and the sockets of this node.
+//!
+//! Owns: handing calls to either, also while the node is still being put together.
+//! Must not know: what a registry or a socket does.
+
+use crate::realtime::{NodeCaller, Realtime, SessionRegistry};
+use crate::rpc::handler::Sessions;
+use crate::rpc::transport::NodeTransport;
+use messenger_proto::ids::{NodeId, ShardId};
+use messenger_proto::rpc::{NodeCall, RegisterSession, SessionCall, SessionOutcome};
+use std::pin::Pin;
+use std::sync::OnceLock;
+use tokio::time::{Instant, timeout_at};
+
+/// The node's registry of sessions and the sockets it holds.
+#[derive(Default)]
+pub struct NodeSessions {
+    registry: OnceLock<SessionRegistry>,
+    realtime: OnceLock<Realtime>,
+}
+
+impl NodeSessions {
+    /// Connects both; later calls change nothing.
+    pub fn connect(&self, registry: SessionRegistry, realtime: Realtime) {
+        let _ = self.registry.set(registry);
+        let _ = self.realtime.set(realtime);
+    }
+}
+
+impl Sessions for NodeSessions {
+    fn session(&self, shard: ShardId, call: SessionCall) -> SessionOutcome {
+        // Before it is connected this node serves nobody, and a gateway elsewhere renews within seconds.
+        self.registry.get().map_or(SessionOutcome { replaced: false }, |registry| registry.handle(shard, call))
+    }
+
+    fn close_replaced(&self, session: RegisterSession) {
+        if let Some(realtime) = self.realtime.get() {
+            realtime.close_replaced(&session);
+        }
+    }
+}
+
+/// Reaches other nodes' sockets.
+pub struct Caller(pub NodeTransport);
+
+impl NodeCaller for Caller {
+    fn call(&self, node: NodeId, call: NodeCall, deadline: Instant) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(async move { matches!(timeout_at(deadline, self.0.tell(node, call)).await, Ok(Ok(_))) })
+    }
+}

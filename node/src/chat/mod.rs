@@ -1,0 +1,18 @@
+//! A terminal client.
+//!
+//! Owns: one conversation on screen: history, live messages, receipts, commands.
+//! Must not know: how messages travel; the client does.
+//! Invariants: nothing another user wrote reaches the terminal but as printable text.
+
+mod clock;
+mod conversation;
+mod input;
+mod open;
+mod screen;
+mod view;
+
+pub use clock::LocalTime;
+pub use conversation::{ChatConfig, ChatError, chat};
+pub use input::Line;
+pub use open::Target;
+pub use view::{Style, View};

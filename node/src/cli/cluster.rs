@@ -1,0 +1,267 @@
+//! `messenger cluster`.
+//!
+//! Owns: asking an admin listener for the cluster's status, and showing it.
+//! Must not know: how the status is made.
+
+use super::{CliError, Output};
+use crate::client::{Call, Connection, Problem, ServerUrl, TransportError};
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+use tokio::time::timeout;
+
+const EXAMPLES: &str = "\
+Examples:
+  messenger cluster status
+  messenger cluster status --admin http://127.0.0.1:7602 --output json";
+
+/// Of one admin listener.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Look after a cluster
+#[derive(Debug, Args)]
+pub struct ClusterArgs {
+    #[command(subcommand)]
+    command: ClusterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ClusterCommand {
+    Status(StatusArgs),
+}
+
+/// Show nodes, shards, leaders and how far replicas lag
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct StatusArgs {
+    /// Admin URL of a node; several, or a list with commas, of which the first that answers is asked
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MESSENGER_ADMIN",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7601,http://127.0.0.1:7602,http://127.0.0.1:7603"
+    )]
+    admin: Vec<ServerUrl>,
+    /// Print for people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// What `GET /v1/cluster/status` on an admin listener answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Every node, by id.
+    pub nodes: Vec<NodeStatus>,
+    /// Every shard, by id.
+    pub shards: Vec<ShardStatus>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// From 1.
+    pub id: u64,
+    /// Its failure domain.
+    pub zone: String,
+    /// `host:port` for clients.
+    pub client_addr: String,
+    /// `host:port` for nodes.
+    pub peer_addr: String,
+    /// `host:port` for operators.
+    pub admin_addr: String,
+    /// `active`, `draining`, …
+    pub state: String,
+}
+
+/// A shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// Its number.
+    pub id: u64,
+    /// Which slots: a text, or the first and last.
+    pub slots: Value,
+    /// The node that leads it, if one does.
+    pub leader: Option<u64>,
+    /// Where it lives.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// A replica of a shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// On which node.
+    pub node: u64,
+    /// `leader`, `follower`, `learner`, or `unreachable`.
+    pub role: String,
+    /// The last log index it applied, if it could be asked.
+    pub applied: Option<u64>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`] when no admin listener answers.
+pub async fn run(args: ClusterArgs) -> Result<(), CliError> {
+    match args.command {
+        ClusterCommand::Status(args) => status(&args).await,
+    }
+}
+
+async fn status(args: &StatusArgs) -> Result<(), CliError> {
+    let mut last = CliError::Usage("name at least one admin URL".into());
+    for admin in &args.admin {
+        match ask(admin).await {
+            Ok(status) => {
+                let text = match args.output {
+                    Output::Text => render(&status),
+                    Output::Json => {
+                        let json = serde_json::to_string_pretty(&status);
+                        json.map_err(|e| CliError::Failed(e.to_string()))? + "\n"
+                    }
+                };
+                print!("{text}");
+                return Ok(());
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn ask(admin: &ServerUrl) -> Result<ClusterStatus, CliError> {
+    let exchange = async {
+        let mut connection = Connection::open(admin, LIMIT).await?;
+        connection.exchange(&Call::new(http::Method::GET, "/v1/cluster/status")).await
+    };
+    let unreachable = |reason: String| CliError::Unreachable(format!("{admin} does not answer: {reason}"));
+    let answer = match timeout(LIMIT, exchange).await {
+        Err(_) => return Err(unreachable(format!("nothing within {} s", LIMIT.as_secs()))),
+        Ok(Err(TransportError::NotSent(reason) | TransportError::Lost(reason))) => return Err(unreachable(reason)),
+        Ok(Ok(answer)) => answer,
+    };
+    if !answer.is_success() {
+        let problem = Problem::from_answer(answer.status, None, &answer.body);
+        return Err(CliError::Refused(format!("{admin}: {problem}")));
+    }
+    serde_json::from_slice(&answer.body).map_err(|e| CliError::Failed(format!("{admin} answers something else: {e}")))
+}
+
+/// The status as tables.
+#[must_use]
+pub fn render(status: &ClusterStatus) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "{:>4}  {:<9} {:<10} {:<21} {:<21} {:>7} {:>8}",
+        "node", "state", "zone", "clients", "admin", "leads", "replicas"
+    );
+    let mut leads: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut holds: BTreeMap<u64, usize> = BTreeMap::new();
+    for shard in &status.shards {
+        if let Some(leader) = shard.leader {
+            *leads.entry(leader).or_default() += 1;
+        }
+        for replica in &shard.replicas {
+            *holds.entry(replica.node).or_default() += 1;
+        }
+    }
+    let count = |of: &BTreeMap<u64, usize>, node| of.get(&node).copied().unwrap_or(0);
+    for node in &status.nodes {
+        let NodeStatus { id, zone, client_addr, admin_addr, state, .. } = node;
+        let (leads, holds) = (count(&leads, *id), count(&holds, *id));
+        let _ =
+            writeln!(text, "{id:>4}  {state:<9} {zone:<10} {client_addr:<21} {admin_addr:<21} {leads:>7} {holds:>8}");
+    }
+    let _ = writeln!(text, "\n{:>5}  {:<12} {:>6}  replicas (node: applied, behind)", "shard", "slots", "leader");
+    for shard in &status.shards {
+        let leader = shard.leader.map_or_else(|| "none".into(), |id| id.to_string());
+        let replicas: Vec<_> = shard.replicas.iter().map(|replica| replica_text(shard, replica)).collect();
+        let _ =
+            writeln!(text, "{:>5}  {:<12} {leader:>6}  {}", shard.id, slots_text(&shard.slots), replicas.join("  "));
+    }
+    let _ = writeln!(text, "\n{}", summary(status));
+    text
+}
+
+fn slots_text(slots: &Value) -> String {
+    match slots {
+        Value::String(text) => text.clone(),
+        Value::Array(ends) if ends.len() == 2 => format!("{}-{}", ends[0], ends[1]),
+        other => other.to_string(),
+    }
+}
+
+/// The furthest any replica of a shard has applied.
+fn furthest(shard: &ShardStatus) -> u64 {
+    shard.replicas.iter().filter_map(|replica| replica.applied).max().unwrap_or(0)
+}
+
+fn replica_text(shard: &ShardStatus, replica: &ReplicaStatus) -> String {
+    let mark = match replica.role.as_str() {
+        "leader" => "*",
+        "learner" => "+",
+        _ => "",
+    };
+    match replica.applied {
+        None => format!("{}{mark}: unreachable", replica.node),
+        Some(applied) => match furthest(shard) - applied {
+            0 => format!("{}{mark}: {applied}", replica.node),
+            behind => format!("{}{mark}: {applied} (-{behind})", replica.node),
+        },
+    }
+}
+
+fn summary(status: &ClusterStatus) -> String {
+    let leaderless = status.shards.iter().filter(|shard| shard.leader.is_none()).count();
+    let replicas = || status.shards.iter().flat_map(|shard| &shard.replicas);
+    let silent = replicas().filter(|replica| replica.applied.is_none()).count();
+    let lag = status.shards.iter().flat_map(|shard| {
+        let furthest = furthest(shard);
+        shard.replicas.iter().filter_map(move |replica| replica.applied.map(|applied| furthest - applied))
+    });
+    format!(
+        "{} nodes, {} shards, {} without a leader, {} of {} replicas unreachable, largest lag {} entries   (* leader, + learner)",
+        status.nodes.len(),
+        status.shards.len(),
+        leaderless,
+        silent,
+        replicas().count(),
+        lag.max().unwrap_or(0)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = r#"{"nodes":[
+        {"id":1,"zone":"a","client_addr":"127.0.0.1:7401","peer_addr":"127.0.0.1:7501","admin_addr":"127.0.0.1:7601","state":"active"},
+        {"id":2,"zone":"b","client_addr":"127.0.0.1:7402","peer_addr":"127.0.0.1:7502","admin_addr":"127.0.0.1:7602","state":"draining"}],
+      "shards":[
+        {"id":0,"slots":[0,8191],"leader":1,"replicas":[{"node":1,"role":"leader","applied":12},{"node":2,"role":"follower","applied":9}]},
+        {"id":1,"slots":"8192-16383","leader":null,"replicas":[{"node":1,"role":"follower","applied":4},{"node":2,"role":"unreachable","applied":null}]}]}"#;
+
+    #[test]
+    fn a_status_shows_leaders_lag_and_what_is_missing() {
+        let status: ClusterStatus = serde_json::from_str(STATUS).unwrap();
+        let text = render(&status);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[1].contains("active") && lines[1].ends_with("      1        2"), "{text}");
+        assert!(lines[2].contains("draining") && lines[2].ends_with("      0        2"), "{text}");
+        assert!(lines[5].contains("0-8191") && lines[5].ends_with("1*: 12  2: 9 (-3)"), "{text}");
+        assert!(lines[6].contains("8192-16383") && lines[6].ends_with("none  1: 4  2: unreachable"), "{text}");
+        assert!(text.contains("2 shards, 1 without a leader, 1 of 4 replicas unreachable, largest lag 3"), "{text}");
+    }
+
+    #[test]
+    fn json_goes_through_unchanged() {
+        let status: ClusterStatus = serde_json::from_str(STATUS).unwrap();
+        let again: Value = serde_json::from_str(&serde_json::to_string(&status).unwrap()).unwrap();
+        assert_eq!(again, serde_json::from_str::<Value>(STATUS).unwrap());
+    }
+}

@@ -1,0 +1,157 @@
+//! The directory of a local cluster.
+//!
+//! Owns: its files, ports and what is printed about them.
+//! Must not know: processes.
+//! Invariants: a directory made for one shape of cluster is never reused for another.
+
+use crate::auth;
+use crate::cli::exit::CliError;
+use crate::config::{AuthConfig, ClusterConfig, Config, LimitsConfig, LogConfig, NodeConfig, PeerConfig};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Where browsers may come from in development.
+const DEV_ORIGIN: &str = "http://localhost:5173";
+
+/// A local cluster's directory.
+#[derive(Debug)]
+pub struct Layout {
+    root: PathBuf,
+    /// The nodes' configurations, in order of id.
+    pub nodes: Vec<Config>,
+}
+
+fn failed(path: &Path, error: impl std::fmt::Display) -> CliError {
+    CliError::WrongData(format!("{}: {error}", path.display()))
+}
+
+impl Layout {
+    /// Makes the directory, or checks that it holds a cluster of this shape.
+    ///
+    /// # Errors
+    /// [`CliError`] when it holds another cluster or can't be written.
+    pub fn prepare(root: &Path, nodes: u16, shards: u32, base_port: u16) -> Result<Self, CliError> {
+        std::fs::create_dir_all(root).map_err(|error| failed(root, error))?;
+        let root = root.canonicalize().map_err(|error| failed(root, error))?;
+        let keys = auth::dev_keys_path(&root);
+        auth::ensure_dev_keys(&keys).map_err(|error| failed(&keys, error))?;
+        let id = cluster_id(&root)?;
+        let peers: Vec<PeerConfig> = (1..=nodes).map(|node| peer(node, base_port)).collect();
+        let replication = if nodes >= 3 { 3 } else { 1 };
+        let configs = (1..=nodes).map(|node| Config {
+            node: NodeConfig { id: node.into(), data_dir: "data".into() },
+            cluster: ClusterConfig { id: id.clone(), bootstrap: node == 1, shards, replication, nodes: peers.clone() },
+            auth: AuthConfig { keys: keys.clone(), allowed_origins: vec![DEV_ORIGIN.into()] },
+            limits: LimitsConfig::default(),
+            log: LogConfig::default(),
+        });
+        let layout = Self { root, nodes: configs.collect() };
+        layout.write()?;
+        Ok(layout)
+    }
+
+    fn write(&self) -> Result<(), CliError> {
+        for config in &self.nodes {
+            let dir = self.node_dir(config.node.id);
+            std::fs::create_dir_all(&dir).map_err(|error| failed(&dir, error))?;
+            let path = self.config_path(config.node.id);
+            let text = toml::to_string_pretty(config).map_err(|error| failed(&path, error))?;
+            match std::fs::read_to_string(&path) {
+                Ok(existing) if existing == text => {}
+                Ok(_) => {
+                    let advice = "holds a cluster of another shape; give the same flags, or another --data";
+                    return Err(failed(&self.root, advice));
+                }
+                Err(_) => std::fs::write(&path, text).map_err(|error| failed(&path, error))?,
+            }
+        }
+        let beyond = self.config_path(self.nodes.len() as u64 + 1);
+        if beyond.exists() {
+            return Err(failed(&self.root, "holds a cluster of more nodes; give the same --nodes, or another --data"));
+        }
+        Ok(())
+    }
+
+    fn node_dir(&self, node: u64) -> PathBuf {
+        self.root.join(format!("node-{node}"))
+    }
+
+    /// A node's configuration file.
+    pub fn config_path(&self, node: u64) -> PathBuf {
+        self.node_dir(node).join("node.toml")
+    }
+
+    /// A node's log file.
+    pub fn log_path(&self, node: u64) -> PathBuf {
+        self.node_dir(node).join("log")
+    }
+
+    /// What a newcomer needs to try the cluster.
+    pub fn how_to_try(&self) -> String {
+        let me = std::env::current_exe().map_or_else(|_| "messenger".into(), |path| path.display().to_string());
+        let data = self.root.display();
+        let urls: Vec<String> = self
+            .nodes
+            .iter()
+            .filter_map(|config| config.this_node().ok())
+            .map(|peer| format!("http://{}", peer.client_addr))
+            .collect();
+        let first = urls.first().cloned().unwrap_or_default();
+        let last = urls.last().cloned().unwrap_or_default();
+        let rows: Vec<String> = self
+            .nodes
+            .iter()
+            .filter_map(|config| config.this_node().ok().map(|peer| (config.node.id, peer)))
+            .map(|(id, peer)| {
+                let log = self.log_path(id);
+                format!(
+                    "  node {id}  http://{}  admin http://{}  log {}",
+                    peer.client_addr,
+                    peer.admin_addr,
+                    log.display()
+                )
+            })
+            .collect();
+        format!(
+            "{count} nodes are ready:\n{rows}\n\n\
+             Say something (through node 1):\n  \
+             TOKEN=$({me} token alice --data {data})\n  \
+             curl -sS {first}/v1/threads -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\\n    \
+             -d '{{\"type\":\"1_TO_1\",\"participants\":[\"bob\"]}}'\n\n\
+             Or chat, each line in a terminal of its own, through different nodes:\n  \
+             {me} chat --data {data} --server {first} --as alice --with bob\n  \
+             {me} chat --data {data} --server {last} --as bob --with alice\n\n\
+             See the cluster:\n  {me} cluster status --admin http://{admin}\n\n\
+             Ctrl-C stops it; the data stays in {data}.",
+            count = self.nodes.len(),
+            rows = rows.join("\n"),
+            admin = self
+                .nodes
+                .first()
+                .and_then(|config| config.this_node().ok())
+                .map_or(String::new(), |peer| peer.admin_addr.to_string()),
+        )
+    }
+}
+
+fn peer(node: u16, base_port: u16) -> PeerConfig {
+    let address = |offset: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, base_port + offset + node - 1));
+    PeerConfig {
+        id: node.into(),
+        zone: format!("zone-{node}"),
+        client_addr: address(0),
+        peer_addr: address(100),
+        admin_addr: address(200),
+    }
+}
+
+/// The id a directory's cluster was given when it was made.
+fn cluster_id(root: &Path) -> Result<String, CliError> {
+    let path = root.join("cluster-id");
+    if let Ok(id) = std::fs::read_to_string(&path) {
+        return Ok(id.trim().to_owned());
+    }
+    let id = format!("{:032x}", rand::random::<u128>());
+    std::fs::write(&path, format!("{id}\n")).map_err(|error| failed(&path, error))?;
+    Ok(id)
+}

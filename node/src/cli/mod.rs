@@ -1,0 +1,116 @@
+//! The command line.
+//!
+//! Owns: the commands, the arguments they share, and how their errors are shown: one line, and an exit status that
+//! says which kind.
+//! Must not know: how a node or a client works inside.
+
+pub mod bench;
+pub mod chat;
+pub mod cluster;
+pub mod dev;
+pub mod exit;
+pub mod serve;
+pub mod token;
+
+mod terminal;
+
+pub use exit::CliError;
+
+use crate::client::{ServerUrl, Servers};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use exit::EXIT_STATUS;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A self-hosted messenger backend: a cluster of identical nodes that store, order and deliver messages.
+#[derive(Debug, Parser)]
+#[command(name = "messenger", version, after_help = EXIT_STATUS)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(dev::DevArgs),
+    Serve(serve::ServeArgs),
+    Token(token::TokenArgs),
+    Chat(chat::ChatArgs),
+    Cluster(cluster::ClusterArgs),
+    Bench(bench::BenchArgs),
+}
+
+/// For whom to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Output {
+    /// People.
+    #[default]
+    Text,
+    /// Programs.
+    Json,
+}
+
+/// Which nodes to talk to.
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    /// Base URL of a node; several, or a list with commas, to fail over between them
+    #[arg(
+        long = "server",
+        value_name = "URL",
+        env = "MESSENGER_SERVER",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7401,http://127.0.0.1:7402,http://127.0.0.1:7403"
+    )]
+    servers: Vec<ServerUrl>,
+}
+
+impl ServerArgs {
+    /// The nodes.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] when there is none.
+    pub fn servers(&self) -> Result<Servers, CliError> {
+        Ok(Servers::new(self.servers.clone())?)
+    }
+}
+
+/// Where a local cluster keeps its data.
+#[derive(Debug, Clone, Args)]
+pub struct DataArgs {
+    /// The local cluster's data directory, which holds the key that tokens are signed with
+    #[arg(long, value_name = "DIR", env = "MESSENGER_DATA", default_value = ".messenger")]
+    pub data: PathBuf,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("messenger: {error}");
+            ExitCode::from(&error)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        // A node has runtimes of its own.
+        Command::Serve(args) => serve::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Dev(args) => block_on(dev::run(args)),
+        Command::Chat(args) => block_on(chat::run(args)),
+        Command::Cluster(args) => block_on(cluster::run(args)),
+        Command::Bench(args) => block_on(bench::run(args)),
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::Failed(format!("cannot start the runtime: {error}")))?;
+    let outcome = runtime.block_on(command);
+    // A read of standard input may be under way for ever.
+    runtime.shutdown_background();
+    outcome
+}

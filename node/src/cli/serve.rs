@@ -1,0 +1,42 @@
+//! `messenger serve`: one node.
+//!
+//! Owns: the command's flags and the mapping of start-up errors to lines and statuses.
+//! Must not know: how a node is put together (see [`crate::boot`]).
+
+use super::exit::CliError;
+use crate::boot::{self, BootError};
+use crate::config::{Config, Overrides};
+use std::path::PathBuf;
+
+/// Runs one node until SIGTERM drains it.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  messenger serve --config node.toml\n  MESSENGER_LOG=debug messenger serve --config node.toml\n\nFlags win over MESSENGER_* variables, which win over the file."
+)]
+pub struct ServeArgs {
+    /// The node's configuration file.
+    #[arg(long, env = "MESSENGER_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+/// Runs the node.
+///
+/// # Errors
+/// [`CliError`] when it can't start, or had to stop.
+pub fn run(args: &ServeArgs) -> Result<(), CliError> {
+    let config = Config::load(&args.config, &args.overrides).map_err(|error| CliError::Config(error.to_string()))?;
+    boot::run(config).map_err(|error| {
+        let line = error.to_string();
+        match error {
+            BootError::Config(_) => CliError::Config(line),
+            BootError::Address { .. } => CliError::Address(line),
+            BootError::WrongData(_) => CliError::WrongData(line),
+            BootError::CorruptData(_) => CliError::CorruptData(line),
+            BootError::Storage(_) => CliError::Storage(line),
+            BootError::Refused(_) => CliError::Refused(line),
+            BootError::Runtime(_) => CliError::Failed(line),
+        }
+    })
+}

@@ -1,0 +1,49 @@
+//! The client of a cluster: what chat, the bench and the tests speak to a node with.
+//!
+//! Owns: addresses, tokens, typed REST calls, typed realtime frames, reconnection, retries with stable keys.
+//! Must not know: anything of a node's inside; only what the client contract says.
+//! Invariants: a request that is sent again carries the same idempotency key and body; every wait has a deadline;
+//! every queue has a bound.
+
+mod address;
+mod backoff;
+mod dedupe;
+mod error;
+mod frames;
+mod http1;
+mod live;
+mod live_task;
+mod model;
+mod outbox;
+mod pool;
+mod rest;
+mod socket;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod text;
+mod token;
+
+pub use address::{InvalidServer, ServerUrl, Servers};
+pub use backoff::{Backoff, Pause};
+pub use dedupe::Seen;
+pub use error::{ClientError, FieldError, Problem};
+pub use frames::{
+    ClientFrame, Gap, Hello, Incoming, InvalidFrame, ReceiptFrame, ServerFrame, ThreadChange, ThreadFrame,
+};
+pub use http1::{Answer, Call, Connection, TransportError};
+pub use live::{AckMode, EndReason, Live, LiveConfig, LiveEvent, LiveSender, Sending};
+pub use model::{
+    Draft, HistoryQuery, Message, MessagePage, NewThread, Participant, ReceiptCounts, Recipient, Sent, Thread,
+    ThreadPage, ThreadSummary,
+};
+pub use rest::{Rest, RestConfig};
+pub use socket::{CloseReason, Socket, SocketConfig, SocketItem};
+pub use token::{DevKey, Grant, MintError, TokenSource, bearer_of};
+
+/// A fresh idempotency key: 128 random bits, in hexadecimal.
+#[must_use]
+pub fn fresh_key() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}

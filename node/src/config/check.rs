@@ -1,0 +1,112 @@
+//! What makes a configuration consistent.
+//!
+//! Owns: the bounds of every value.
+//! Must not know: where values came from.
+
+use super::{Config, ConfigError};
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+const MIB: u64 = 1 << 20;
+
+fn within(field: &str, value: u64, bounds: RangeInclusive<u64>) -> Result<(), ConfigError> {
+    if bounds.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::invalid(field, format!("{value} is not within {} to {}", bounds.start(), bounds.end())))
+}
+
+impl Config {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.cluster_id()?;
+        self.check_nodes()?;
+        self.this_node()?;
+        within("cluster.shards", self.cluster.shards.into(), 1..=4096)?;
+        let nodes = self.cluster.nodes.len() as u64;
+        within("cluster.replication", self.cluster.replication.into(), 1..=nodes)?;
+        if self.cluster.replication.is_multiple_of(2) {
+            return Err(ConfigError::invalid("cluster.replication", "must be odd: an even number survives no more"));
+        }
+        self.check_limits()?;
+        tracing_subscriber::EnvFilter::try_new(&self.log.filter)
+            .map_err(|error| ConfigError::invalid("log.filter", error.to_string()))?;
+        Ok(())
+    }
+
+    fn check_nodes(&self) -> Result<(), ConfigError> {
+        within("cluster.nodes", self.cluster.nodes.len() as u64, 1..=9)?;
+        let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+        for peer in &self.cluster.nodes {
+            within("cluster.nodes.id", peer.id, 1..=u64::from(u32::MAX))?;
+            if !ids.insert(peer.id) {
+                return Err(ConfigError::invalid("cluster.nodes", format!("id {} stands twice", peer.id)));
+            }
+            for address in [peer.client_addr, peer.peer_addr, peer.admin_addr] {
+                if !addresses.insert(address) {
+                    return Err(ConfigError::invalid("cluster.nodes", format!("address {address} stands twice")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        within("limits.proposal_bytes", limits.proposal_bytes.into(), MIB..=u64::from(u32::MAX))?;
+        within("limits.request_bytes", limits.request_bytes.into(), MIB..=u64::from(u32::MAX))?;
+        within("limits.requests", limits.requests.into(), 1..=1_000_000)?;
+        within("limits.connections", limits.connections.into(), 1..=10_000_000)?;
+        within("limits.tail_bytes", limits.tail_bytes.into(), 64 * 1024..=1 << 30)?;
+        within("limits.store_bytes", limits.store_bytes, 32 * MIB..=1 << 40)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Overrides};
+    use std::io::Write;
+
+    const GOOD: &str = r#"
+[node]
+id = 1
+data_dir = "data"
+[cluster]
+id = "000102030405060708090a0b0c0d0e0f"
+replication = 1
+nodes = [{ id = 1, client_addr = "127.0.0.1:1", peer_addr = "127.0.0.1:2", admin_addr = "127.0.0.1:3" }]
+[auth]
+keys = "keys.json"
+"#;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Config::load(file.path(), &Overrides::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_good_file_loads_with_defaults_and_paths_beside_it() {
+        let config = load(GOOD).unwrap();
+        assert_eq!(config.cluster.shards, 64);
+        assert!(config.node.data_dir.is_absolute());
+    }
+
+    #[test]
+    fn each_mistake_is_named_on_one_line() {
+        let cases = [
+            ("id = 1\ndata_dir", "id = 2\ndata_dir", "node.id"),
+            ("replication = 1", "replication = 2", "cluster.replication"),
+            ("0e0f", "0e", "cluster.id"),
+            ("127.0.0.1:3", "127.0.0.1:2", "stands twice"),
+            ("[auth]", "[log]\nfilter = \"=x=\"\n[auth]", "log.filter"),
+            ("[auth]", "[limits]\nrequests = 0\n[auth]", "limits.requests"),
+            ("[auth]", "[auth]\nsurprise = 1", "surprise"),
+            ("id = 1\n", "id = \"one\"\n", "line 3"),
+        ];
+        for (from, to, expected) in cases {
+            let error = load(&GOOD.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

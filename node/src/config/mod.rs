@@ -1,0 +1,270 @@
+//! A node's configuration.
+//!
+//! Owns: the file's shape, defaults, bounds and checks; flags win over `MESSENGER_*`, which win over the file.
+//! Must not know: how a value is used.
+//! Invariants: a loaded [`Config`] is consistent: addresses parse, ids are unique, R is odd and at most the node count.
+
+mod check;
+
+use messenger_proto::ids::{ClusterId, NodeId};
+use messenger_proto::meta::{NodeInfo, NodeState};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file isn't TOML of the right shape.
+    #[error("{path}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why, on one line.
+        message: String,
+    },
+    /// A value is out of bounds or contradicts another.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// Dotted name of the field.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl ConfigError {
+    fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// One node's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This node.
+    pub node: NodeConfig,
+    /// The cluster it belongs to.
+    pub cluster: ClusterConfig,
+    /// Who may come in.
+    pub auth: AuthConfig,
+    /// Bounds of what it takes on.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// What it says.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// This node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Its id, one of `cluster.nodes`; from 1, never used again once its disk is gone.
+    pub id: u64,
+    /// Where it keeps everything.
+    pub data_dir: PathBuf,
+}
+
+/// The cluster a node belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// 32 hexadecimal digits; the same on every node. Nodes of different clusters refuse each other.
+    pub id: String,
+    /// Whether this node makes the cluster if it does not exist yet; on exactly one node.
+    #[serde(default)]
+    pub bootstrap: bool,
+    /// Shards made at bootstrap: 1-4096; fixed from then on.
+    #[serde(default = "default_shards")]
+    pub shards: u32,
+    /// Replicas of each shard made at bootstrap: odd, at most the number of nodes.
+    #[serde(default = "default_replication")]
+    pub replication: u32,
+    /// The nodes the cluster starts with: 1-9.
+    pub nodes: Vec<PeerConfig>,
+}
+
+/// One node of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerConfig {
+    /// Its id.
+    pub id: u64,
+    /// What fails together with it, as a rack or an availability zone.
+    #[serde(default)]
+    pub zone: String,
+    /// For clients.
+    pub client_addr: SocketAddr,
+    /// For other nodes.
+    pub peer_addr: SocketAddr,
+    /// For operators.
+    pub admin_addr: SocketAddr,
+}
+
+/// Who may come in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthConfig {
+    /// A JSON file that names the issuer, the audience and the keys of tokens.
+    pub keys: PathBuf,
+    /// Origins that browsers may come from, exactly; none by default.
+    #[serde(default)]
+    pub allowed_origins: Vec<String>,
+}
+
+/// Bounds of what a node takes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Bytes of commands that may wait or be in flight at this node's shards: 1 MiB to 4 GiB.
+    pub proposal_bytes: u32,
+    /// Bytes of request bodies being handled at once: 1 MiB to 4 GiB.
+    pub request_bytes: u32,
+    /// Requests being handled at once: 1 to 1,000,000.
+    pub requests: u32,
+    /// Client connections: 1 to 10,000,000.
+    pub connections: u32,
+    /// Bytes of recent events each shard keeps for its live followers: 64 KiB to 1 GiB.
+    pub tail_bytes: u32,
+    /// Bytes of memory the store uses for write buffers and cache together: 32 MiB to 1 TiB.
+    pub store_bytes: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            proposal_bytes: 64 << 20,
+            request_bytes: 128 << 20,
+            requests: 8192,
+            connections: 100_000,
+            tail_bytes: 4 << 20,
+            store_bytes: 512 << 20,
+        }
+    }
+}
+
+/// What a node says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// A `tracing` filter.
+    pub filter: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { filter: "info,openraft=error".into(), format: LogFormat::Text }
+    }
+}
+
+fn default_shards() -> u32 {
+    64
+}
+
+fn default_replication() -> u32 {
+    3
+}
+
+/// Values given on the command line or in the environment; each wins over the file's.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Overrides {
+    /// Where the node keeps everything.
+    #[arg(long = "data", env = "MESSENGER_DATA", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// A log filter, as `info` or `info,messenger_raft=debug`.
+    #[arg(long, env = "MESSENGER_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How log lines look.
+    #[arg(long, env = "MESSENGER_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+impl Config {
+    /// Reads a file, lays the overrides over it and checks the result.
+    ///
+    /// # Errors
+    /// [`ConfigError`], each naming the file or field.
+    pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let message = format!("line {line}: {}", error.message().replace('\n', " "));
+            ConfigError::Parse { path: path.to_owned(), message }
+        })?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        config.node.data_dir = base.join(&config.node.data_dir);
+        config.auth.keys = base.join(&config.auth.keys);
+        if let Some(data_dir) = &overrides.data_dir {
+            config.node.data_dir.clone_from(data_dir);
+        }
+        if let Some(filter) = &overrides.log {
+            config.log.filter.clone_from(filter);
+        }
+        if let Some(format) = overrides.log_format {
+            config.log.format = format;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The cluster's id.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when it is not 32 hexadecimal digits.
+    pub fn cluster_id(&self) -> Result<ClusterId, ConfigError> {
+        self.cluster.id.parse().map_err(|_| ConfigError::invalid("cluster.id", "must be 32 hexadecimal digits"))
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        NodeId(self.node.id)
+    }
+
+    /// This node's entry in the list.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when it isn't listed.
+    pub fn this_node(&self) -> Result<&PeerConfig, ConfigError> {
+        let found = self.cluster.nodes.iter().find(|peer| peer.id == self.node.id);
+        found.ok_or_else(|| ConfigError::invalid("node.id", "is not one of cluster.nodes"))
+    }
+
+    /// The nodes the cluster starts with, as its record will hold them.
+    #[must_use]
+    pub fn first_nodes(&self) -> Vec<NodeInfo> {
+        let info = |peer: &PeerConfig| NodeInfo {
+            id: NodeId(peer.id),
+            zone: peer.zone.clone(),
+            client_addr: peer.client_addr.to_string(),
+            peer_addr: peer.peer_addr.to_string(),
+            admin_addr: peer.admin_addr.to_string(),
+            state: NodeState::Active,
+            store: None,
+        };
+        self.cluster.nodes.iter().map(info).collect()
+    }
+}

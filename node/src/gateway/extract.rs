@@ -1,0 +1,249 @@
+//! Taking a request apart.
+//!
+//! Owns: who asks, the ids in its path, its query parameters, its Idempotency-Key and its JSON body.
+//! Must not know: what is asked for.
+//! Invariants: a body is read only once it is known to be JSON and within bounds, and in bounded time.
+
+use super::GatewayState;
+use super::edge::{body_too_large, discard};
+use super::error::{ApiError, FieldError};
+use super::idempotency::IdempotencyKey;
+use super::input::Complaint;
+use crate::auth::{AuthError, Identity, Scope};
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri, header};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use messenger_proto::error::ErrorCode;
+use messenger_proto::ids::{MessageId, ThreadId, UserId};
+use messenger_proto::limits::{BODY_MAX, PAGE_DEFAULT, PAGE_MAX};
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// The bearer of a valid token, from the `Authorization` header.
+///
+/// # Errors
+/// Why there is none.
+pub fn authenticate(state: &GatewayState, headers: &HeaderMap) -> Result<Arc<Identity>, AuthError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().ok_or(AuthError::Missing)?;
+    if values.next().is_some() {
+        return Err(AuthError::Malformed);
+    }
+    state.authenticator().verify_header(value.to_str().map_err(|_| AuthError::Malformed)?)
+}
+
+fn with_scope(state: &GatewayState, parts: &Parts, scope: Scope) -> Result<Arc<Identity>, ApiError> {
+    let identity = authenticate(state, &parts.headers)?;
+    if identity.scopes.contains(scope) { Ok(identity) } else { Err(ApiError::missing_scope(scope)) }
+}
+
+/// Someone who may read.
+pub(super) struct Reader(pub(super) Arc<Identity>);
+
+impl FromRequestParts<GatewayState> for Reader {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
+        with_scope(state, parts, Scope::Read).map(Self)
+    }
+}
+
+/// Someone who may write.
+pub(super) struct Writer(pub(super) Arc<Identity>);
+
+impl FromRequestParts<GatewayState> for Writer {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
+        with_scope(state, parts, Scope::Write).map(Self)
+    }
+}
+
+/// The path's `thread_id`.
+pub(super) struct ThreadPath(pub(super) ThreadId);
+
+impl FromRequestParts<GatewayState> for ThreadPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
+        let mut ids = PathIds::of(parts, state).await?;
+        let thread = ids.take("thread_id", "must be a UUID");
+        ids.finish(thread).map(Self)
+    }
+}
+
+/// The path's `thread_id` and `user_id`.
+pub(super) struct MemberPath(pub(super) ThreadId, pub(super) UserId);
+
+impl FromRequestParts<GatewayState> for MemberPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
+        let mut ids = PathIds::of(parts, state).await?;
+        let thread = ids.take("thread_id", "must be a UUID");
+        let user = ids.take("user_id", "must be a user id");
+        ids.finish(thread.zip(user)).map(|(thread, user)| Self(thread, user))
+    }
+}
+
+/// The path's `message_id`.
+pub(super) struct MessagePath(pub(super) MessageId);
+
+impl FromRequestParts<GatewayState> for MessagePath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
+        let mut ids = PathIds::of(parts, state).await?;
+        let message = ids.take("message_id", "must be a ULID");
+        ids.finish(message).map(Self)
+    }
+}
+
+struct PathIds {
+    params: RawPathParams,
+    errors: Vec<FieldError>,
+}
+
+impl PathIds {
+    async fn of(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
+        match RawPathParams::from_request_parts(parts, state).await {
+            Ok(params) => Ok(Self { params, errors: Vec::new() }),
+            Err(_) => Err(ApiError::new(ErrorCode::InvalidRequest, "The path is not UTF-8.")),
+        }
+    }
+
+    fn take<T: FromStr>(&mut self, name: &'static str, complaint: &'static str) -> Option<T> {
+        let text = self.params.iter().find(|(param, _)| *param == name).map(|(_, text)| text);
+        let id = text.and_then(|text| text.parse().ok());
+        if id.is_none() {
+            self.errors.push(FieldError::new(name, complaint));
+        }
+        id
+    }
+
+    fn finish<T>(self, ids: Option<T>) -> Result<T, ApiError> {
+        ids.ok_or_else(|| ApiError::fields(self.errors))
+    }
+}
+
+/// Query parameters, taken one by one; those nobody takes are passed over.
+pub(super) struct Params {
+    pairs: Vec<(String, String)>,
+    errors: Vec<FieldError>,
+}
+
+impl Params {
+    pub(super) fn of(uri: &Uri) -> Result<Self, ApiError> {
+        let invalid = |_| ApiError::new(ErrorCode::InvalidRequest, "The query string is malformed.");
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(invalid)?;
+        Ok(Self { pairs, errors: Vec::new() })
+    }
+
+    /// Takes a parameter that may be absent. `None` also when it is bad, which is noted.
+    pub(super) fn take<T>(&mut self, name: &'static str, read: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
+        let mut values = self.pairs.iter().filter(|(param, _)| param == name).map(|(_, value)| value.as_str());
+        let value = values.next()?;
+        let outcome = if values.next().is_some() { Err("is given more than once".into()) } else { read(value) };
+        outcome.map_err(|complaint| self.complain(name, complaint)).ok()
+    }
+
+    pub(super) fn complain(&mut self, name: &'static str, complaint: impl Into<Complaint>) {
+        self.errors.push(FieldError::new(name, complaint));
+    }
+
+    /// The number of rows asked for.
+    pub(super) fn page_size(&mut self) -> u32 {
+        let read = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            let size = text.parse().ok().filter(|size| digits && (1..=PAGE_MAX).contains(size));
+            size.ok_or_else(|| format!("must be an integer from 1 to {PAGE_MAX}").into())
+        };
+        self.take("page_size", read).unwrap_or(PAGE_DEFAULT)
+    }
+
+    pub(super) fn finish(self) -> Result<(), ApiError> {
+        if self.errors.is_empty() { Ok(()) } else { Err(ApiError::fields(self.errors)) }
+    }
+}
+
+/// The name of the header.
+pub(super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+
+/// The request's Idempotency-Key, if it has one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, FieldError> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(FieldError::new(IDEMPOTENCY_KEY, "is given more than once"));
+    }
+    let key = std::str::from_utf8(value.as_bytes()).ok().and_then(IdempotencyKey::new);
+    key.map(Some).ok_or_else(|| FieldError::new(IDEMPOTENCY_KEY, "must have 1 to 64 characters"))
+}
+
+/// Whether there is one at all, good or bad.
+pub(super) fn has_idempotency_key(headers: &HeaderMap) -> bool {
+    headers.contains_key(IDEMPOTENCY_KEY)
+}
+
+/// Reads a JSON body, unparsed.
+pub(super) async fn json_body(state: &GatewayState, request: Request) -> Result<Bytes, ApiError> {
+    check_content_type(request.headers())?;
+    let mut body = request.into_body();
+    let read = tokio::time::timeout(state.body_time(), collect(&mut body)).await;
+    match read {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(BodyError::TooLarge)) => {
+            discard(&mut body, state.body_time()).await;
+            Err(body_too_large())
+        }
+        Ok(Err(BodyError::Broken)) => Err(ApiError::new(ErrorCode::InvalidRequest, "The body broke off.").closing()),
+        Err(_) => Err(ApiError::new(ErrorCode::InvalidRequest, "The body did not arrive in time.").closing()),
+    }
+}
+
+enum BodyError {
+    TooLarge,
+    Broken,
+}
+
+async fn collect(body: &mut Body) -> Result<Bytes, BodyError> {
+    let mut first: Option<Bytes> = None;
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        let had = first.as_ref().map_or(all.len(), Bytes::len);
+        if had + data.len() > BODY_MAX {
+            return Err(BodyError::TooLarge);
+        }
+        // Most bodies come in one piece, which is then not copied.
+        match first.take() {
+            None if all.is_empty() => first = Some(data),
+            None => all.extend_from_slice(&data),
+            Some(piece) => {
+                all.extend_from_slice(&piece);
+                all.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| all.freeze()))
+}
+
+/// A body is `application/json`, in UTF-8, as it is.
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let unsupported = |detail| Err(ApiError::new(ErrorCode::UnsupportedMediaType, detail));
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut parts = value.split(';').map(str::trim);
+    if !parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return unsupported("The body must be application/json.");
+    }
+    let charset = parts.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+    });
+    if charset.is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
+        return unsupported("The body must be UTF-8.");
+    }
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return unsupported("The body must not be compressed.");
+    }
+    Ok(())
+}

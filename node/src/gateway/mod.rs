@@ -1,0 +1,180 @@
+//! The REST gateway: where a client's request enters the cluster.
+//!
+//! Owns: the routes of `/v1` and what each of them takes, asks the router, and answers; the JSON of the contract.
+//! Must not know: where a shard lives, how it is replicated, or what sockets are open.
+//! Invariants: a 2xx is given only for a shard's own answer; every limit is checked before the work it bounds; every
+//! request ends by its deadline.
+
+mod admission;
+mod cursor;
+mod edge;
+pub mod error;
+mod extract;
+mod health;
+mod history;
+pub mod idempotency;
+pub mod input;
+mod messages;
+mod metrics;
+mod participants;
+mod respond;
+pub mod send;
+pub mod serve;
+mod thread_list;
+mod threads;
+pub mod time;
+pub mod trace;
+pub mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use admission::AdmissionLimits;
+pub use edge::HEADERS_MAX;
+pub use extract::authenticate;
+pub use health::Readiness;
+
+use crate::auth::{Authenticator, Clock};
+use admission::Admission;
+use axum::routing::{MethodRouter, delete, get, post};
+use error::ApiError;
+use messenger_proto::error::ErrorCode;
+use messenger_proto::ids::Millis;
+use messenger_proto::meta::ClusterState;
+use messenger_proto::thread_id::ClusterSecret;
+use messenger_router::Router;
+use metrics::GatewayMetrics;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// What the gateway is made of.
+pub struct GatewayParts {
+    /// The way to the shards.
+    pub router: Router,
+    /// Whose tokens are believed.
+    pub authenticator: Arc<Authenticator>,
+    /// The cluster's record; its secret makes thread ids and seals cursors.
+    pub cluster: watch::Receiver<Arc<ClusterState>>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Whether requests are taken.
+    pub readiness: watch::Receiver<Readiness>,
+    /// How long a request may take, from its body's arrival.
+    pub deadline: Duration,
+    /// How much may be in flight.
+    pub admission: AdmissionLimits,
+}
+
+/// How long a request may take unless the operator says otherwise.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+struct Inner {
+    parts: GatewayParts,
+    admission: Admission,
+    metrics: GatewayMetrics,
+}
+
+/// The gateway's shared state; a cheap handle to clone.
+#[derive(Clone)]
+pub struct GatewayState(Arc<Inner>);
+
+impl GatewayState {
+    /// Puts the parts together; after the metrics recorder is installed.
+    #[must_use]
+    pub fn new(parts: GatewayParts) -> Self {
+        let (admission, metrics) = (Admission::new(parts.admission), GatewayMetrics::new());
+        Self(Arc::new(Inner { parts, admission, metrics }))
+    }
+
+    /// The way to the shards.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.0.parts.router
+    }
+
+    /// Whose tokens are believed.
+    #[must_use]
+    pub fn authenticator(&self) -> &Arc<Authenticator> {
+        &self.0.parts.authenticator
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        (self.0.parts.clock)()
+    }
+
+    /// When a request that begins now must have ended.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.0.parts.deadline
+    }
+
+    fn body_time(&self) -> Duration {
+        self.0.parts.admission.body_time
+    }
+
+    /// Whether requests are taken.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        *self.0.parts.readiness.borrow()
+    }
+
+    /// The cluster's secret.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unavailable`] before the cluster's record has reached this node.
+    pub fn secret(&self) -> Result<ClusterSecret, ApiError> {
+        let cluster = self.0.parts.cluster.borrow();
+        let secret = <[u8; 32]>::try_from(&cluster.secret[..]);
+        secret.map(ClusterSecret).map_err(|_| {
+            ApiError::new(
+                ErrorCode::Unavailable,
+                "The node has not joined its cluster yet; try again, or another node.",
+            )
+        })
+    }
+
+    fn admission(&self) -> &Admission {
+        &self.0.admission
+    }
+
+    fn metrics(&self) -> &GatewayMetrics {
+        &self.0.metrics
+    }
+}
+
+/// The REST routes, and the ones given, behind the edge.
+pub fn router_with(state: GatewayState, more: axum::Router<GatewayState>) -> axum::Router {
+    let threads = get(thread_list::list).post(threads::create);
+    let messages = get(history::history).post(messages::send);
+    more.route("/v1/threads", route("GET, HEAD, POST, OPTIONS", threads))
+        .route("/v1/threads/{thread_id}", route(READ, get(threads::one)))
+        .route("/v1/threads/{thread_id}/participants", route("POST, OPTIONS", post(participants::add)))
+        .route("/v1/threads/{thread_id}/participants/{user_id}", route("DELETE, OPTIONS", delete(participants::remove)))
+        .route("/v1/threads/{thread_id}/messages", route("GET, HEAD, POST, OPTIONS", messages))
+        .route("/v1/threads/{thread_id}/read", route("POST, OPTIONS", post(messages::read)))
+        .route("/v1/messages/{message_id}", route(READ, get(messages::one)))
+        .route("/v1/messages/{message_id}/recipients", route(READ, get(messages::recipients)))
+        .route("/livez", route(READ, get(health::livez)))
+        .route("/readyz", route(READ, get(health::readyz)))
+        .fallback(|| async { ApiError::no_such_path() })
+        .layer(axum::middleware::from_fn_with_state(state.clone(), edge::edge))
+        .with_state(state)
+}
+
+/// The REST routes behind the edge.
+pub fn router(state: GatewayState) -> axum::Router {
+    router_with(state, axum::Router::new())
+}
+
+const READ: &str = "GET, HEAD, OPTIONS";
+
+/// A path's methods, OPTIONS among them, and 405 for the others.
+fn route(allow: &'static str, methods: MethodRouter<GatewayState>) -> MethodRouter<GatewayState> {
+    let options = move || async move { respond::options(allow) };
+    let refuse = move || async move { ApiError::method_not_allowed(allow) };
+    methods.options(options).fallback(refuse)
+}

@@ -1,0 +1,86 @@
+//! Putting answers together.
+//!
+//! Owns: the headers of a success, and taking the expected shape off a shard's answer.
+//! Must not know: what was asked.
+
+use super::GatewayState;
+use super::error::ApiError;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use messenger_proto::command::{MessageReply, Reply, ReplyBody, ThreadReply};
+use messenger_proto::query::Answer;
+use serde::Serialize;
+
+/// A JSON answer of about `size` bytes.
+pub(super) fn json(
+    state: &GatewayState,
+    status: StatusCode,
+    view: &impl Serialize,
+    size: usize,
+) -> Result<Response, ApiError> {
+    let mut bytes = Vec::with_capacity(size);
+    serde_json::to_writer(&mut bytes, view).map_err(|error| ApiError::internal(format!("unwritable: {error}")))?;
+    let mut response = Response::new(Body::from(state.admission().answer(bytes)?));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// Success with nothing to say.
+pub(super) fn no_content() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// The answer to OPTIONS.
+pub(super) fn options(allow: &'static str) -> Response {
+    (StatusCode::NO_CONTENT, [(header::ALLOW, HeaderValue::from_static(allow))]).into_response()
+}
+
+/// Says where the thing that was made is found.
+pub(super) fn located(mut response: Response, path: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(path) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    response
+}
+
+/// Says whether the answer is a repeat of the first one.
+pub(super) fn replayed(mut response: Response, replayed: bool) -> Response {
+    if replayed {
+        response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// The thread that a command answers with.
+pub(super) fn thread_of(reply: Reply) -> Result<ThreadReply, ApiError> {
+    match reply.body {
+        ReplyBody::Thread(reply) => Ok(reply),
+        ReplyBody::Message(_) | ReplyBody::Done(_) => Err(ApiError::internal("a thread was expected of a command")),
+    }
+}
+
+/// The message that a command answers with.
+pub(super) fn message_of(reply: Reply) -> Result<MessageReply, ApiError> {
+    match reply.body {
+        ReplyBody::Message(reply) => Ok(reply),
+        ReplyBody::Thread(_) | ReplyBody::Done(_) => Err(ApiError::internal("a message was expected of a command")),
+    }
+}
+
+/// The answer is of another kind than the question.
+pub(super) fn unexpected(answer: &Answer) -> ApiError {
+    let kind = match answer {
+        Answer::Thread(_) => "thread",
+        Answer::Message(_) => "message",
+        Answer::Recipients(_) => "recipients",
+        Answer::Messages(_) => "messages",
+        Answer::UserThreads(_) => "user threads",
+        Answer::Activity(_) => "activity",
+        Answer::Summaries(_) => "summaries",
+        Answer::Resume(_) => "resume",
+        Answer::ClusterState(_) => "cluster state",
+    };
+    ApiError::internal(format!("a query was answered with {kind}"))
+}

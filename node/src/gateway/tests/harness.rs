@@ -1,0 +1,385 @@
+//! A cluster in memory: one node, a few shards, each the real state machine behind a lock.
+
+use crate::auth::{AuthConfig, Authenticator, Grant, KeySet, Scopes, SigningKey};
+use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use messenger_proto::command::{Command, CommandResult, Op, OutboxDelivered, Pack, Retention};
+use messenger_proto::ids::{ClusterId, CommandId, DeviceId, Millis, NodeId, ShardId, UserId};
+use messenger_proto::meta::{ClusterState, NodeInfo, NodeState, ShardPlacement};
+use messenger_proto::query::{Query, QueryResult};
+use messenger_proto::rpc::{SessionOutcome, ShardCall, ShardOutcome, ShardRequest};
+use messenger_proto::slot::{Slot, SlotMap};
+use messenger_raft::machine::tables::{MemoryTables, Overlay};
+use messenger_raft::machine::{answer, apply, outbox_scan};
+use messenger_router::{CallError, Router, ShardStream, ShardTransport};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+const SHARDS: u32 = 4;
+/// 2026-05-30T17:42:11.000Z
+pub(super) const START: u64 = 1_780_162_931_000;
+
+/// What becomes of the next calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    None,
+    /// No call reaches a shard.
+    NotSent,
+    /// Calls are carried out, and their answers lost.
+    Lost,
+    /// Calls wait until the fault is over.
+    Held,
+}
+
+#[derive(Default)]
+struct Shard {
+    tables: MemoryTables,
+    index: u64,
+}
+
+/// The shards, and the transport to them.
+pub(super) struct Memory {
+    shards: Vec<Mutex<Shard>>,
+    clock: Arc<AtomicU64>,
+    fault: watch::Sender<Fault>,
+    commands: AtomicU64,
+    held: watch::Sender<usize>,
+}
+
+impl Memory {
+    /// Returns once so many calls are under way.
+    pub(super) async fn held(&self, count: usize) {
+        self.held.subscribe().wait_for(|held| *held == count).await.unwrap();
+    }
+
+    fn apply(&self, shard: ShardId, command: Command) -> CommandResult {
+        self.commands.fetch_add(1, Ordering::SeqCst);
+        let stamp = Millis(self.clock.fetch_add(1, Ordering::SeqCst));
+        let mut shard = self.shards[shard.0 as usize].lock().unwrap();
+        shard.index += 1;
+        let pack = Pack { stamp, commands: vec![command] };
+        let (mut applied, writes) = {
+            let mut overlay = Overlay::new(&shard.tables);
+            let applied = apply(&mut overlay, shard.index, &pack).unwrap();
+            (applied, overlay.into_writes())
+        };
+        shard.tables.absorb(writes);
+        applied.results.pop().unwrap()
+    }
+
+    /// Carries membership changes to the users' shards.
+    fn deliver(&self, from: ShardId) {
+        let rows = outbox_scan(&self.shards[from.0 as usize].lock().unwrap().tables, None, 1_000).unwrap();
+        if rows.is_empty() {
+            return;
+        }
+        let none = |op| Command { id: CommandId([0; 16]), retention: Retention::None, body_hash: 0, op };
+        let mut delivered = Vec::new();
+        for (key, change) in rows {
+            let to = SlotMap::new(SHARDS).unwrap().shard_of(Slot::of_user(&change.user));
+            self.apply(to, none(Op::IndexMembership(change))).unwrap();
+            delivered.push(key);
+        }
+        self.apply(from, none(Op::OutboxDelivered(OutboxDelivered { rows: delivered }))).unwrap();
+    }
+
+    fn query(&self, shard: ShardId, query: &Query) -> QueryResult {
+        answer(&self.shards[shard.0 as usize].lock().unwrap().tables, query).unwrap()
+    }
+
+    fn carry_out(&self, request: ShardRequest) -> ShardOutcome {
+        match request.call {
+            ShardCall::Command(command) => match self.apply(request.shard, command) {
+                Ok(reply) => {
+                    self.deliver(request.shard);
+                    ShardOutcome::Reply(reply)
+                }
+                Err(refusal) => ShardOutcome::Refused(refusal),
+            },
+            ShardCall::Query(query) => match self.query(request.shard, &query) {
+                Ok(answer) => ShardOutcome::Answer(answer),
+                Err(refusal) => ShardOutcome::Refused(refusal),
+            },
+            ShardCall::Session(_) => ShardOutcome::Session(SessionOutcome { replaced: false }),
+        }
+    }
+}
+
+impl ShardTransport for Memory {
+    fn local(&self) -> NodeId {
+        NodeId(1)
+    }
+
+    async fn call(
+        &self,
+        _node: NodeId,
+        requests: Vec<ShardRequest>,
+        _deadline: Instant,
+    ) -> Vec<Result<ShardOutcome, CallError>> {
+        self.held.send_modify(|held| *held += 1);
+        let mut fault = self.fault.subscribe();
+        let fault = *fault.wait_for(|fault| *fault != Fault::Held).await.unwrap();
+        self.held.send_modify(|held| *held -= 1);
+        let one = |request| match fault {
+            Fault::NotSent => Err(CallError::NotSent("10.0.0.1:7501 refused".into())),
+            Fault::Lost => {
+                self.carry_out(request);
+                Err(CallError::Lost("10.0.0.1:7501 broke off".into()))
+            }
+            Fault::None | Fault::Held => Ok(self.carry_out(request)),
+        };
+        requests.into_iter().map(one).collect()
+    }
+
+    async fn open(&self, _node: NodeId, _shard: ShardId) -> Result<ShardStream, CallError> {
+        Err(CallError::NotSent("no streams here".into()))
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {:?}", self.body))
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// Takes a success's JSON.
+    pub(super) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{:?}", self.body);
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        assert_eq!(self.header("cache-control"), Some("private, no-cache"));
+        self.json()
+    }
+
+    /// Takes a success without a body.
+    pub(super) fn expect_empty(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{:?}", self.body);
+        assert!(self.body.is_empty());
+        self
+    }
+
+    /// Takes a problem document and checks what every one holds.
+    pub(super) fn problem(self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{:?}", self.body);
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        let problem = self.json();
+        assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)));
+        assert_eq!(problem["trace_id"].as_str(), self.header("x-request-id"));
+        for member in ["type", "title", "detail", "instance", "timestamp"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member} in {problem}");
+        }
+        assert_eq!(self.headers.contains_key("www-authenticate"), matches!(status, 401) || code == "missing_scope");
+        assert_eq!(self.headers.contains_key("retry-after"), matches!(status, 429 | 503));
+        assert!(!problem.to_string().contains("10.0.0.1"), "{problem}");
+        problem
+    }
+
+    /// Takes an `invalid_request` and gives the names of its bad fields, sorted.
+    pub(super) fn bad_fields(self) -> Vec<String> {
+        let problem = self.problem(400, "invalid_request");
+        let errors = problem["errors"].as_array().unwrap().iter();
+        let mut fields: Vec<String> = errors.map(|error| error["field"].as_str().unwrap().to_owned()).collect();
+        fields.sort();
+        fields
+    }
+}
+
+/// The gateway under test.
+pub(super) struct World {
+    pub(super) app: axum::Router,
+    pub(super) memory: Arc<Memory>,
+    pub(super) readiness: watch::Sender<Readiness>,
+    clock: Arc<AtomicU64>,
+    key: SigningKey,
+}
+
+/// One device of a user, as a client.
+pub(super) struct Client<'a> {
+    world: &'a World,
+    token: String,
+}
+
+pub(super) fn world() -> World {
+    world_with(AdmissionLimits::default(), axum::Router::new())
+}
+
+pub(super) fn world_with(admission: AdmissionLimits, more: axum::Router<GatewayState>) -> World {
+    let clock = Arc::new(AtomicU64::new(START));
+    let fault = watch::Sender::new(Fault::None);
+    let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+    let memory = Arc::new(Memory {
+        shards,
+        clock: Arc::clone(&clock),
+        fault,
+        commands: AtomicU64::new(0),
+        held: watch::Sender::new(0),
+    });
+    let (cluster, cluster_watch) = watch::channel(Arc::new(cluster_state()));
+    // The record never changes; the watch keeps its last value.
+    drop(cluster);
+    let key =
+        SigningKey { kid: "test".into(), issuer: "issuer".into(), audience: "messenger".into(), secret: vec![3; 32] };
+    let auth = AuthConfig { issuer: "issuer".into(), audience: "messenger".into(), keys: vec![key.key_config()] };
+    let read_clock = Arc::clone(&clock);
+    let now: crate::auth::Clock = Arc::new(move || Millis(read_clock.load(Ordering::SeqCst)));
+    let (readiness, readiness_watch) = watch::channel(Readiness::Ready);
+    let parts = GatewayParts {
+        router: Router::new(Arc::clone(&memory), cluster_watch.clone()),
+        authenticator: Arc::new(Authenticator::new(KeySet::load(&auth).unwrap(), Arc::clone(&now))),
+        cluster: cluster_watch,
+        clock: now,
+        readiness: readiness_watch,
+        deadline: Duration::from_millis(400),
+        admission,
+    };
+    World { app: router_with(GatewayState::new(parts), more), memory, readiness, clock, key }
+}
+
+fn cluster_state() -> ClusterState {
+    let place =
+        |shard| ShardPlacement { shard: ShardId(shard), replicas: vec![NodeId(1)], first_members: vec![NodeId(1)] };
+    let node = NodeInfo {
+        id: NodeId(1),
+        zone: "a".into(),
+        client_addr: "127.0.0.1:1".into(),
+        peer_addr: "127.0.0.1:2".into(),
+        admin_addr: "127.0.0.1:3".into(),
+        state: NodeState::Active,
+        store: None,
+    };
+    ClusterState {
+        cluster: ClusterId([1; 16]),
+        epoch: 1,
+        secret: vec![5; 32].into(),
+        nodes: vec![node],
+        shards: (0..SHARDS).map(place).collect(),
+        replication: 1,
+    }
+}
+
+impl World {
+    pub(super) fn client(&self, user: &str) -> Client<'_> {
+        self.device(user, "phone")
+    }
+
+    pub(super) fn device(&self, user: &str, device: &str) -> Client<'_> {
+        self.client_with(user, device, Scopes::ALL)
+    }
+
+    pub(super) fn client_with(&self, user: &str, device: &str, scopes: Scopes) -> Client<'_> {
+        let grant = Grant {
+            user: UserId::new(user).unwrap(),
+            device: DeviceId::new(device).unwrap(),
+            scopes,
+            issued_at: Millis(START),
+            lifetime: Duration::from_hours(1),
+        };
+        Client { world: self, token: self.key.mint(&grant).unwrap() }
+    }
+
+    /// A client with whatever for a token.
+    pub(super) fn bearing(&self, token: &str) -> Client<'_> {
+        Client { world: self, token: token.to_owned() }
+    }
+
+    pub(super) fn advance(&self, ms: u64) {
+        self.clock.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    pub(super) fn fault(&self, fault: Fault) {
+        self.memory.fault.send_replace(fault);
+    }
+
+    /// Commands that shards were given so far, their own upkeep included.
+    pub(super) fn commands(&self) -> u64 {
+        self.memory.commands.load(Ordering::SeqCst)
+    }
+
+    pub(super) async fn request(&self, request: Request<Body>) -> Answer {
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        assert!(parts.headers.contains_key("x-request-id"), "every answer has one");
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+impl Client<'_> {
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub(super) async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.world.request(request.body(body).unwrap()).await
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, &[], Body::empty()).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Answer {
+        self.request(Method::DELETE, path, &[], Body::empty()).await
+    }
+
+    /// A POST of JSON without an Idempotency-Key.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_text(path, &[], &body.to_string()).await
+    }
+
+    /// A POST of JSON with an Idempotency-Key.
+    pub(super) async fn post_as(&self, key: &str, path: &str, body: &Value) -> Answer {
+        self.post_text(path, &[("Idempotency-Key", key)], &body.to_string()).await
+    }
+
+    pub(super) async fn post_text(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut all = vec![("content-type", "application/json")];
+        all.extend_from_slice(headers);
+        self.request(Method::POST, path, &all, Body::from(body.to_owned())).await
+    }
+
+    /// Makes a group and gives its id.
+    pub(super) async fn group(&self, others: &[&str]) -> String {
+        let body = json!({"type": "GROUP", "participants": others});
+        self.post("/v1/threads", &body).await.expect(201)["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a pair's thread and gives its id.
+    pub(super) async fn pair(&self, other: &str) -> String {
+        let body = json!({"type": "1_TO_1", "participants": [other]});
+        let answer = self.post("/v1/threads", &body).await;
+        assert!(matches!(answer.status.as_u16(), 200 | 201));
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends a message under a number and gives its id.
+    pub(super) async fn say(&self, thread: &str, client_seq: u64) -> String {
+        let (key, path) = (format!("k{client_seq}"), format!("/v1/threads/{thread}/messages"));
+        let body = json!({"client_seq": client_seq, "ciphertext": "aGk="});
+        self.post_as(&key, &path, &body).await.expect(202)["id"].as_str().unwrap().to_owned()
+    }
+}

@@ -1,0 +1,9 @@
+//! The gateway through its front door: HTTP in, the router in between, the real state machine behind.
+
+mod edge;
+mod harness;
+mod history;
+mod list;
+mod messages;
+mod participants;
+mod threads;

@@ -1,0 +1,277 @@
+//! The JSON of realtime frames.
+//!
+//! Owns: what each frame's members are called, and the form in which an event is shared.
+//! Must not know: who is told what, sockets.
+//! Invariants: a frame's members are written once, here; `frame_seq` and what only a message's sender sees are put in
+//! when it is sent.
+
+use super::event::{EventKind, SharedEvent};
+use super::session::{Frame, FrameBody};
+use crate::auth::Identity;
+use crate::gateway::error::ApiError;
+use crate::gateway::time::Rfc3339;
+use crate::gateway::trace::TraceId;
+use crate::gateway::view::{MessageView, ParticipantView, Text, ThreadView};
+use bytes::Bytes;
+use messenger_proto::event::{ThreadEvent, ThreadEventBody};
+use messenger_proto::ids::{ConnectionId, MessageId, Millis, ThreadId, UserId};
+use messenger_proto::model::{Message, ReceiptKind};
+use messenger_proto::query::Gap;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::io::Write;
+
+/// The form of an event that all sessions share; reads in threads of more than `large` members are marked as deferred.
+#[must_use]
+pub fn shared(event: ThreadEvent, large: u32) -> SharedEvent {
+    let ThreadEvent { thread, rev, seq, at, body } = event;
+    let head = Head { thread_id: Text(thread), seq: seq.map(|seq| seq.0), at: Rfc3339(at) };
+    let (kind, body, for_sender) = match body {
+        ThreadEventBody::Message(message) => {
+            let (body, for_sender) = message_members(&message);
+            (EventKind::Message { sender: message.sender }, body, for_sender)
+        }
+        ThreadEventBody::Created(created) => {
+            let by = created.thread.created_by.as_str();
+            let body = Created { t: "thread", op: "created", head, by, thread: ThreadView::of(&created.thread) };
+            (EventKind::Thread { removed: None }, members(&body), Bytes::new())
+        }
+        ThreadEventBody::ParticipantAdded(added) => {
+            let participant = ParticipantView::of(&added.participant);
+            let body = Added { t: "thread", op: "participant_added", head, by: added.by.as_str(), participant };
+            (EventKind::Thread { removed: None }, members(&body), Bytes::new())
+        }
+        ThreadEventBody::ParticipantRemoved(removed) => {
+            let body = Removed {
+                t: "thread",
+                op: "participant_removed",
+                head,
+                by: removed.by.as_str(),
+                user_id: removed.user.as_str(),
+                promoted: removed.promoted.as_ref().map(UserId::as_str),
+            };
+            let body = members(&body);
+            (EventKind::Thread { removed: Some(removed.user) }, body, Bytes::new())
+        }
+        ThreadEventBody::Receipt(receipt) => {
+            let (by, up_to, at) = (receipt.by.as_str(), Text(receipt.up_to), Rfc3339(at));
+            let thread_id = Text(thread);
+            let body = match receipt.kind {
+                ReceiptKind::Delivered => members(&Delivered { t: "delivered", thread_id, id: up_to, by, at }),
+                ReceiptKind::Read => members(&Read { t: "read", thread_id, up_to, by, at }),
+            };
+            let kind = match receipt.kind {
+                ReceiptKind::Delivered => EventKind::Delivered { by: receipt.by, senders: receipt.senders },
+                ReceiptKind::Read => EventKind::Read { by: receipt.by, deferred: receipt.members > large },
+            };
+            (kind, body, Bytes::new())
+        }
+    };
+    SharedEvent { thread, rev, seq, kind, body, for_sender }
+}
+
+fn message_members(message: &Message) -> (Bytes, Bytes) {
+    #[derive(Serialize)]
+    struct Msg<'a> {
+        t: &'static str,
+        #[serde(flatten)]
+        message: MessageView<'a>,
+    }
+    let Some(counts) = message.receipts.clone() else {
+        return (members(&Msg { t: "msg", message: MessageView::of(message) }), Bytes::new());
+    };
+    let bare = Message { receipts: None, ..message.clone() };
+    let body = members(&Msg { t: "msg", message: MessageView::of(&bare) });
+    let text = format!(r#""receipts":{{"of":{},"delivered":{},"read":{}}}"#, counts.of, counts.delivered, counts.read);
+    (body, text.into())
+}
+
+/// What every frame of a thread event begins with.
+#[derive(Serialize)]
+struct Head {
+    thread_id: Text<ThreadId>,
+    seq: Option<u64>,
+    at: Rfc3339,
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    t: &'static str,
+    op: &'static str,
+    #[serde(flatten)]
+    head: Head,
+    by: &'a str,
+    thread: ThreadView<'a>,
+}
+
+#[derive(Serialize)]
+struct Added<'a> {
+    t: &'static str,
+    op: &'static str,
+    #[serde(flatten)]
+    head: Head,
+    by: &'a str,
+    participant: ParticipantView<'a>,
+}
+
+#[derive(Serialize)]
+struct Removed<'a> {
+    t: &'static str,
+    op: &'static str,
+    #[serde(flatten)]
+    head: Head,
+    by: &'a str,
+    user_id: &'a str,
+    promoted: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Delivered<'a> {
+    t: &'static str,
+    thread_id: Text<ThreadId>,
+    id: Text<MessageId>,
+    by: &'a str,
+    at: Rfc3339,
+}
+
+#[derive(Serialize)]
+struct Read<'a> {
+    t: &'static str,
+    thread_id: Text<ThreadId>,
+    up_to: Text<MessageId>,
+    by: &'a str,
+    at: Rfc3339,
+}
+
+/// An object's members, without its braces.
+fn members(value: &impl Serialize) -> Bytes {
+    let mut text = match serde_json::to_vec(value) {
+        Ok(text) => text,
+        Err(error) => {
+            // Attachments are checked when they are sent, and nothing else can fail.
+            tracing::error!(%error, "a frame could not be encoded");
+            br#"{"t":"error","code":"internal"}"#.to_vec()
+        }
+    };
+    text.pop();
+    Bytes::from(text).slice(1..)
+}
+
+/// A frame's text.
+#[must_use]
+pub fn text(frame: &Frame) -> String {
+    let mut text = Vec::with_capacity(64 + weight(&frame.body));
+    // Writing to memory does not fail.
+    let _ = write!(text, r#"{{"frame_seq":{},"#, frame.seq.0);
+    match &frame.body {
+        FrameBody::Event { event, own } => {
+            text.extend_from_slice(&event.body);
+            if *own && !event.for_sender.is_empty() {
+                text.push(b',');
+                text.extend_from_slice(&event.for_sender);
+            }
+        }
+        FrameBody::Gap { thread, gap } => text.extend_from_slice(&gap_members(*thread, gap)),
+        FrameBody::CaughtUp => text.extend_from_slice(br#""t":"caught_up""#),
+        FrameBody::Plain(members) => text.extend_from_slice(members),
+    }
+    text.push(b'}');
+    // Every part came from a JSON text.
+    String::from_utf8(text).unwrap_or_default()
+}
+
+fn weight(body: &FrameBody) -> usize {
+    match body {
+        FrameBody::Event { event, .. } => event.body.len() + event.for_sender.len(),
+        FrameBody::Plain(members) => members.len(),
+        FrameBody::Gap { .. } | FrameBody::CaughtUp => 192,
+    }
+}
+
+fn gap_members(thread: ThreadId, gap: &Gap) -> Bytes {
+    #[derive(Serialize)]
+    struct Members {
+        t: &'static str,
+        thread_id: Text<ThreadId>,
+        after_seq: u64,
+        after_id: Option<Text<MessageId>>,
+        before_id: Text<MessageId>,
+    }
+    members(&Members {
+        t: "gap",
+        thread_id: Text(thread),
+        after_seq: gap.after_seq.0,
+        after_id: gap.after_id.map(Text),
+        before_id: Text(gap.before_id),
+    })
+}
+
+/// The first frame of a connection.
+#[must_use]
+pub fn hello(identity: &Identity, connection: ConnectionId, now: Millis, ping_interval_s: u64) -> Bytes {
+    #[derive(Serialize)]
+    struct Hello<'a> {
+        t: &'static str,
+        connection_id: Text<ConnectionId>,
+        user_id: &'a str,
+        device_id: &'a str,
+        server_time: Rfc3339,
+        ping_interval_s: u64,
+    }
+    members(&Hello {
+        t: "hello",
+        connection_id: Text(connection),
+        user_id: identity.user.as_str(),
+        device_id: identity.device.as_str(),
+        server_time: Rfc3339(now),
+        ping_interval_s,
+    })
+}
+
+/// Asks for a pong.
+#[must_use]
+pub fn ping() -> Bytes {
+    Bytes::from_static(br#""t":"ping""#)
+}
+
+/// The client's message is stored.
+#[must_use]
+pub fn sent(request_id: Option<&RawValue>, message: &Message, replayed: bool) -> Bytes {
+    #[derive(Serialize)]
+    struct Sent<'a> {
+        t: &'static str,
+        request_id: Option<&'a RawValue>,
+        #[serde(flatten)]
+        message: MessageView<'a>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        replayed: bool,
+    }
+    members(&Sent { t: "sent", request_id, message: MessageView::of(message), replayed })
+}
+
+/// What the client asked for is not done.
+#[must_use]
+pub fn error(request_id: Option<&RawValue>, error: &ApiError, now: Millis) -> Bytes {
+    #[derive(Serialize)]
+    struct Error<'a, P: Serialize> {
+        t: &'static str,
+        request_id: Option<&'a RawValue>,
+        #[serde(flatten)]
+        problem: P,
+    }
+    let problem = error.problem(TraceId::random(), None, now);
+    members(&Error { t: "error", request_id, problem })
+}
+
+/// The threads that a device asked to hear.
+#[must_use]
+pub fn subscribed<'a>(request_id: Option<&RawValue>, threads: impl Iterator<Item = &'a ThreadId>) -> Bytes {
+    #[derive(Serialize)]
+    struct Subscribed<'a> {
+        t: &'static str,
+        request_id: Option<&'a RawValue>,
+        thread_ids: Vec<Text<ThreadId>>,
+    }
+    let thread_ids = threads.map(|thread| Text(*thread)).collect();
+    members(&Subscribed { t: "subscribed", request_id, thread_ids })
+}

@@ -1,0 +1,207 @@
+//! What the node has for one session.
+//!
+//! Owns: a session's mail, bounded by bytes, and the marks that stand for what did not fit.
+//! Must not know: shards, sockets, how losses are made good.
+//! Invariants: it never holds more than [`MAILBOX_BYTES`] and one item; whatever is dropped leaves a mark, and marks are
+//! taken before the mail that came after them.
+
+use super::event::{LateReads, SharedEvent};
+use messenger_proto::event::UserEvent;
+use messenger_proto::ids::{ShardId, ThreadId};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Bytes of mail that wait for one session at most.
+pub const MAILBOX_BYTES: usize = 256 * 1024;
+/// Mail kept allocated when there is none.
+const IDLE_CAPACITY: usize = 8;
+
+/// One piece of mail.
+#[derive(Debug, Clone)]
+pub enum Mail {
+    /// Something happened in a thread.
+    Event(Arc<SharedEvent>),
+    /// Reads that were held back.
+    Late(Arc<LateReads>),
+    /// The user's index changed.
+    Index(UserEvent),
+}
+
+impl Mail {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Event(event) => event.weight(),
+            Self::Late(late) => late.reads.iter().map(|read| read.weight()).sum(),
+            Self::Index(_) => size_of::<UserEvent>(),
+        }
+    }
+}
+
+/// Why a connection is to be closed from our side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The node is going away.
+    Draining,
+    /// A newer connection of the device took its place.
+    Replaced,
+}
+
+/// What was lost on the way to a session since it last looked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Threads whose mail did not fit.
+    pub threads: BTreeSet<ThreadId>,
+    /// Shards whose stream was interrupted.
+    pub shards: BTreeSet<ShardId>,
+    /// A change of the user's index did not fit.
+    pub index: bool,
+}
+
+impl Losses {
+    /// Whether nothing was lost.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.threads.is_empty() && self.shards.is_empty() && !self.index
+    }
+}
+
+/// A session's mail.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    inner: Mutex<Inner>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    mail: VecDeque<Mail>,
+    bytes: usize,
+    losses: Losses,
+    close: Option<CloseReason>,
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds mail, or a mark that it was lost. Whether it fitted.
+    pub fn push(&self, mail: Mail) -> bool {
+        let weight = mail.weight();
+        let mut inner = self.lock();
+        let fits = inner.bytes == 0 || inner.bytes + weight <= MAILBOX_BYTES;
+        match &mail {
+            // Storage will tell it: more of a thread that lost something is of no use.
+            Mail::Event(event) if !fits || inner.losses.threads.contains(&event.thread) => {
+                inner.losses.threads.insert(event.thread);
+            }
+            Mail::Late(late) if !fits || inner.losses.threads.contains(&late.thread) => {
+                inner.losses.threads.insert(late.thread);
+            }
+            Mail::Index(_) if !fits || inner.losses.index => inner.losses.index = true,
+            _ => {
+                inner.bytes += weight;
+                inner.mail.push_back(mail);
+            }
+        }
+        drop(inner);
+        self.wake.notify_one();
+        fits
+    }
+
+    /// Marks that a shard's stream was interrupted.
+    pub fn interrupted(&self, shard: ShardId) {
+        self.lock().losses.shards.insert(shard);
+        self.wake.notify_one();
+    }
+
+    /// Asks the session to close; the first reason counts.
+    pub fn close(&self, reason: CloseReason) {
+        self.lock().close.get_or_insert(reason);
+        self.wake.notify_one();
+    }
+
+    /// Why the session is to close, if it is.
+    #[must_use]
+    pub fn closing(&self) -> Option<CloseReason> {
+        self.lock().close
+    }
+
+    /// Takes the marks.
+    #[must_use]
+    pub fn take_losses(&self) -> Losses {
+        std::mem::take(&mut self.lock().losses)
+    }
+
+    /// Takes the oldest mail; the marks are to be taken before.
+    #[must_use]
+    pub fn pop(&self) -> Option<Mail> {
+        let mut inner = self.lock();
+        let mail = inner.mail.pop_front()?;
+        inner.bytes -= mail.weight();
+        if inner.mail.is_empty() && inner.mail.capacity() > IDLE_CAPACITY {
+            inner.mail.shrink_to(IDLE_CAPACITY);
+        }
+        Some(mail)
+    }
+
+    /// Returns when something came since the last return, once per waiting task. Cancel-safe.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::realtime::event::EventKind;
+    use bytes::Bytes;
+    use messenger_proto::ids::{Rev, Seq, UserId};
+
+    fn event(thread: u8, rev: u64, size: usize) -> Mail {
+        let kind = EventKind::Message { sender: UserId::new("u").unwrap() };
+        let body = Bytes::from(vec![b'x'; size]);
+        let thread = ThreadId([thread; 16]);
+        let for_sender = Bytes::new();
+        Mail::Event(Arc::new(SharedEvent { thread, rev: Rev(rev), seq: Some(Seq(rev)), kind, body, for_sender }))
+    }
+
+    fn rev(mail: Option<Mail>) -> Option<u64> {
+        match mail? {
+            Mail::Event(event) => Some(event.rev.0),
+            Mail::Late(_) | Mail::Index(_) => None,
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_a_mark_and_takes_its_thread_with_it() {
+        let mailbox = Mailbox::default();
+        assert!(mailbox.push(event(1, 1, MAILBOX_BYTES / 2)));
+        assert!(!mailbox.push(event(2, 1, MAILBOX_BYTES)));
+        assert!(mailbox.push(event(2, 2, 1)), "it would fit, but its thread has a hole already");
+        assert!(mailbox.push(event(1, 2, 1)));
+        let losses = mailbox.take_losses();
+        assert_eq!(losses.threads, BTreeSet::from([ThreadId([2; 16])]));
+        assert_eq!((rev(mailbox.pop()), rev(mailbox.pop()), rev(mailbox.pop())), (Some(1), Some(2), None));
+        assert!(mailbox.take_losses().is_empty());
+        assert!(mailbox.push(event(2, 3, MAILBOX_BYTES * 2)), "one item fits whatever its size");
+    }
+
+    #[test]
+    fn the_first_reason_to_close_counts() {
+        let mailbox = Mailbox::default();
+        assert_eq!(mailbox.closing(), None);
+        mailbox.close(CloseReason::Replaced);
+        mailbox.close(CloseReason::Draining);
+        assert_eq!(mailbox.closing(), Some(CloseReason::Replaced));
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_is_not_lost_when_nobody_waits() {
+        let mailbox = Mailbox::default();
+        mailbox.interrupted(ShardId(3));
+        mailbox.woken().await;
+        assert_eq!(mailbox.take_losses().shards, BTreeSet::from([ShardId(3)]));
+    }
+}

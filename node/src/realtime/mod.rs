@@ -1,0 +1,176 @@
+//! The realtime side of the gateway: devices on sockets, each following its user's threads.
+//!
+//! Owns: sessions and their frames, the hub between shard streams and sessions, acknowledgements on their way back,
+//! and the registry that keeps one connection per device.
+//! Must not know: how shards are replicated or found (see the router), nor how tokens are checked (see [`crate::auth`]).
+//! Invariants: everything a device is told comes from a shard's stream or from its storage, in each thread's order; every
+//! queue here is bounded, and what does not fit is read from storage again.
+
+pub mod ack;
+pub mod encode;
+pub mod event;
+pub mod hub;
+pub mod mailbox;
+pub mod registry;
+pub mod session;
+mod socket;
+
+pub use self::registry::{NodeCaller, SessionRegistry};
+pub use self::socket::Tuning;
+
+use self::ack::Acks;
+use self::hub::Hub;
+use self::mailbox::CloseReason;
+use self::registry::Registrations;
+use crate::auth::{Authenticator, Clock};
+use crate::gateway::GatewayState;
+use axum::extract::Request;
+use axum::routing::any;
+use messenger_proto::ids::{Millis, NodeId, ShardId, ThreadId, UserId};
+use messenger_proto::rpc::RegisterSession;
+use messenger_proto::slot::Slot;
+use messenger_router::Router;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Resumptions under way on a node at a time; each holds a batch of some 200 KiB.
+const RESUMES_MAX: usize = 64;
+/// How long the last acknowledgements may take when a node drains.
+const LAST_ACKS: Duration = Duration::from_secs(2);
+
+/// What the realtime side is made of.
+pub struct RealtimeParts {
+    /// The way to the shards.
+    pub router: Router,
+    /// Whose tokens are believed.
+    pub authenticator: Arc<Authenticator>,
+    /// What time it is, by the hybrid clock.
+    pub clock: Clock,
+    /// This node.
+    pub node: NodeId,
+    /// Pages whose scripts may open connections, beside those of the host itself: `https://chat.example`.
+    pub origins: Vec<String>,
+    /// Connections at a time, at most.
+    pub sockets_max: usize,
+    /// Connections' patience.
+    pub tuning: Tuning,
+}
+
+/// The realtime side of a node; a cheap handle to clone.
+#[derive(Clone)]
+pub struct Realtime(Arc<Inner>);
+
+struct Inner {
+    parts: RealtimeParts,
+    hub: Hub,
+    acks: Acks,
+    registrations: Registrations,
+    resumes: Semaphore,
+    seats: Arc<Semaphore>,
+}
+
+impl Realtime {
+    /// Puts the parts together and starts what runs beside connections. Needs a runtime.
+    #[must_use]
+    pub fn start(parts: RealtimeParts) -> Self {
+        let hub = Hub::new(parts.router.clone());
+        let acks = Acks::start(parts.router.clone());
+        let registrations = Registrations::start(parts.router.clone());
+        let (resumes, seats) = (Semaphore::new(RESUMES_MAX), Arc::new(Semaphore::new(parts.sockets_max)));
+        Self(Arc::new(Inner { parts, hub, acks, registrations, resumes, seats }))
+    }
+
+    /// `GET /v1/realtime`, to stand beside the REST routes behind the gateway's edge.
+    pub fn routes(&self) -> axum::Router<GatewayState> {
+        let node = self.clone();
+        let handler = move |request: Request| {
+            let node = node.clone();
+            async move { socket::upgrade(node, request).await }
+        };
+        axum::Router::new().route("/v1/realtime", any(handler))
+    }
+
+    /// Closes a connection that a newer one of its device replaced.
+    pub fn close_replaced(&self, session: &RegisterSession) {
+        self.0.registrations.close_replaced(session);
+    }
+
+    /// Closes every connection with 1001, spread over `spread`, and writes what they acknowledged. New ones are the
+    /// gateway's to refuse.
+    pub async fn drain(&self, spread: Duration) {
+        let mailboxes = self.0.registrations.mailboxes();
+        let pause = spread / u32::try_from(mailboxes.len().max(1)).unwrap_or(u32::MAX);
+        let started = tokio::time::Instant::now();
+        for (n, mailbox) in (0..).zip(mailboxes) {
+            mailbox.close(CloseReason::Draining);
+            tokio::time::sleep_until(started + pause.saturating_mul(n)).await;
+        }
+        // Those that opened meanwhile.
+        for mailbox in self.0.registrations.mailboxes() {
+            mailbox.close(CloseReason::Draining);
+        }
+        self.0.acks.flush(LAST_ACKS).await;
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.registrations.count()
+    }
+
+    fn seat(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.seats).try_acquire_owned().ok()
+    }
+
+    fn router(&self) -> &Router {
+        &self.0.parts.router
+    }
+
+    fn authenticator(&self) -> &Authenticator {
+        &self.0.parts.authenticator
+    }
+
+    fn id(&self) -> NodeId {
+        self.0.parts.node
+    }
+
+    fn now(&self) -> Millis {
+        (self.0.parts.clock)()
+    }
+
+    fn tuning(&self) -> &Tuning {
+        &self.0.parts.tuning
+    }
+
+    fn origins(&self) -> &[String] {
+        &self.0.parts.origins
+    }
+
+    fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    fn acks(&self) -> &Acks {
+        &self.0.acks
+    }
+
+    fn registrations(&self) -> &Registrations {
+        &self.0.registrations
+    }
+
+    fn resumes(&self) -> &Semaphore {
+        &self.0.resumes
+    }
+
+    fn shard_of_thread(&self, thread: ThreadId) -> ShardId {
+        self.router().shard_of(Slot::of_thread(thread))
+    }
+
+    fn shard_of_user(&self, user: &UserId) -> ShardId {
+        self.router().shard_of(Slot::of_user(user))
+    }
+}
+
+#[cfg(test)]
+mod tests;

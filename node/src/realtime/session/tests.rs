@@ -1,0 +1,579 @@
+//! The session against a world that loses, repeats and reorders everything it is allowed to.
+//!
+//! The world keeps, per thread, the true history. A lagging stream, a mailbox that overflows, a storage that answers late
+//! and in pieces, leaves and joins, held-back reads and acknowledgements happen in any order; what the device was told
+//! is then compared with the history.
+
+use super::*;
+use messenger_proto::ids::{MessageId, Rev};
+use proptest::prelude::*;
+use std::collections::{HashMap, HashSet};
+
+const THREADS: u8 = 3;
+const CHUNK: usize = 4;
+
+fn thread_id(n: u8) -> ThreadId {
+    ThreadId([n % THREADS; 16])
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Message { thread: u8, mine: bool },
+    Read { thread: u8, by: u8 },
+    Delivered { thread: u8, by: u8, for_me: bool },
+    Leave(u8),
+    Join(u8),
+    Emit { thread: u8, count: u8 },
+    EmitUser,
+    Switch { back: u8, ahead: u8 },
+    Flush(u8),
+    Overflow,
+    Mail(u8),
+    Listening { back: u8 },
+    Ask(u8),
+    Answer { fails: bool },
+    Ack(u8),
+    Narrow(Vec<u8>),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let t = || 0..THREADS;
+    prop_oneof![
+        4 => (t(), any::<bool>()).prop_map(|(thread, mine)| Op::Message { thread, mine }),
+        3 => (t(), 0u8..3).prop_map(|(thread, by)| Op::Read { thread, by }),
+        2 => (t(), 0u8..3, any::<bool>()).prop_map(|(thread, by, for_me)| Op::Delivered { thread, by, for_me }),
+        1 => t().prop_map(Op::Leave),
+        1 => t().prop_map(Op::Join),
+        4 => (t(), 1u8..4).prop_map(|(thread, count)| Op::Emit { thread, count }),
+        1 => Just(Op::EmitUser),
+        1 => (0u8..4, 0u8..4).prop_map(|(back, ahead)| Op::Switch { back, ahead }),
+        1 => t().prop_map(Op::Flush),
+        1 => Just(Op::Overflow),
+        4 => (1u8..5).prop_map(Op::Mail),
+        2 => (0u8..4).prop_map(|back| Op::Listening { back }),
+        3 => (1u8..4).prop_map(Op::Ask),
+        3 => prop::bool::weighted(0.2).prop_map(|fails| Op::Answer { fails }),
+        2 => any::<u8>().prop_map(Op::Ack),
+    ]
+}
+
+fn narrowing_op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => op(),
+        1 => prop::collection::vec(0..THREADS, 0..3).prop_map(Op::Narrow),
+    ]
+}
+
+enum Mail {
+    Event(Arc<SharedEvent>),
+    Late(LateReads),
+    Reset,
+    User { thread: ThreadId, present: bool, source_seq: Seq },
+}
+
+#[derive(Default)]
+struct History {
+    events: Vec<Arc<SharedEvent>>,
+    seq: u64,
+    /// `(first, last)` events that the user may see.
+    windows: Vec<(u64, Option<u64>)>,
+    /// The next event that the stream gives.
+    stream: usize,
+    /// Reads that the hub holds back.
+    held: Vec<Arc<SharedEvent>>,
+    heard: bool,
+}
+
+impl History {
+    fn append(&mut self, thread: ThreadId, event: bool, kind: EventKind) -> u64 {
+        self.seq += u64::from(event);
+        let (rev, seq) = (Rev(self.events.len() as u64 + 1), event.then_some(Seq(self.seq)));
+        let (body, for_sender) = (Bytes::new(), Bytes::new());
+        self.events.push(Arc::new(SharedEvent { thread, rev, seq, kind, body, for_sender }));
+        self.seq
+    }
+
+    fn member(&self) -> bool {
+        self.windows.last().is_some_and(|(_, last)| last.is_none())
+    }
+
+    fn visible(&self, seq: u64) -> bool {
+        self.windows.iter().any(|(first, last)| *first <= seq && last.is_none_or(|last| seq <= last))
+    }
+
+    /// What storage tells from `position`, whole.
+    fn after(&self, me: &UserId, position: Option<Position>) -> Vec<Arc<SharedEvent>> {
+        let from = position.unwrap_or_default();
+        let mut seq = 0;
+        let mut latest: HashMap<(bool, UserId), Arc<SharedEvent>> = HashMap::new();
+        let mut told = Vec::new();
+        for event in &self.events {
+            seq = event.seq.map_or(seq, |seq| seq.0);
+            if !self.visible(seq) || !event.concerns(me) {
+                continue;
+            }
+            match &event.kind {
+                EventKind::Read { by, .. } | EventKind::Delivered { by, .. } if event.rev > from.rev => {
+                    let key = (matches!(event.kind, EventKind::Read { .. }), by.clone());
+                    latest.insert(key, Arc::clone(event));
+                }
+                EventKind::Read { .. } | EventKind::Delivered { .. } => {}
+                _ if event.seq.is_some_and(|seq| seq > from.seq) => told.push(Arc::clone(event)),
+                _ => {}
+            }
+        }
+        told.extend(latest.into_values());
+        told.sort_by_key(|event| event.rev);
+        told
+    }
+
+    fn end(&self) -> Position {
+        Position { seq: Seq(self.seq), rev: Rev(self.events.len() as u64) }
+    }
+
+    fn resume(&self, me: &UserId, thread: ThreadId, position: Option<Position>) -> Resumed {
+        let mut events = self.after(me, position);
+        let more = events.len() > CHUNK;
+        events.truncate(CHUNK);
+        let start = position.unwrap_or_default();
+        let last = events.iter().fold(start, |at, event| event.position_after(at));
+        let position = if more { last } else { self.end() };
+        Resumed { thread, events, position, more, gap: None, left: !self.member() && !more }
+    }
+}
+
+#[derive(Default)]
+struct Device {
+    stored: HashMap<ThreadId, Position>,
+    acked: HashMap<ThreadId, Vec<Arc<SharedEvent>>>,
+    delivered: HashMap<ThreadId, u64>,
+}
+
+struct World {
+    me: UserId,
+    threads: HashMap<ThreadId, History>,
+    user_stream: VecDeque<(ThreadId, bool, Seq)>,
+    session: Session,
+    mail: VecDeque<Mail>,
+    lagged: BTreeSet<ThreadId>,
+    index_lagged: bool,
+    listening: VecDeque<ThreadId>,
+    answers: VecDeque<Resumed>,
+    told: HashMap<ThreadId, Vec<(u64, Arc<SharedEvent>)>>,
+    frames: u64,
+    caught_up: u32,
+    device: Device,
+}
+
+impl World {
+    fn new() -> Self {
+        let me = user("me-1");
+        let mut world = Self {
+            session: Session::new(me.clone()),
+            me,
+            threads: HashMap::new(),
+            user_stream: VecDeque::new(),
+            mail: VecDeque::new(),
+            lagged: BTreeSet::new(),
+            index_lagged: false,
+            listening: VecDeque::new(),
+            answers: VecDeque::new(),
+            told: HashMap::new(),
+            frames: 0,
+            caught_up: 0,
+            device: Device::default(),
+        };
+        for n in 0..THREADS - 1 {
+            world.change_membership(thread_id(n), true);
+        }
+        world.threads.entry(thread_id(THREADS - 1)).or_default();
+        world.user_stream.clear();
+        world
+    }
+
+    /// A new connection of the device; what the old one had under way is gone.
+    fn connect(&mut self) {
+        self.session = Session::new(self.me.clone());
+        self.mail.clear();
+        self.lagged.clear();
+        self.index_lagged = false;
+        self.listening.clear();
+        self.answers.clear();
+        self.told.clear();
+        self.frames = 0;
+        self.caught_up = 0;
+        self.user_stream.clear();
+        self.threads.values_mut().for_each(|history| history.heard = false);
+        let index = self.index();
+        self.session.index(&index);
+    }
+
+    fn index(&self) -> Vec<(ThreadId, Seq)> {
+        let member = |(id, history): (&ThreadId, &History)| {
+            history.windows.last().filter(|(_, last)| last.is_none()).map(|(first, _)| (*id, Seq(*first)))
+        };
+        self.threads.iter().filter_map(member).collect()
+    }
+
+    fn change_membership(&mut self, thread: ThreadId, present: bool) {
+        let me = self.me.clone();
+        let history = self.threads.entry(thread).or_default();
+        if history.member() == present {
+            return;
+        }
+        let seq = history.append(thread, true, EventKind::Thread { removed: (!present).then_some(me) });
+        if present {
+            history.windows.push((seq, None));
+        } else if let Some((_, last)) = history.windows.last_mut() {
+            *last = Some(seq);
+        }
+        self.user_stream.push_back((thread, present, Seq(seq)));
+    }
+
+    fn emit(&mut self, thread: ThreadId) {
+        let Some(history) = self.threads.get_mut(&thread) else { return };
+        let Some(event) = history.events.get(history.stream).cloned() else { return };
+        history.stream += 1;
+        if !history.heard {
+            return;
+        }
+        if matches!(event.kind, EventKind::Read { deferred: true, .. }) {
+            history.held.push(Arc::clone(&event));
+        }
+        self.mail.push_back(Mail::Event(event));
+    }
+
+    fn flush(&mut self, thread: ThreadId) {
+        let Some(history) = self.threads.get_mut(&thread) else { return };
+        let mut latest = BTreeMap::new();
+        for read in history.held.drain(..) {
+            if let EventKind::Read { by, .. } = &read.kind {
+                latest.insert(by.clone(), read);
+            }
+        }
+        let mut reads: Vec<_> = latest.into_values().collect();
+        reads.sort_by_key(|read: &Arc<SharedEvent>| read.rev);
+        if history.heard && !reads.is_empty() {
+            self.mail.push_back(Mail::Late(LateReads { thread, reads }));
+        }
+    }
+
+    fn overflow(&mut self) {
+        match self.mail.pop_back() {
+            Some(Mail::Event(event)) => drop(self.lagged.insert(event.thread)),
+            Some(Mail::Late(late)) => drop(self.lagged.insert(late.thread)),
+            Some(Mail::User { .. }) => self.index_lagged = true,
+            Some(Mail::Reset) => self.mail.push_back(Mail::Reset),
+            None => {}
+        }
+    }
+
+    /// What the shell does first whenever it looks into the mailbox.
+    fn notice_losses(&mut self) {
+        if std::mem::take(&mut self.index_lagged) {
+            let index = self.index();
+            self.session.index(&index);
+        }
+        for thread in std::mem::take(&mut self.lagged) {
+            self.session.lost(thread);
+        }
+    }
+
+    fn read_mail(&mut self) {
+        self.notice_losses();
+        match self.mail.pop_front() {
+            Some(Mail::Event(event)) => self.session.live(&event),
+            Some(Mail::Late(late)) => self.session.late(&late),
+            Some(Mail::Reset) => self.session.lost_where(|_| true),
+            Some(Mail::User { thread, present: true, source_seq }) => self.session.joined(thread, source_seq),
+            Some(Mail::User { thread, present: false, source_seq }) => self.session.left(thread, source_seq),
+            None => {}
+        }
+    }
+
+    fn drain(&mut self) {
+        for thread in self.session.take_forget() {
+            self.threads.get_mut(&thread).unwrap().heard = false;
+        }
+        self.listening.extend(self.session.take_listen());
+        while let Some(frame) = self.session.next_frame() {
+            self.frames += 1;
+            assert_eq!(frame.seq.0, self.frames, "frame numbers have no gaps");
+            match frame.body {
+                FrameBody::Event { event, .. } => {
+                    self.told.entry(event.thread).or_default().push((frame.seq.0, event));
+                }
+                FrameBody::CaughtUp => self.caught_up += 1,
+                FrameBody::Gap { .. } | FrameBody::Plain(_) => unreachable!("the world has none"),
+            }
+        }
+    }
+
+    fn listen_done(&mut self, back: u8) {
+        let Some(thread) = self.listening.pop_front() else { return };
+        let history = self.threads.get_mut(&thread).unwrap();
+        history.heard = true;
+        history.stream = history.events.len().saturating_sub(usize::from(back));
+        self.session.listening(thread);
+    }
+
+    fn ask(&mut self, max: usize) {
+        for from in self.session.take_behind(max) {
+            let position = from.position.or_else(|| self.device.stored.get(&from.thread).copied());
+            let answer = self.threads[&from.thread].resume(&self.me, from.thread, position);
+            self.answers.push_back(answer);
+        }
+    }
+
+    fn ack(&mut self, frame: u64) {
+        for progress in self.session.ack(FrameSeq(frame)).unwrap() {
+            let thread = progress.thread;
+            let told = self.told.entry(thread).or_default();
+            let taken = told.iter().filter(|(seq, _)| *seq <= frame).map(|(_, event)| Arc::clone(event));
+            self.device.acked.entry(thread).or_default().extend(taken);
+            if let Some(position) = progress.position {
+                let stored = self.device.stored.entry(thread).or_default();
+                if position.rev > stored.rev {
+                    *stored = position;
+                }
+            }
+            let delivered = self.device.delivered.entry(thread).or_default();
+            *delivered = (*delivered).max(progress.delivered.0);
+        }
+    }
+
+    fn run(&mut self, op: &Op) {
+        match op {
+            Op::Message { thread, mine } => {
+                let sender = if *mine { self.me.clone() } else { user("other") };
+                self.append(*thread, true, EventKind::Message { sender });
+            }
+            Op::Read { thread, by } => {
+                // One of the threads is large enough for its reads to be held back.
+                let by = if *by == 0 { self.me.clone() } else { user(&format!("u{by}")) };
+                self.append(*thread, false, EventKind::Read { by, deferred: *thread == 0 });
+            }
+            Op::Delivered { thread, by, for_me } => {
+                let senders = Some(if *for_me { vec![self.me.clone()] } else { Vec::new() });
+                self.append(*thread, false, EventKind::Delivered { by: user(&format!("u{by}")), senders });
+            }
+            Op::Leave(thread) => self.change_membership(thread_id(*thread), false),
+            Op::Join(thread) => self.change_membership(thread_id(*thread), true),
+            Op::Emit { thread, count } => (0..*count).for_each(|_| self.emit(thread_id(*thread))),
+            Op::EmitUser => {
+                if let Some((thread, present, source_seq)) = self.user_stream.pop_front() {
+                    self.mail.push_back(Mail::User { thread, present, source_seq });
+                }
+            }
+            Op::Switch { back, ahead } => {
+                for history in self.threads.values_mut() {
+                    let stream = (history.stream + usize::from(*ahead)).min(history.events.len());
+                    history.stream = stream.saturating_sub(usize::from(*back));
+                }
+                self.mail.push_back(Mail::Reset);
+            }
+            Op::Flush(thread) => self.flush(thread_id(*thread)),
+            Op::Overflow => self.overflow(),
+            Op::Mail(count) => (0..*count).for_each(|_| self.read_mail()),
+            Op::Listening { back } => self.listen_done(*back),
+            Op::Ask(max) => self.ask(usize::from(*max)),
+            Op::Answer { fails } => {
+                let Some(answer) = self.answers.pop_front() else { return };
+                if *fails { self.session.unresumed(answer.thread) } else { self.session.resumed(&answer) }
+            }
+            Op::Ack(part) => self.ack(self.frames * u64::from(*part) / 255),
+            Op::Narrow(threads) => self.session.narrow(threads.iter().map(|thread| thread_id(*thread)).collect()),
+        }
+        self.drain();
+    }
+
+    fn append(&mut self, thread: u8, event: bool, kind: EventKind) {
+        let thread = thread_id(thread);
+        self.threads.entry(thread).or_default().append(thread, event, kind);
+    }
+
+    /// Everything under way arrives; the network and the disks are fine from here on.
+    fn settle(&mut self) {
+        for _ in 0..1_000 {
+            while self.user_stream.front().is_some() {
+                self.run(&Op::EmitUser);
+            }
+            for thread in 0..THREADS {
+                self.run(&Op::Emit { thread, count: u8::MAX });
+                self.run(&Op::Flush(thread));
+            }
+            self.run(&Op::Listening { back: 0 });
+            self.run(&Op::Mail(16));
+            self.run(&Op::Ask(2));
+            self.run(&Op::Answer { fails: false });
+            let idle = self.mail.is_empty() && self.answers.is_empty() && self.listening.is_empty();
+            let streamed = self.threads.values().all(|history| history.stream == history.events.len());
+            if idle && streamed && !self.session.is_behind() && self.lagged.is_empty() && !self.index_lagged {
+                return;
+            }
+        }
+        panic!("it never settles");
+    }
+
+    /// Events in order and once; nothing that the user may not see.
+    fn check_order(&self) {
+        for (thread, told) in &self.told {
+            let seqs: Vec<u64> = told.iter().filter_map(|(_, event)| event.seq).map(|seq| seq.0).collect();
+            assert!(seqs.is_sorted_by(|a, b| a < b), "told twice or out of order: {seqs:?}");
+            for seq in seqs {
+                assert!(self.threads[thread].visible(seq), "event {seq} is outside the membership");
+            }
+        }
+    }
+
+    /// Everything after `from` was told, in this connection or in `before`.
+    fn check_complete(&self, before: &HashMap<ThreadId, Vec<Arc<SharedEvent>>>) {
+        for (thread, history) in &self.threads {
+            if !history.member() {
+                continue;
+            }
+            let empty = Vec::new();
+            let known = before.get(thread).unwrap_or(&empty).iter();
+            let told = self.told.get(thread).map(Vec::as_slice).unwrap_or_default().iter().map(|(_, event)| event);
+            let told: HashSet<Rev> = known.chain(told).map(|event| event.rev).collect();
+            for event in history.after(&self.me, None) {
+                assert!(told.contains(&event.rev), "{thread} lacks {:?} {:?}", event.rev, event.kind);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn every_event_is_told_once_and_in_order(ops in prop::collection::vec(op(), 0..120)) {
+        let mut world = World::new();
+        world.connect();
+        for op in &ops {
+            world.run(op);
+            world.check_order();
+        }
+        world.settle();
+        world.check_order();
+        prop_assert_eq!(world.caught_up, 1);
+        world.check_complete(&HashMap::new());
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_is_told_again(
+        first in prop::collection::vec(op(), 0..80),
+        second in prop::collection::vec(op(), 0..60),
+    ) {
+        let mut world = World::new();
+        world.connect();
+        for op in &first {
+            world.run(op);
+        }
+        for (thread, delivered) in &world.device.delivered {
+            let acked: HashSet<_> = world.device.acked[thread].iter().filter_map(|event| event.seq).collect();
+            for event in world.threads[thread].after(&world.me, None) {
+                let foreign = matches!(&event.kind, EventKind::Message { sender } if *sender != world.me);
+                let claimed = event.seq.filter(|seq| foreign && seq.0 <= *delivered);
+                prop_assert!(claimed.is_none_or(|seq| acked.contains(&seq)), "claims more than the device took");
+            }
+        }
+        world.connect();
+        for op in &second {
+            world.run(op);
+            world.check_order();
+        }
+        world.settle();
+        let acked = world.device.acked.clone();
+        world.check_complete(&acked);
+    }
+
+    #[test]
+    fn narrowing_never_disturbs_order_and_widening_brings_everything(
+        ops in prop::collection::vec(narrowing_op(), 0..120),
+    ) {
+        let mut world = World::new();
+        world.connect();
+        for op in &ops {
+            world.run(op);
+            world.check_order();
+        }
+        world.run(&Op::Narrow((0..THREADS).collect()));
+        world.settle();
+        world.check_order();
+        prop_assert_eq!(world.caught_up, 1);
+        world.check_complete(&HashMap::new());
+    }
+}
+
+fn message(thread: ThreadId, n: u64) -> Arc<SharedEvent> {
+    let kind = EventKind::Message { sender: user("other") };
+    let (body, for_sender) = (Bytes::new(), Bytes::new());
+    Arc::new(SharedEvent { thread, rev: Rev(n), seq: Some(Seq(n)), kind, body, for_sender })
+}
+
+fn at(n: u64) -> Position {
+    Position { seq: Seq(n), rev: Rev(n) }
+}
+
+/// A session with one thread whose storage is being asked.
+fn resuming() -> (Session, ThreadId) {
+    let thread = thread_id(1);
+    let mut session = Session::new(user("me-1"));
+    session.index(&[(thread, Seq(1))]);
+    assert_eq!(session.take_listen(), [thread]);
+    session.listening(thread);
+    assert_eq!(session.take_behind(9), [ResumeFrom { thread, position: None }]);
+    (session, thread)
+}
+
+#[test]
+fn a_user_without_threads_is_caught_up_at_once() {
+    let mut session = Session::new(user("me-1"));
+    assert_eq!(session.pending(), 0, "not before the index is known");
+    session.index(&[]);
+    assert_eq!(session.next_frame().map(|frame| frame.body), Some(FrameBody::CaughtUp));
+    session.index(&[]);
+    assert_eq!(session.pending(), 0, "and only once");
+}
+
+#[test]
+fn acknowledging_a_gap_delivers_what_it_covers_and_moves_no_position() {
+    let (mut session, thread) = resuming();
+    let gap = Gap { after_seq: Seq(0), after_id: None, before_id: MessageId(12_000) };
+    let events = vec![message(thread, 11_001), message(thread, 11_002)];
+    session.resumed(&Resumed { thread, events, position: at(11_002), more: false, gap: Some(gap), left: false });
+    let bodies: Vec<_> = std::iter::from_fn(|| session.next_frame()).map(|frame| frame.body).collect();
+    assert!(matches!(bodies[0], FrameBody::Gap { .. }));
+    assert_eq!(bodies.len(), 4, "two messages and caught_up");
+    let progress = session.ack(FrameSeq(1)).unwrap();
+    assert_eq!(progress, [Progress { thread, delivered: Seq(11_000), position: None }]);
+    let progress = session.ack(FrameSeq(3)).unwrap();
+    assert_eq!(progress, [Progress { thread, delivered: Seq(11_002), position: Some(at(11_002)) }]);
+}
+
+#[test]
+fn a_thread_busier_than_the_stash_is_asked_for_again_rather_than_held_in_memory() {
+    let (mut session, thread) = resuming();
+    for n in 1..=cursor::STASH_MAX as u64 + 1 {
+        session.live(&message(thread, n));
+    }
+    session.resumed(&Resumed { thread, events: vec![], position: at(0), more: false, gap: None, left: false });
+    assert_eq!(session.take_behind(9), [ResumeFrom { thread, position: Some(at(0)) }]);
+}
+
+#[test]
+fn an_acknowledgement_of_the_last_frame_takes_what_was_stepped_over_too() {
+    let (mut session, thread) = resuming();
+    let events = vec![message(thread, 1)];
+    session.resumed(&Resumed { thread, events, position: at(1), more: false, gap: None, left: false });
+    let kind = EventKind::Delivered { by: user("me-1"), senders: None };
+    let receipt = SharedEvent { rev: Rev(2), seq: None, kind, ..(*message(thread, 1)).clone() };
+    session.live(&Arc::new(receipt));
+    let progress = session.ack(FrameSeq(2)).unwrap();
+    assert_eq!(progress[0].position, Some(Position { seq: Seq(1), rev: Rev(2) }));
+}

@@ -1,0 +1,153 @@
+//! What a client says.
+//!
+//! Owns: reading client frames.
+//! Must not know: what they lead to.
+//! Invariants: any text gives a frame or an error that says everything that is wrong with it; work is linear in the text.
+
+use crate::gateway::error::ApiError;
+use crate::gateway::idempotency::IdempotencyKey;
+use crate::gateway::input::{Complaint, Object, integer, text};
+use crate::gateway::send::{SendRequest, message_id, thread_id};
+use messenger_proto::error::ErrorCode;
+use messenger_proto::ids::{MessageId, ThreadId};
+use messenger_proto::limits::USER_THREADS_MAX;
+use serde_json::value::RawValue;
+use std::collections::BTreeSet;
+
+/// Bytes of a `request_id` at most, as JSON.
+const REQUEST_ID_MAX: usize = 128;
+
+/// A client's name for one frame: any JSON string or number, echoed as it came.
+pub(super) type RequestId = Option<Box<RawValue>>;
+
+/// A client's frame.
+#[derive(Debug)]
+pub(super) enum Inbound {
+    Ack(u64),
+    Pong,
+    Send {
+        thread: ThreadId,
+        key: Option<IdempotencyKey>,
+        request: Box<SendRequest>,
+    },
+    Read {
+        thread: ThreadId,
+        up_to: MessageId,
+    },
+    Delivered {
+        thread: ThreadId,
+        up_to: MessageId,
+    },
+    Subscribe(BTreeSet<ThreadId>),
+    Auth(String),
+    /// Known to the contract, and not served yet.
+    NotServed,
+}
+
+/// Reads a frame; what went wrong, or what it says, beside its `request_id`.
+pub(super) fn parse(frame: &str) -> (RequestId, Result<Inbound, ApiError>) {
+    let mut object = match Object::parse(frame.as_bytes()) {
+        Ok(object) => object,
+        Err(error) => return (None, Err(error)),
+    };
+    let request_id = object.optional("request_id", request_id);
+    let inbound = match object.required("t", text).as_deref() {
+        Some("client_ack") => object.required("frame_seq", |value| integer(value, u64::MAX)).map(Inbound::Ack),
+        Some("pong") => Some(Inbound::Pong),
+        Some("send") => send(&mut object),
+        Some("read") => place(&mut object).map(|(thread, up_to)| Inbound::Read { thread, up_to }),
+        Some("delivered") => place(&mut object).map(|(thread, up_to)| Inbound::Delivered { thread, up_to }),
+        Some("subscribe") => {
+            let threads = object.required_list("thread_ids", USER_THREADS_MAX, thread_id);
+            threads.map(|threads| Inbound::Subscribe(threads.into_iter().collect()))
+        }
+        Some("auth") => object.required("token", text).map(|token| Inbound::Auth(token.into_owned())),
+        Some("typing" | "presence") => return (request_id, Ok(Inbound::NotServed)),
+        Some(_) => return (request_id, Err(ApiError::field("t", "is not a known kind of frame"))),
+        None => None,
+    };
+    let outcome = object.finish();
+    let missing = || ApiError::new(ErrorCode::InvalidRequest, "The frame is not valid.");
+    (request_id, outcome.and_then(|()| inbound.ok_or_else(missing)))
+}
+
+fn send(object: &mut Object<'_>) -> Option<Inbound> {
+    let thread = object.required("thread_id", thread_id);
+    let key = object.optional("idempotency_key", |value| {
+        IdempotencyKey::new(&text(value)?).ok_or_else(|| Complaint::from("must have 1 to 64 characters"))
+    });
+    let request = SendRequest::take(object);
+    Some(Inbound::Send { thread: thread?, key, request: Box::new(request?) })
+}
+
+fn place(object: &mut Object<'_>) -> Option<(ThreadId, MessageId)> {
+    let thread = object.required("thread_id", thread_id);
+    let up_to = object.required("up_to", message_id);
+    thread.zip(up_to)
+}
+
+fn request_id(value: &RawValue) -> Result<Box<RawValue>, Complaint> {
+    let scalar = value.get().starts_with(['"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
+    if !scalar || value.get().len() > REQUEST_ID_MAX {
+        return Err(format!("must be a string or a number of at most {REQUEST_ID_MAX} bytes").into());
+    }
+    Ok(value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn code(frame: &str) -> Option<ErrorCode> {
+        parse(frame).1.err().map(|error| error.code())
+    }
+
+    #[test]
+    fn frames_are_read() {
+        let thread = "09090909-0909-0909-0909-090909090909";
+        assert!(matches!(parse(r#"{"t":"client_ack","frame_seq":7}"#).1, Ok(Inbound::Ack(7))));
+        assert!(matches!(parse(r#"{"t":"pong"}"#).1, Ok(Inbound::Pong)));
+        assert!(matches!(parse(r#"{"t":"typing","thread_id":1}"#).1, Ok(Inbound::NotServed)));
+        let read = format!(r#"{{"t":"read","thread_id":"{thread}","up_to":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}}"#);
+        assert!(matches!(parse(&read).1, Ok(Inbound::Read { .. })));
+        let send = format!(
+            r#"{{"t":"send","request_id":"r1","thread_id":"{thread}","client_seq":1,"ciphertext":"aGk=","idempotency_key":"k"}}"#
+        );
+        let (request_id, inbound) = parse(&send);
+        assert_eq!(request_id.map(|id| id.get().to_owned()), Some(r#""r1""#.to_owned()));
+        assert!(matches!(inbound, Ok(Inbound::Send { key: Some(_), .. })));
+        let subscribe = format!(r#"{{"t":"subscribe","request_id":2,"thread_ids":["{thread}","{thread}"]}}"#);
+        assert!(matches!(parse(&subscribe).1, Ok(Inbound::Subscribe(threads)) if threads.len() == 1));
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused_and_keeps_its_request_id() {
+        let frames = [
+            "",
+            "[]",
+            "{}",
+            r#"{"t":"dance"}"#,
+            r#"{"t":7}"#,
+            r#"{"t":"client_ack"}"#,
+            r#"{"t":"client_ack","frame_seq":-1}"#,
+            r#"{"t":"send","thread_id":"x"}"#,
+            r#"{"t":"pong","extra":1}"#,
+            r#"{"t":"pong","request_id":{}}"#,
+            r#"{"t":"subscribe","thread_ids":["x"]}"#,
+        ];
+        for frame in frames {
+            assert_eq!(code(frame), Some(ErrorCode::InvalidRequest), "{frame}");
+        }
+        let (request_id, error) = parse(r#"{"t":"send","request_id":5}"#);
+        assert_eq!(request_id.map(|id| id.get().to_owned()), Some("5".to_owned()));
+        assert!(error.is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gets_an_answer(text in ".{0,200}") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What a connection has under way.
+//!
+//! Owns: the futures a connection's one task drives beside its socket, and what comes of them.
+//! Must not know: what is done about it.
+
+use super::inbound::RequestId;
+use super::replay::Answered;
+use crate::gateway::error::ApiError;
+use futures_util::stream::FuturesUnordered;
+use messenger_proto::command::CommandResult;
+use messenger_proto::ids::ThreadId;
+use messenger_proto::query::QueryResult;
+use std::future::Future;
+use std::pin::Pin;
+
+/// The futures; each is boxed, so that an idle connection holds none of their state.
+pub(super) type Work = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
+
+/// What came of one.
+pub(super) enum Done {
+    /// The connection is registered, or will be tried again elsewhere.
+    Registered,
+    /// The user's index was asked for.
+    Indexed(QueryResult),
+    /// The streams carry these threads.
+    Listening(Vec<ThreadId>),
+    /// Storage was asked.
+    Resumed(Vec<Answered>),
+    /// A send has ended.
+    Sent { thread: ThreadId, bytes: usize, request_id: RequestId, outcome: CommandResult },
+    /// A read or a delivery was noted, or not.
+    Noted { request_id: RequestId, outcome: Result<(), ApiError> },
+}

@@ -1,0 +1,438 @@
+//! A cluster in memory: a few nodes that serve real sockets, over shards that are the real state machine behind a lock.
+
+use super::device::Device;
+use crate::auth::{AuthConfig, Authenticator, Clock, Grant, KeySet, Scopes, SigningKey};
+use crate::gateway::serve::{ServeLimits, serve};
+use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
+use crate::realtime::registry::SessionRegistry;
+use crate::realtime::{NodeCaller, Realtime, RealtimeParts, Tuning};
+use messenger_proto::command::{
+    Command, CommandResult, CreateThread, Op, OutboxDelivered, Pack, ReplyBody, Retention, SendMessage,
+};
+use messenger_proto::event::Event;
+use messenger_proto::ids::{ClientSeq, ClusterId, CommandId, DeviceId, Millis, NodeId, ShardId, ThreadId, UserId};
+use messenger_proto::meta::{ClusterState, NodeInfo, NodeState, ShardPlacement};
+use messenger_proto::model::{ContentType, Message, Thread, ThreadKind};
+use messenger_proto::query::{Answer, MessageQuery, Query, QueryResult, RecipientsQuery};
+use messenger_proto::rpc::{
+    InForce, InterestChange, NodeCall, Reset, ShardCall, ShardOutcome, ShardRequest, StreamItem,
+};
+use messenger_proto::slot::{Slot, SlotMap};
+use messenger_raft::machine::tables::{MemoryTables, Overlay};
+use messenger_raft::machine::{answer, apply, outbox_scan};
+use messenger_router::{CallError, Router, ShardStream, ShardTransport};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+const SHARDS: u32 = 4;
+/// Items a subscriber may be behind.
+const STREAM: usize = 65_536;
+
+#[derive(Default)]
+struct Shard {
+    tables: MemoryTables,
+    index: u64,
+    subscribers: Vec<Subscriber>,
+}
+
+struct Subscriber {
+    threads: BTreeSet<ThreadId>,
+    users: BTreeSet<UserId>,
+    items: mpsc::Sender<StreamItem>,
+    /// Tells it from the others.
+    id: u64,
+}
+
+impl Subscriber {
+    fn wants(&self, event: &Event) -> bool {
+        match event {
+            Event::Thread(event) => self.threads.contains(&event.thread),
+            Event::User(event) => self.users.contains(&event.user),
+        }
+    }
+}
+
+/// What all nodes share.
+pub(super) struct Shared {
+    shards: Vec<Mutex<Shard>>,
+    last_stamp: AtomicU64,
+    next_id: AtomicU64,
+    registry: OnceLock<SessionRegistry>,
+    nodes: OnceLock<Vec<Realtime>>,
+    /// Whether queries for what was missed are answered.
+    storage: watch::Sender<bool>,
+    /// Whether streams carry anything.
+    deaf: AtomicBool,
+    /// Questions for what was missed.
+    pub(super) resumes: AtomicU64,
+    acknowledgements: AtomicU64,
+}
+
+pub(super) fn now() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+impl Shared {
+    fn apply(&self, shard: ShardId, command: Command) -> CommandResult {
+        if matches!(command.op, Op::Acknowledge(_)) {
+            self.acknowledgements.fetch_add(1, Ordering::SeqCst);
+        }
+        let mut shard = self.shards[shard.0 as usize].lock().unwrap();
+        let stamp = now().max(self.last_stamp.load(Ordering::SeqCst));
+        self.last_stamp.store(stamp, Ordering::SeqCst);
+        shard.index += 1;
+        let pack = Pack { stamp: Millis(stamp), commands: vec![command] };
+        let (mut applied, writes) = {
+            let mut overlay = Overlay::new(&shard.tables);
+            let applied = apply(&mut overlay, shard.index, &pack).unwrap();
+            (applied, overlay.into_writes())
+        };
+        shard.tables.absorb(writes);
+        if !self.deaf.load(Ordering::SeqCst) {
+            for event in applied.events {
+                for subscriber in shard.subscribers.iter().filter(|subscriber| subscriber.wants(&event)) {
+                    subscriber.items.try_send(StreamItem::Event(event.clone())).unwrap();
+                }
+            }
+        }
+        applied.results.pop().unwrap()
+    }
+
+    /// Carries membership changes to the users' shards.
+    fn deliver(&self, from: ShardId) {
+        let rows = outbox_scan(&self.shards[from.0 as usize].lock().unwrap().tables, None, 10_000).unwrap();
+        if rows.is_empty() {
+            return;
+        }
+        let mut delivered = Vec::new();
+        for (key, change) in rows {
+            self.apply(shard_of(Slot::of_user(&change.user)), plain(Op::IndexMembership(change))).unwrap();
+            delivered.push(key);
+        }
+        self.apply(from, plain(Op::OutboxDelivered(OutboxDelivered { rows: delivered }))).unwrap();
+    }
+
+    fn query(&self, shard: ShardId, query: &Query) -> QueryResult {
+        answer(&self.shards[shard.0 as usize].lock().unwrap().tables, query).unwrap()
+    }
+
+    async fn carry_out(&self, request: ShardRequest) -> ShardOutcome {
+        match request.call {
+            ShardCall::Command(command) => match self.apply(request.shard, command) {
+                Ok(reply) => {
+                    self.deliver(request.shard);
+                    ShardOutcome::Reply(reply)
+                }
+                Err(refusal) => ShardOutcome::Refused(refusal),
+            },
+            ShardCall::Query(query) => {
+                if matches!(query, Query::Resume(_)) {
+                    self.resumes.fetch_add(1, Ordering::SeqCst);
+                    self.storage.subscribe().wait_for(|open| *open).await.unwrap();
+                }
+                match self.query(request.shard, &query) {
+                    Ok(answer) => ShardOutcome::Answer(answer),
+                    Err(refusal) => ShardOutcome::Refused(refusal),
+                }
+            }
+            ShardCall::Session(call) => ShardOutcome::Session(self.registry.get().unwrap().handle(request.shard, call)),
+        }
+    }
+
+    fn change_interest(&self, shard: ShardId, id: u64, change: InterestChange) {
+        let mut shard = self.shards[shard.0 as usize].lock().unwrap();
+        let Some(subscriber) = shard.subscribers.iter_mut().find(|subscriber| subscriber.id == id) else { return };
+        subscriber.threads.extend(change.add_threads);
+        subscriber.users.extend(change.add_users);
+        subscriber.threads.retain(|thread| !change.remove_threads.contains(thread));
+        subscriber.users.retain(|user| !change.remove_users.contains(user));
+        let _ = subscriber.items.try_send(StreamItem::InForce(InForce { version: change.version }));
+    }
+}
+
+fn plain(op: Op) -> Command {
+    Command { id: CommandId(rand::random()), retention: Retention::None, body_hash: 0, op }
+}
+
+pub(super) fn shard_of(slot: Slot) -> ShardId {
+    SlotMap::new(SHARDS).unwrap().shard_of(slot)
+}
+
+struct Transport {
+    shared: Arc<Shared>,
+    node: NodeId,
+}
+
+impl ShardTransport for Transport {
+    fn local(&self) -> NodeId {
+        self.node
+    }
+
+    async fn call(
+        &self,
+        _node: NodeId,
+        requests: Vec<ShardRequest>,
+        _deadline: Instant,
+    ) -> Vec<Result<ShardOutcome, CallError>> {
+        let mut outcomes = Vec::new();
+        for request in requests {
+            outcomes.push(Ok(self.shared.carry_out(request).await));
+        }
+        outcomes
+    }
+
+    async fn open(&self, _node: NodeId, shard: ShardId) -> Result<ShardStream, CallError> {
+        let (changes, mut wishes) = mpsc::channel(64);
+        let (items, stream) = mpsc::channel(STREAM);
+        let id = self.shared.next_id.fetch_add(1, Ordering::SeqCst);
+        let subscriber = Subscriber { threads: BTreeSet::new(), users: BTreeSet::new(), items, id };
+        self.shared.shards[shard.0 as usize].lock().unwrap().subscribers.push(subscriber);
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            while let Some(change) = wishes.recv().await {
+                shared.change_interest(shard, id, change);
+            }
+            shared.shards[shard.0 as usize].lock().unwrap().subscribers.retain(|subscriber| subscriber.id != id);
+        });
+        Ok((changes, stream))
+    }
+}
+
+struct Caller(Arc<Shared>);
+
+impl NodeCaller for Caller {
+    fn call(&self, node: NodeId, call: NodeCall, _: Instant) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(async move {
+            let NodeCall::CloseReplaced(session) = call else { return false };
+            self.0.nodes.get().unwrap()[node.0 as usize - 1].close_replaced(&session);
+            true
+        })
+    }
+}
+
+/// The cluster under test; its nodes end with it.
+pub(super) struct Cluster {
+    pub(super) shared: Arc<Shared>,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) nodes: Vec<Realtime>,
+    pub(super) readiness: watch::Sender<Readiness>,
+    routers: Vec<Router>,
+    key: SigningKey,
+}
+
+pub(super) fn hasty() -> Tuning {
+    Tuning { auth: Duration::from_millis(300), close: Duration::from_millis(500), ..Tuning::default() }
+}
+
+impl Cluster {
+    pub(super) async fn start(count: u64) -> Self {
+        Self::start_with(count, hasty(), 10_000).await
+    }
+
+    pub(super) async fn start_with(count: u64, tuning: Tuning, sockets_max: usize) -> Self {
+        let shared = Arc::new(Shared {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            last_stamp: AtomicU64::new(0),
+            next_id: AtomicU64::new(0),
+            registry: OnceLock::new(),
+            nodes: OnceLock::new(),
+            storage: watch::Sender::new(true),
+            deaf: AtomicBool::new(false),
+            resumes: AtomicU64::new(0),
+            acknowledgements: AtomicU64::new(0),
+        });
+        let key = SigningKey {
+            kid: "test".into(),
+            issuer: "issuer".into(),
+            audience: "messenger".into(),
+            secret: vec![3; 32],
+        };
+        let auth = AuthConfig { issuer: "issuer".into(), audience: "messenger".into(), keys: vec![key.key_config()] };
+        let clock: Clock = Arc::new(|| Millis(now()));
+        let (readiness, _) = watch::channel(Readiness::Ready);
+        let (mut addresses, mut nodes, mut routers) = (Vec::new(), Vec::new(), Vec::new());
+        for node in (1..=count).map(NodeId) {
+            let (_, cluster) = watch::channel(Arc::new(cluster_state()));
+            let router = Router::new(Transport { shared: Arc::clone(&shared), node }, cluster.clone());
+            let authenticator = Arc::new(Authenticator::new(KeySet::load(&auth).unwrap(), Arc::clone(&clock)));
+            let realtime = Realtime::start(RealtimeParts {
+                router: router.clone(),
+                authenticator: Arc::clone(&authenticator),
+                clock: Arc::clone(&clock),
+                node,
+                origins: vec!["https://chat.example".into()],
+                sockets_max,
+                tuning,
+            });
+            let gateway = GatewayState::new(GatewayParts {
+                router: router.clone(),
+                authenticator,
+                cluster,
+                clock: Arc::clone(&clock),
+                readiness: readiness.subscribe(),
+                deadline: Duration::from_secs(2),
+                admission: AdmissionLimits::default(),
+            });
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            let app = router_with(gateway, realtime.routes());
+            tokio::spawn(serve(listener, app, ServeLimits::default(), std::future::pending()));
+            nodes.push(realtime);
+            routers.push(router);
+        }
+        let _ = shared.registry.set(SessionRegistry::new(Arc::new(Caller(Arc::clone(&shared)))));
+        let _ = shared.nodes.set(nodes.clone());
+        Self { shared, addresses, nodes, readiness, routers, key }
+    }
+
+    pub(super) fn token(&self, user: &str, device: &str) -> String {
+        self.token_with(user, device, Scopes::ALL, Duration::from_hours(1))
+    }
+
+    pub(super) fn token_with(&self, user: &str, device: &str, scopes: Scopes, lifetime: Duration) -> String {
+        let grant = Grant {
+            user: UserId::new(user).unwrap(),
+            device: DeviceId::new(device).unwrap(),
+            scopes,
+            issued_at: Millis(now()),
+            lifetime,
+        };
+        self.key.mint(&grant).unwrap()
+    }
+
+    /// Connects a device through a node and takes its frames up to `caught_up`.
+    pub(super) async fn online(&self, node: usize, user: &str, device: &str) -> Device {
+        let mut device = self.connect(node, user, device, "").await;
+        device.caught_up().await;
+        device
+    }
+
+    /// Connects a device and reads nothing but hello.
+    pub(super) async fn connect(&self, node: usize, user: &str, device: &str, params: &str) -> Device {
+        let mut device = Device::open(self.addresses[node - 1], &self.token(user, device), params).await.unwrap();
+        let hello = device.next().await;
+        assert_eq!((&hello["t"], &hello["user_id"]), (&"hello".into(), &user.into()));
+        device
+    }
+
+    pub(super) async fn command(&self, thread_slot: Slot, op: Op) -> CommandResult {
+        let command = Command { retention: Retention::Minted, ..plain(op) };
+        self.routers[0].command(thread_slot, command, Instant::now() + Duration::from_secs(5)).await
+    }
+
+    pub(super) async fn group(&self, creator: &str, others: &[&str]) -> Thread {
+        let thread = ThreadId(rand::random());
+        let op = Op::CreateThread(CreateThread {
+            thread,
+            kind: ThreadKind::Group,
+            creator: UserId::new(creator).unwrap(),
+            others: others.iter().map(|user| UserId::new(user).unwrap()).collect(),
+            title: None,
+            description: None,
+        });
+        match self.command(Slot::of_thread(thread), op).await.unwrap().body {
+            ReplyBody::Thread(reply) => reply.thread,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Stores a message as if it had come by REST.
+    pub(super) async fn say(&self, thread: ThreadId, sender: &str, client_seq: u64, size: usize) -> Message {
+        let op = Op::SendMessage(SendMessage {
+            thread,
+            sender: UserId::new(sender).unwrap(),
+            device: DeviceId::new("rest").unwrap(),
+            client_seq: ClientSeq(client_seq),
+            ciphertext: vec![7; size].into(),
+            content_type: ContentType::Text,
+            attachments: Vec::new(),
+            reply_to: None,
+        });
+        match self.command(Slot::of_thread(thread), op).await.unwrap().body {
+            ReplyBody::Message(reply) => reply.message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) async fn query(&self, slot: Slot, query: Query) -> QueryResult {
+        self.routers[0].query(slot, query, Instant::now() + Duration::from_secs(5)).await
+    }
+
+    /// The message as its sender sees it: `(delivered, read)`.
+    pub(super) async fn receipts(&self, message: &Message) -> (u32, u32) {
+        let (viewer, device) = (message.sender.clone(), DeviceId::new("rest").unwrap());
+        let query = Query::Message(MessageQuery { id: message.id, viewer, device });
+        match self.query(Slot::of_message(message.id), query).await {
+            Ok(Answer::Message(message)) => message.receipts.map(|counts| (counts.delivered, counts.read)).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) async fn recipients(&self, message: &Message) -> Vec<messenger_proto::model::Recipient> {
+        let query = Query::Recipients(RecipientsQuery { id: message.id, viewer: message.sender.clone() });
+        match self.query(Slot::of_message(message.id), query).await {
+            Ok(Answer::Recipients(answer)) => answer.recipients,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// From now on, storage answers no question for what was missed, or does again.
+    pub(super) fn storage(&self, open: bool) {
+        self.shared.storage.send_replace(open);
+    }
+
+    /// From now on, streams lose everything, or carry it again.
+    pub(super) fn deaf(&self, deaf: bool) {
+        self.shared.deaf.store(deaf, Ordering::SeqCst);
+    }
+
+    /// Ends every stream; subscribers open others.
+    pub(super) fn cut_streams(&self) {
+        for shard in &self.shared.shards {
+            shard.lock().unwrap().subscribers.clear();
+        }
+    }
+
+    /// Tells every subscriber that events were lost.
+    pub(super) fn reset_streams(&self) {
+        for shard in &self.shared.shards {
+            for subscriber in &shard.lock().unwrap().subscribers {
+                subscriber.items.try_send(StreamItem::Reset(Reset {})).unwrap();
+            }
+        }
+    }
+
+    /// Commands of acknowledgements so far.
+    pub(super) fn acknowledgements(&self) -> u64 {
+        self.shared.acknowledgements.load(Ordering::SeqCst)
+    }
+}
+
+fn cluster_state() -> ClusterState {
+    let place =
+        |shard| ShardPlacement { shard: ShardId(shard), replicas: vec![NodeId(1)], first_members: vec![NodeId(1)] };
+    let node = NodeInfo {
+        id: NodeId(1),
+        zone: "a".into(),
+        client_addr: "127.0.0.1:1".into(),
+        peer_addr: "127.0.0.1:2".into(),
+        admin_addr: "127.0.0.1:3".into(),
+        state: NodeState::Active,
+        store: None,
+    };
+    ClusterState {
+        cluster: ClusterId([1; 16]),
+        epoch: 1,
+        secret: vec![5; 32].into(),
+        nodes: vec![node],
+        shards: (0..SHARDS).map(place).collect(),
+        replication: 1,
+    }
+}

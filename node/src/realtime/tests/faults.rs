@@ -1,0 +1,110 @@
+//! Losses, interruptions and slow readers: nothing is missing in the end, and nothing is told twice.
+
+use super::cluster::{Cluster, hasty};
+use super::device::Device;
+use crate::realtime::Tuning;
+use crate::realtime::mailbox::MAILBOX_BYTES;
+use messenger_proto::ids::ThreadId;
+use serde_json::json;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Reads messages until one with `client_seq`, checking that every number from `from` on comes once and in order.
+async fn all_up_to(device: &mut Device, from: u64, to: u64) {
+    for number in from..=to {
+        assert_eq!(device.expect("msg").await["client_seq"], json!(number));
+    }
+}
+
+async fn say(cluster: &Cluster, thread: ThreadId, numbers: std::ops::RangeInclusive<u64>, size: usize) {
+    for number in numbers {
+        cluster.say(thread, "alice", number, size).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_stream_lost_comes_from_storage() {
+    let cluster = Cluster::start(1).await;
+    let thread = cluster.group("alice", &["bob"]).await.id;
+    let mut bob = cluster.online(1, "bob", "phone").await;
+    say(&cluster, thread, 1..=3, 10).await;
+    all_up_to(&mut bob, 1, 3).await;
+
+    // A hole is noticed by the event after it.
+    cluster.deaf(true);
+    say(&cluster, thread, 4..=6, 10).await;
+    cluster.deaf(false);
+    say(&cluster, thread, 7..=7, 10).await;
+    all_up_to(&mut bob, 4, 7).await;
+
+    // A loss at the end is noticed by the interruption.
+    cluster.deaf(true);
+    say(&cluster, thread, 8..=9, 10).await;
+    cluster.deaf(false);
+    cluster.cut_streams();
+    all_up_to(&mut bob, 8, 9).await;
+    say(&cluster, thread, 10..=10, 10).await;
+    cluster.reset_streams();
+    say(&cluster, thread, 11..=11, 10).await;
+    all_up_to(&mut bob, 10, 11).await;
+}
+
+#[tokio::test]
+async fn a_lost_change_of_the_index_is_noticed() {
+    let cluster = Cluster::start(1).await;
+    let mut bob = cluster.online(1, "bob", "phone").await;
+    cluster.deaf(true);
+    let thread = cluster.group("alice", &["bob"]).await.id;
+    cluster.deaf(false);
+    cluster.cut_streams();
+    assert_eq!(bob.expect("thread").await["thread_id"], json!(thread.to_string()));
+    say(&cluster, thread, 1..=1, 10).await;
+    all_up_to(&mut bob, 1, 1).await;
+}
+
+#[tokio::test]
+async fn live_events_that_overtake_storage_wait_for_it() {
+    let cluster = Cluster::start(1).await;
+    let thread = cluster.group("alice", &["bob"]).await.id;
+    say(&cluster, thread, 1..=20, 10).await;
+    cluster.storage(false);
+    let mut bob = cluster.connect(1, "bob", "phone", "").await;
+    while cluster.shared.resumes.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    say(&cluster, thread, 21..=40, 10).await;
+    cluster.storage(true);
+    all_up_to(&mut bob, 1, 40).await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_holds_bounded_memory_and_misses_nothing() {
+    let cluster = Cluster::start(1).await;
+    let thread = cluster.group("alice", &["bob"]).await.id;
+    let mut bob = cluster.online(1, "bob", "phone").await;
+    let asked = cluster.shared.resumes.load(Ordering::SeqCst);
+    // Much more than the mailbox and the transport's buffers hold together.
+    let (size, count) = (48 * 1024, 400);
+    assert!(size * count > 16 * MAILBOX_BYTES);
+    say(&cluster, thread, 1..=count as u64, size).await;
+    all_up_to(&mut bob, 1, count as u64).await;
+    assert!(cluster.shared.resumes.load(Ordering::SeqCst) > asked, "it went back to storage");
+}
+
+#[tokio::test]
+async fn a_reader_that_stands_still_is_closed_with_4429() {
+    let tuning = Tuning { stall: Duration::from_millis(300), close: Duration::from_secs(5), ..hasty() };
+    let cluster = Cluster::start_with(1, tuning, 10).await;
+    let thread = cluster.group("alice", &["bob"]).await.id;
+    let mut bob = cluster.online(1, "bob", "phone").await;
+    let mut carol = cluster.online(1, "carol", "phone").await;
+    say(&cluster, thread, 1..=400, 48 * 1024).await;
+    // Not a single byte is read until the node has given up on it.
+    while cluster.nodes[0].connections() > 1 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(bob.closed().await, Some(4429));
+    // Whoever reads is not disturbed.
+    cluster.group("alice", &["carol"]).await;
+    carol.expect("thread").await;
+}

@@ -1,0 +1,116 @@
+//! What this node does when another asks.
+//!
+//! Owns: the decoding of calls and their way to the groups, the session registry and the sockets.
+//! Must not know: how calls travel.
+//! Invariants: bytes that are no call get an error and nothing else happens.
+
+use crate::boot::readiness::Readiness;
+use bytes::Bytes;
+use messenger_proto::error::{ErrorCode, Refusal};
+use messenger_proto::ids::{NodeId, ShardId};
+use messenger_proto::rpc::{
+    InterestChange, NodeCall, NodeStatus, Redirect, RegisterSession, SessionCall, SessionOutcome, ShardCall,
+    ShardOutcome, ShardRequest, StreamItem,
+};
+use messenger_proto::wire::Wire;
+use messenger_raft::group::host::Host;
+use messenger_raft::group::outcome::Lost;
+use messenger_raft::group::replica::Replica;
+use messenger_raft::transport::{LinkHandler, Method};
+use messenger_raft::types::{GroupId, META_GROUP};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// What the node does with calls that no group answers.
+pub trait Sessions: Send + Sync + 'static {
+    /// Registers or unregisters a connection; this node leads its user's shard.
+    fn session(&self, shard: ShardId, call: SessionCall) -> SessionOutcome;
+    /// Closes a connection that a newer one of its device replaced.
+    fn close_replaced(&self, session: RegisterSession);
+}
+
+/// The handler of a node; cheap to clone.
+#[derive(Clone)]
+pub struct NodeHandler {
+    host: Host,
+    sessions: Arc<dyn Sessions>,
+    readiness: Readiness,
+}
+
+impl NodeHandler {
+    /// A handler over the node's groups and sessions.
+    #[must_use]
+    pub fn new(host: Host, sessions: Arc<dyn Sessions>, readiness: Readiness) -> Self {
+        Self { host, sessions, readiness }
+    }
+
+    /// The node's groups.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Carries out a call to a shard.
+    pub async fn shard_call(&self, request: ShardRequest) -> ShardOutcome {
+        let ShardCall::Session(call) = request.call else {
+            return self.group_call(GroupId::of_shard(request.shard), &request).await;
+        };
+        match self.host.shard(request.shard) {
+            Some(replica) if replica.leads() => ShardOutcome::Session(self.sessions.session(request.shard, call)),
+            Some(replica) => ShardOutcome::Redirect(Redirect { leader: replica.leader() }),
+            None => ShardOutcome::Redirect(Redirect { leader: None }),
+        }
+    }
+
+    async fn group_call(&self, group: GroupId, request: &ShardRequest) -> ShardOutcome {
+        let unknown = |Lost(why)| ShardOutcome::Refused(Refusal::new(ErrorCode::OutcomeUnknown, why));
+        self.host.call(group, request).await.unwrap_or_else(unknown)
+    }
+
+    /// Carries out a call to the node itself and says what there is to say.
+    #[must_use]
+    pub fn node_call(&self, call: NodeCall) -> Bytes {
+        match call {
+            NodeCall::CloseReplaced(session) => {
+                self.sessions.close_replaced(session);
+                Bytes::new()
+            }
+            NodeCall::Status(_) => {
+                let replicas = self.host.replicas().iter().map(Replica::status).collect();
+                NodeStatus { node: self.host.node(), ready: self.readiness.why_not().is_none(), replicas }
+                    .to_wire()
+                    .into()
+            }
+        }
+    }
+}
+
+impl LinkHandler for NodeHandler {
+    async fn handle(&self, from: NodeId, method: Method, group: GroupId, body: Bytes) -> Result<Bytes, String> {
+        let unreadable = |error: messenger_proto::wire::WireError| format!("unreadable call from node {from}: {error}");
+        match method {
+            Method::Shard => {
+                let request = ShardRequest::decode_from(body).map_err(unreadable)?;
+                Ok(self.shard_call(request).await.to_wire().into())
+            }
+            Method::Admin => {
+                let request = ShardRequest::decode_from(body).map_err(unreadable)?;
+                Ok(self.group_call(META_GROUP, &request).await.to_wire().into())
+            }
+            Method::Node => {
+                let call = NodeCall::decode_from(body).map_err(unreadable)?;
+                Ok(self.node_call(call))
+            }
+            other => Err(format!("{other:?} for group {group} is not a call to a node")),
+        }
+    }
+
+    fn subscribe(
+        &self,
+        _from: NodeId,
+        shard: ShardId,
+        changes: mpsc::Receiver<InterestChange>,
+    ) -> Result<mpsc::Receiver<StreamItem>, String> {
+        self.host.follow(shard, changes).ok_or_else(|| format!("shard {shard} has no replica here"))
+    }
+}

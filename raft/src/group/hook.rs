@@ -1,0 +1,79 @@
+//! ⑤ What follows when entries were applied here.
+//!
+//! Owns: the way from the store's apply to the tail, the outbox and the cluster's record.
+//! Must not know: how entries are applied.
+//! Invariants: runs after the rows are written, in log order, and never waits.
+
+use super::outbox::Outbox;
+use super::tail::Tail;
+use crate::machine;
+use crate::store::{ApplyHook, GroupReader};
+use messenger_proto::event::{Event, ThreadEventBody};
+use messenger_proto::meta::ClusterState;
+use messenger_proto::query::{Answer, ClusterStateQuery, Query};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The hook of a shard's group.
+pub(super) struct ShardHook {
+    pub(super) tail: Tail,
+    pub(super) outbox: Outbox,
+}
+
+fn fills_outbox(event: &Event) -> bool {
+    let Event::Thread(event) = event else { return false };
+    matches!(
+        event.body,
+        ThreadEventBody::Created(_) | ThreadEventBody::ParticipantAdded(_) | ThreadEventBody::ParticipantRemoved(_)
+    )
+}
+
+impl ApplyHook for ShardHook {
+    fn applied(&self, events: Vec<Event>) {
+        if events.iter().any(fills_outbox) {
+            self.outbox.wake();
+        }
+        self.tail.publish(events);
+    }
+
+    fn installed(&self) {
+        self.tail.reset();
+        self.outbox.wake();
+    }
+}
+
+/// The hook of the meta group: keeps the cluster's record at hand.
+pub(super) struct MetaHook {
+    pub(super) reader: GroupReader,
+    pub(super) record: watch::Sender<Arc<ClusterState>>,
+}
+
+impl MetaHook {
+    pub(super) fn refresh(&self) {
+        match machine::meta::answer(&self.reader.view(), &Query::ClusterState(ClusterStateQuery {})) {
+            Ok(Ok(Answer::ClusterState(state))) => self.publish(state),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the cluster's record can't be read"),
+        }
+    }
+
+    fn publish(&self, state: ClusterState) {
+        self.record.send_if_modified(|current| {
+            let newer = state.epoch > current.epoch;
+            if newer {
+                *current = Arc::new(state);
+            }
+            newer
+        });
+    }
+}
+
+impl ApplyHook for MetaHook {
+    fn applied(&self, _events: Vec<Event>) {
+        self.refresh();
+    }
+
+    fn installed(&self) {
+        self.refresh();
+    }
+}

@@ -1,0 +1,309 @@
+//! The groups a node hosts.
+//!
+//! Owns: which replicas run here, the meta group among them, and calls to them.
+//! Must not know: gateways; who routes a call here.
+//! Invariants: a group is initialized solely with its first members, each time the same, and only while its log is
+//! empty; placement is intent, so a replica that runs here is kept until it is told to go.
+
+use super::hook::{MetaHook, ShardHook};
+use super::outbox::{CrossShard, Outbox};
+use super::outcome::Lost;
+use super::proposer::Admission;
+use super::registry::Registry;
+use super::replica::{Parts, Replica};
+use super::rules::{MetaRules, ShardRules};
+use super::tail::{Subscriber, Tail};
+use super::timing::Timing;
+use super::{balance, proposer};
+use crate::clock::HybridClock;
+use crate::store::{ApplyHook, GroupReader, Store, StoreError};
+use crate::transport::{GroupNetwork, Links};
+use crate::types::{GroupId, META_GROUP};
+use messenger_proto::error::{ErrorCode, Refusal};
+use messenger_proto::ids::{NodeId, ShardId};
+use messenger_proto::meta::ClusterState;
+use messenger_proto::rpc::{InterestChange, Redirect, ShardCall, ShardOutcome, ShardRequest, StreamItem};
+use openraft::BasicNode;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Leaders handed over per look at the groups.
+const TRANSFERS_AT_ONCE: usize = 2;
+
+/// Why a group can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The consensus core refused to start.
+    #[error("group {group}: {message}")]
+    Raft {
+        /// The group.
+        group: GroupId,
+        /// Why.
+        message: String,
+    },
+}
+
+/// What a host is made of.
+pub struct HostParts {
+    /// This node.
+    pub node: NodeId,
+    /// Its storage.
+    pub store: Store,
+    /// Its clock.
+    pub clock: HybridClock,
+    /// Its links to peers.
+    pub links: Links,
+    /// Where the transport finds groups.
+    pub registry: Registry,
+    /// How groups beat.
+    pub timing: Timing,
+    /// Bytes of commands that may wait or be in flight.
+    pub admission_bytes: u32,
+    /// Bytes of recent events per shard.
+    pub tail_bytes: usize,
+    /// The way to other shards.
+    pub cross: Arc<dyn CrossShard>,
+    /// The threads that groups run on.
+    pub runtime: Handle,
+}
+
+/// The groups of this node; cheap to clone.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: HostParts,
+    config: Arc<openraft::Config>,
+    admission: Admission,
+    groups: RwLock<BTreeMap<GroupId, Replica>>,
+    record: watch::Sender<Arc<ClusterState>>,
+}
+
+fn no_record() -> ClusterState {
+    ClusterState {
+        cluster: messenger_proto::ids::ClusterId([0; 16]),
+        epoch: 0,
+        secret: bytes::Bytes::new(),
+        nodes: vec![],
+        shards: vec![],
+        replication: 0,
+    }
+}
+
+impl Host {
+    /// A host without groups.
+    ///
+    /// # Errors
+    /// [`HostError::Raft`] when the timing contradicts itself.
+    pub fn new(parts: HostParts) -> Result<Self, HostError> {
+        let config = parts
+            .timing
+            .to_config()
+            .map_err(|error| HostError::Raft { group: META_GROUP, message: error.to_string() })?;
+        let inner = Inner {
+            config: Arc::new(config),
+            admission: Admission::new(parts.admission_bytes),
+            groups: RwLock::new(BTreeMap::new()),
+            record: watch::Sender::new(Arc::new(no_record())),
+            parts,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.inner.parts.node
+    }
+
+    /// The cluster's record, as this node has applied it; epoch 0 until there is one.
+    #[must_use]
+    pub fn record(&self) -> watch::Receiver<Arc<ClusterState>> {
+        self.inner.record.subscribe()
+    }
+
+    /// Starts this node's replica of the meta group.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub async fn start_meta(&self) -> Result<(), HostError> {
+        let reader = self.inner.parts.store.reader(META_GROUP)?;
+        let hook = Arc::new(MetaHook { reader: reader.clone(), record: self.inner.record.clone() });
+        hook.refresh();
+        let (tail, outbox) = (Tail::new(0), Outbox::new(reader.clone()));
+        self.start(META_GROUP, reader, hook, tail, outbox).await.map(drop)
+    }
+
+    /// Starts this node's replica of a shard, unless it runs.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub async fn start_shard(&self, shard: ShardId) -> Result<Replica, HostError> {
+        let group = GroupId::of_shard(shard);
+        if let Some(replica) = self.group(group) {
+            return Ok(replica);
+        }
+        let reader = self.inner.parts.store.reader(group)?;
+        let (tail, outbox) = (Tail::new(self.inner.parts.tail_bytes), Outbox::new(reader.clone()));
+        let hook = Arc::new(ShardHook { tail: tail.clone(), outbox: outbox.clone() });
+        self.start(group, reader, hook, tail, outbox).await
+    }
+
+    async fn start(
+        &self,
+        group: GroupId,
+        reader: GroupReader,
+        hook: Arc<dyn ApplyHook>,
+        tail: Tail,
+        outbox: Outbox,
+    ) -> Result<Replica, HostError> {
+        let parts = &self.inner.parts;
+        let log = parts.store.log(group)?;
+        let machine = match group {
+            META_GROUP => parts.store.state_machine(group, Arc::new(MetaRules), hook)?,
+            _ => parts.store.state_machine(group, Arc::new(ShardRules), hook)?,
+        };
+        let network = GroupNetwork::new(parts.links.clone(), group, parts.registry.stored_snapshots());
+        let failed = |message: String| HostError::Raft { group, message };
+        let raft = parts
+            .runtime
+            .spawn(proposer::Raft::new(parts.node.0, Arc::clone(&self.inner.config), network, log, machine))
+            .await
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| failed(error.to_string()))?;
+        let _on_raft_threads = parts.runtime.enter();
+        parts.registry.insert(group, raft.clone());
+        let replica = Replica::start(Parts {
+            group,
+            raft,
+            reader,
+            tail,
+            outbox,
+            clock: parts.clock.clone(),
+            admission: self.inner.admission.clone(),
+            cross: Arc::clone(&parts.cross),
+        });
+        self.inner.groups.write().unwrap_or_else(PoisonError::into_inner).insert(group, replica.clone());
+        Ok(replica)
+    }
+
+    /// Makes a group out of its first members, unless it was made before.
+    ///
+    /// # Errors
+    /// [`HostError`] when the group isn't hosted or its core has stopped.
+    pub async fn initialize(&self, group: GroupId, members: &[(NodeId, String)]) -> Result<(), HostError> {
+        let failed = |message: String| HostError::Raft { group, message };
+        let replica = self.group(group).ok_or_else(|| failed("is not hosted here".into()))?;
+        if replica.raft().is_initialized().await.map_err(|error| failed(error.to_string()))? {
+            return Ok(());
+        }
+        let members: BTreeMap<u64, BasicNode> =
+            members.iter().map(|(node, address)| (node.0, BasicNode::new(address))).collect();
+        match replica.raft().initialize(members).await {
+            Ok(()) => Ok(()),
+            // Another first member was quicker, with the same members.
+            Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    /// A replica that runs here.
+    #[must_use]
+    pub fn group(&self, group: GroupId) -> Option<Replica> {
+        self.inner.groups.read().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()
+    }
+
+    /// A shard's replica, if it runs here.
+    #[must_use]
+    pub fn shard(&self, shard: ShardId) -> Option<Replica> {
+        self.group(GroupId::of_shard(shard))
+    }
+
+    /// Every replica that runs here, in order of group.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<Replica> {
+        self.inner.groups.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The live events of a shard, if it has a replica here.
+    #[must_use]
+    pub fn subscribe(&self, shard: ShardId) -> Option<Subscriber> {
+        self.shard(shard).map(|replica| replica.subscribe())
+    }
+
+    /// [`Host::subscribe`] for a caller that has the channel for changes.
+    #[must_use]
+    pub fn follow(
+        &self,
+        shard: ShardId,
+        changes: mpsc::Receiver<InterestChange>,
+    ) -> Option<mpsc::Receiver<StreamItem>> {
+        self.shard(shard).map(|replica| replica.follow(changes))
+    }
+
+    /// ③ Carries out a call to a group that this node may lead.
+    ///
+    /// # Errors
+    /// [`Lost`] when it may have had effects.
+    pub async fn call(&self, group: GroupId, request: &ShardRequest) -> Result<ShardOutcome, Lost> {
+        let deadline = Instant::now() + Duration::from_millis(request.deadline_ms.into());
+        let Some(replica) = self.group(group) else {
+            return Ok(ShardOutcome::Redirect(Redirect { leader: None }));
+        };
+        match &request.call {
+            ShardCall::Command(command) => replica.command(command, deadline).await,
+            ShardCall::Query(query) => Ok(replica.query(query, deadline).await),
+            ShardCall::Session(_) => {
+                let detail = "sessions are registered with the node, not with a replica";
+                Ok(ShardOutcome::Refused(Refusal::new(ErrorCode::Internal, detail)))
+            }
+        }
+    }
+
+    /// Hands over leaders that should be elsewhere, a few at a time; all of them when `yielding`.
+    /// Says how many groups this node still leads.
+    pub async fn balance(&self, yielding: bool) -> usize {
+        let (mut led, mut moved) = (0, 0);
+        let record = self.inner.record.borrow().clone();
+        let this = self.inner.parts.node;
+        for replica in self.replicas().into_iter().filter(Replica::leads) {
+            led += 1;
+            if !yielding && moved >= TRANSFERS_AT_ONCE {
+                continue;
+            }
+            let placed = replica.group().shard().and_then(|shard| record.shards.get(shard.0 as usize));
+            let preferred = placed.and_then(|placed| placed.replicas.first().copied());
+            if let Some(to) = balance::successor(this, &replica.voters(), preferred, yielding) {
+                tracing::info!(group = %replica.group(), %to, "handing over leadership");
+                replica.transfer(to).await;
+                moved += 1;
+            }
+        }
+        led
+    }
+
+    /// Whether this node's replicas may stand for election.
+    pub fn campaigns(&self, may: bool) {
+        for replica in self.replicas() {
+            replica.raft().runtime_config().elect(may);
+        }
+    }
+
+    /// Stops every replica.
+    pub async fn stop(&self) {
+        let replicas = std::mem::take(&mut *self.inner.groups.write().unwrap_or_else(PoisonError::into_inner));
+        for replica in replicas.into_values() {
+            self.inner.parts.registry.remove(replica.group());
+            replica.stop().await;
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The groups of a node.
+//!
+//! Owns: replicas and everything around their consensus handles; steps ③ to ⑥ of a message.
+//! Must not know: what a command means (the machine), how bytes reach disk (the store) or a peer (the transport).
+
+pub mod balance;
+pub mod host;
+pub mod outbox;
+pub mod outcome;
+pub mod proposer;
+pub mod reads;
+pub mod registry;
+pub mod replica;
+pub mod tail;
+pub mod timing;
+
+mod hook;
+mod rules;

@@ -1,0 +1,172 @@
+//! ③ The proposer of a group: packs waiting commands into log entries.
+//!
+//! Owns: the queue of commands at a leader, how they are packed, and the way back of each result.
+//! Must not know: what a command does.
+//! Invariants: a command is answered exactly once; a refusal for want of leadership given before the entry was handed
+//! to consensus surely had no effect, anything after may have; packs leave in the order their commands came; the queue
+//! is bounded by count and by bytes; nothing lingers while the group is idle.
+
+use super::outcome::{Lost, Proposed};
+use crate::clock::HybridClock;
+use crate::types::{PackBytes, PackResults, TypeConfig};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use messenger_proto::command::{Command, CommandResult, Pack};
+use messenger_proto::ids::NodeId;
+use messenger_proto::limits::PACK_MAX;
+use messenger_proto::wire::{Field, Wire};
+use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
+use openraft::type_config::alias::OneshotReceiverOf;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+/// Commands that may wait at one group.
+const QUEUE: usize = 16 * 1024;
+/// Packs of one group between proposal and apply: enough to keep the disk busy, few enough to make packs large.
+const IN_FLIGHT: usize = 3;
+
+/// Commands of all groups of a node that wait or are in flight, by bytes.
+#[derive(Debug, Clone)]
+pub struct Admission(Arc<Semaphore>);
+
+impl Admission {
+    /// Admits at most `bytes` bytes.
+    #[must_use]
+    pub fn new(bytes: u32) -> Self {
+        Self(Arc::new(Semaphore::new(bytes as usize)))
+    }
+}
+
+struct Waiting {
+    encoded: Vec<u8>,
+    answer: oneshot::Sender<Result<Proposed, Lost>>,
+    _admitted: OwnedSemaphorePermit,
+}
+
+/// The handle to a group's proposer; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Proposer {
+    queue: mpsc::Sender<Waiting>,
+    admission: Admission,
+}
+
+/// The consensus handle that packs are proposed to.
+pub type Raft<S> = openraft::Raft<TypeConfig, S>;
+
+impl Proposer {
+    /// Starts the proposer of a group on the current runtime; it ends with the last handle.
+    pub fn spawn<S>(raft: Raft<S>, clock: HybridClock, admission: Admission) -> Self
+    where
+        S: openraft::storage::RaftStateMachine<TypeConfig>,
+    {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        tokio::spawn(Worker { raft, clock, waiting, in_flight: FuturesUnordered::new() }.run());
+        Self { queue, admission }
+    }
+
+    /// Proposes a command and waits until it is applied.
+    ///
+    /// # Errors
+    /// [`Lost`] when the outcome can't be known here.
+    pub async fn propose(&self, command: &Command) -> Result<Proposed, Lost> {
+        // As an element of `Pack.commands`, ready to be strung together.
+        let mut encoded = Vec::with_capacity(512);
+        messenger_proto::wire::write_delimited(2, &mut encoded, |buf| command.write(1, buf));
+        let bytes = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
+        let Ok(admitted) = Arc::clone(&self.admission.0).try_acquire_many_owned(bytes) else {
+            return Ok(Proposed::Overloaded);
+        };
+        let (answer, answered) = oneshot::channel();
+        match self.queue.try_send(Waiting { encoded, answer, _admitted: admitted }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Ok(Proposed::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Ok(Proposed::NotLeader(None)),
+        }
+        answered.await.unwrap_or_else(|_| Err(Lost("the group stopped".into())))
+    }
+}
+
+type Answers = Vec<oneshot::Sender<Result<Proposed, Lost>>>;
+type InFlight = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Worker<S: openraft::storage::RaftStateMachine<TypeConfig>> {
+    raft: Raft<S>,
+    clock: HybridClock,
+    waiting: mpsc::Receiver<Waiting>,
+    in_flight: FuturesUnordered<InFlight>,
+}
+
+impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                Some(()) = self.in_flight.next() => {}
+                first = self.waiting.recv(), if self.in_flight.len() < IN_FLIGHT => {
+                    let Some(first) = first else { break };
+                    self.propose(first).await;
+                }
+            }
+        }
+        while self.in_flight.next().await.is_some() {}
+    }
+
+    /// Packs `first` with whatever waits behind it and hands the pack to consensus.
+    async fn propose(&mut self, first: Waiting) {
+        let mut encoded = Vec::with_capacity(first.encoded.len() + 4096);
+        self.clock.now().write(1, &mut encoded);
+        encoded.extend_from_slice(&first.encoded);
+        let mut admitted = vec![first._admitted];
+        let mut answers: Answers = vec![first.answer];
+        while encoded.len() < PACK_MAX {
+            let Ok(next) = self.waiting.try_recv() else { break };
+            encoded.extend_from_slice(&next.encoded);
+            admitted.push(next._admitted);
+            answers.push(next.answer);
+        }
+        debug_assert!(Pack::from_wire(&encoded).is_ok_and(|pack| pack.commands.len() == answers.len()));
+        if !self.raft.is_leader() {
+            let leader = self.raft.current_leader().await.map(NodeId);
+            return settle(answers, || {
+                Ok(Proposed::NotLeader(leader.filter(|leader| leader.0 != *self.raft.node_id())))
+            });
+        }
+        let (responder, done) = ProgressResponder::complete_only();
+        match self.raft.client_write_ff(PackBytes(encoded.into()), Some(responder)).await {
+            Ok(()) => self.in_flight.push(Box::pin(finish(done, answers, admitted))),
+            Err(fatal) => settle(answers, || Err(Lost(fatal.to_string()))),
+        }
+    }
+}
+
+async fn finish(
+    done: OneshotReceiverOf<TypeConfig, ClientWriteResult<TypeConfig>>,
+    answers: Answers,
+    _admitted: Vec<OwnedSemaphorePermit>,
+) {
+    match done.await {
+        Ok(Ok(response)) => distribute(answers, response.data),
+        // Refused by the core, or leadership went while the entry was in flight: it may still be committed.
+        Ok(Err(ClientWriteError::ForwardToLeader(_))) => settle(answers, || Err(Lost("leadership was lost".into()))),
+        Ok(Err(other)) => settle(answers, || Err(Lost(other.to_string()))),
+        Err(_) => settle(answers, || Err(Lost("the group stopped".into()))),
+    }
+}
+
+fn distribute(answers: Answers, results: PackResults) {
+    let mut results: std::vec::IntoIter<CommandResult> = results.0.into_iter();
+    for answer in answers {
+        let outcome = match results.next() {
+            Some(result) => Ok(Proposed::Applied(result)),
+            None => Err(Lost("the entry gave no result".into())),
+        };
+        // A caller that went away needs no answer.
+        let _ = answer.send(outcome);
+    }
+}
+
+fn settle(answers: Answers, outcome: impl Fn() -> Result<Proposed, Lost>) {
+    for answer in answers {
+        let _ = answer.send(outcome());
+    }
+}

@@ -1,0 +1,110 @@
+//! The node's groups, as peers reach them.
+//!
+//! Owns: the map from group to replica for the transport, and how a stored snapshot becomes chunks and back.
+//! Must not know: what a group is for.
+//! Invariants: a snapshot is announced to consensus as covering what its rows cover, which may be more than was asked.
+
+use super::proposer::Raft;
+use crate::store::{SnapshotData, SnapshotSink, SnapshotSource, StateMachine, Store};
+use crate::transport::{ChunkSink, ChunkSource, Groups, SnapshotError, SnapshotStore};
+use crate::types::{GroupId, TypeConfig};
+use bytes::Bytes;
+use openraft::type_config::alias::{LeaderIdOf, SnapshotMetaOf};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
+
+/// The groups of a node; cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    ports: Arc<RwLock<HashMap<GroupId, Raft<StateMachine>>>>,
+    snapshots: Arc<StoredSnapshots>,
+}
+
+impl Registry {
+    /// A registry without groups.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { ports: Arc::default(), snapshots: Arc::new(StoredSnapshots(store)) }
+    }
+
+    pub(super) fn insert(&self, group: GroupId, raft: Raft<StateMachine>) {
+        self.ports.write().unwrap_or_else(PoisonError::into_inner).insert(group, raft);
+    }
+
+    pub(super) fn remove(&self, group: GroupId) {
+        self.ports.write().unwrap_or_else(PoisonError::into_inner).remove(&group);
+    }
+
+    pub(super) fn stored_snapshots(&self) -> Arc<StoredSnapshots> {
+        Arc::clone(&self.snapshots)
+    }
+}
+
+impl Groups for Registry {
+    type Port = Raft<StateMachine>;
+    type Snapshots = StoredSnapshots;
+
+    fn port(&self, group: GroupId) -> Option<Raft<StateMachine>> {
+        self.ports.read().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()
+    }
+
+    fn snapshots(&self) -> &StoredSnapshots {
+        &self.snapshots
+    }
+}
+
+/// Snapshots in this node's storage.
+pub struct StoredSnapshots(Store);
+
+fn failed(error: impl std::fmt::Display) -> SnapshotError {
+    SnapshotError(error.to_string())
+}
+
+impl SnapshotStore for StoredSnapshots {
+    type Data = SnapshotData;
+    type Source = Frames;
+    type Sink = Incoming;
+
+    async fn source(
+        &self,
+        _group: GroupId,
+        leader: LeaderIdOf<TypeConfig>,
+        data: SnapshotData,
+    ) -> Result<Frames, SnapshotError> {
+        match data {
+            SnapshotData::Local(local) => local.open(leader).await.map(Frames).map_err(failed),
+            SnapshotData::Received(_) => Err(failed("a snapshot on its way in can't be sent on")),
+        }
+    }
+
+    async fn sink(&self, group: GroupId) -> Result<Incoming, SnapshotError> {
+        self.0.receive_snapshot(group).await.map(Incoming).map_err(failed)
+    }
+}
+
+/// A snapshot being read; every chunk is one frame of it.
+pub struct Frames(SnapshotSource);
+
+impl ChunkSource for Frames {
+    async fn next(&mut self) -> Result<Option<Bytes>, SnapshotError> {
+        self.0.next().await.map_err(failed)
+    }
+}
+
+/// A snapshot being received.
+pub struct Incoming(SnapshotSink);
+
+impl ChunkSink for Incoming {
+    type Data = SnapshotData;
+
+    async fn write(&mut self, frame: Bytes) -> Result<(), SnapshotError> {
+        self.0.write(frame).await.map_err(failed)
+    }
+
+    async fn finish(self) -> Result<(SnapshotMeta, SnapshotData), SnapshotError> {
+        let received = self.0.finish().await.map_err(failed)?;
+        Ok((received.meta().clone(), SnapshotData::Received(received)))
+    }
+}

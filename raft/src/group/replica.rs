@@ -1,0 +1,274 @@
+//! One replica of one group.
+//!
+//! Owns: the consensus handle and the tasks around it: proposer, read gate, tail, outbox.
+//! Must not know: which groups the node should have, or who calls.
+//! Invariants: a call is answered by a leader only; an answer whose outbox rows are still under way waits for them, up
+//! to the caller's deadline, and is unknown after it.
+
+use super::balance::Voter;
+use super::outbox::{CrossShard, Outbox};
+use super::outcome::{Lost, Proposed};
+use super::proposer::{Admission, Proposer, Raft};
+use super::reads::{ReadGate, Readable};
+use super::tail::{Subscriber, Tail};
+use crate::clock::HybridClock;
+use crate::machine;
+use crate::machine::tables::TableError;
+use crate::store::{GroupReader, StateMachine};
+use crate::types::{GroupId, META_GROUP, TypeConfig};
+use messenger_proto::command::{Command, CommandResult, Reply};
+use messenger_proto::error::{ErrorCode, Refusal};
+use messenger_proto::ids::NodeId;
+use messenger_proto::query::{Query, QueryResult};
+use messenger_proto::rpc::{InterestChange, Redirect, ReplicaRole, ReplicaStatus, ShardOutcome, StreamItem};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant as _, RaftMetrics, ServerState};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+
+/// A replica; cheap to clone.
+#[derive(Clone)]
+pub struct Replica {
+    group: GroupId,
+    raft: Raft<StateMachine>,
+    proposer: Proposer,
+    gate: ReadGate,
+    tail: Tail,
+    outbox: Outbox,
+    reader: GroupReader,
+    /// Dropped to stop the tasks.
+    stop: Arc<watch::Sender<()>>,
+}
+
+/// What a replica is made of.
+pub struct Parts {
+    /// The group.
+    pub group: GroupId,
+    /// Its consensus handle.
+    pub raft: Raft<StateMachine>,
+    /// Its rows.
+    pub reader: GroupReader,
+    /// Where its events go.
+    pub tail: Tail,
+    /// Its rows for other shards.
+    pub outbox: Outbox,
+    /// The node's clock.
+    pub clock: HybridClock,
+    /// The node's bound on waiting commands.
+    pub admission: Admission,
+    /// The way to other shards.
+    pub cross: Arc<dyn CrossShard>,
+}
+
+impl Replica {
+    /// Starts a replica's tasks on the current runtime.
+    #[must_use]
+    pub fn start(parts: Parts) -> Self {
+        let Parts { group, raft, reader, tail, outbox, clock, admission, cross } = parts;
+        let proposer = Proposer::spawn(raft.clone(), clock, admission);
+        let gate = ReadGate::spawn(raft.clone());
+        let (stop, stopped) = watch::channel(());
+        let replica = Self { group, raft, proposer, gate, tail, outbox, reader, stop: Arc::new(stop) };
+        tokio::spawn(replica.outbox_task(cross, stopped.clone()));
+        tokio::spawn(replica.leadership_task(stopped));
+        replica
+    }
+
+    fn outbox_task(
+        &self,
+        cross: Arc<dyn CrossShard>,
+        mut stopped: watch::Receiver<()>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let raft = self.raft.clone();
+        let leads = move || raft.is_leader();
+        let stopped = async move {
+            // A value or the sender's end: both mean stop.
+            let _ = stopped.changed().await;
+        };
+        self.outbox.clone().work(self.proposer.clone(), cross, leads, stopped)
+    }
+
+    /// A new leader looks at the outbox it inherited.
+    fn leadership_task(&self, mut stopped: watch::Receiver<()>) -> impl Future<Output = ()> + Send + use<> {
+        let mut metrics = self.raft.server_metrics();
+        let outbox = self.outbox.clone();
+        async move {
+            let follow = async {
+                while metrics.changed().await.is_ok() {
+                    if metrics.borrow_watched().state == ServerState::Leader {
+                        outbox.wake();
+                    }
+                }
+            };
+            tokio::select! {
+                () = follow => {}
+                _ = stopped.changed() => {}
+            }
+        }
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// The consensus handle, for the transport.
+    #[must_use]
+    pub fn raft(&self) -> &Raft<StateMachine> {
+        &self.raft
+    }
+
+    /// The replica's rows, as far as it has applied.
+    #[must_use]
+    pub fn reader(&self) -> &GroupReader {
+        &self.reader
+    }
+
+    /// Follows the replica's events from here on.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscriber {
+        self.tail.subscribe()
+    }
+
+    /// [`Replica::subscribe`] for a caller that has the channel for changes.
+    #[must_use]
+    pub fn follow(&self, changes: mpsc::Receiver<InterestChange>) -> mpsc::Receiver<StreamItem> {
+        self.tail.follow(changes)
+    }
+
+    /// A look at the group's state here.
+    #[must_use]
+    pub fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// How this replica is.
+    #[must_use]
+    pub fn status(&self) -> ReplicaStatus {
+        let metrics = self.metrics();
+        let role = match metrics.state {
+            ServerState::Leader => ReplicaRole::Leader,
+            ServerState::Follower => ReplicaRole::Follower,
+            ServerState::Candidate => ReplicaRole::Candidate,
+            ServerState::Learner => ReplicaRole::Learner,
+            ServerState::Shutdown => ReplicaRole::Stopped,
+        };
+        ReplicaStatus {
+            shard: self.group.shard(),
+            role,
+            leader: metrics.current_leader.map(NodeId),
+            term: metrics.current_term,
+            applied: metrics.last_applied.map_or(0, |id| id.index()),
+            last: metrics.last_log_index.unwrap_or(0),
+        }
+    }
+
+    /// Who leads, as far as this replica knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.raft.metrics().borrow_watched().current_leader.map(NodeId)
+    }
+
+    /// Whether this replica leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.raft.is_leader()
+    }
+
+    /// What this leader knows of the group's voters.
+    #[must_use]
+    pub fn voters(&self) -> Vec<Voter> {
+        let metrics = self.metrics();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let replication = metrics.replication.unwrap_or_default();
+        let heartbeat = metrics.heartbeat.unwrap_or_default();
+        let voter = |node: u64| {
+            let matched = replication.get(&node).and_then(|log| log.as_ref().map(|log| log.index())).unwrap_or(0);
+            let answered = heartbeat.get(&node).and_then(|at| *at);
+            let silence_ms = answered.map(|at| at.elapsed().as_millis() as u64);
+            Voter { node: NodeId(node), lag: last.saturating_sub(matched), silence_ms }
+        };
+        metrics.membership_config.membership().voter_ids().map(voter).collect()
+    }
+
+    /// Asks another voter to take over.
+    pub async fn transfer(&self, to: NodeId) {
+        if let Err(error) = self.raft.trigger().transfer_leader(to.0).await {
+            tracing::warn!(group = %self.group, %to, %error, "leadership can't be handed over");
+        }
+    }
+
+    /// ③ Carries out a command.
+    ///
+    /// # Errors
+    /// [`Lost`] when it may have been carried out.
+    pub async fn command(&self, command: &Command, deadline: Instant) -> Result<ShardOutcome, Lost> {
+        match timeout_at(deadline, self.proposer.propose(command)).await {
+            Err(_) => Err(Lost("the deadline passed before it was applied".into())),
+            Ok(Err(lost)) => Err(lost),
+            Ok(Ok(Proposed::NotLeader(leader))) => Ok(ShardOutcome::Redirect(Redirect { leader })),
+            Ok(Ok(Proposed::Overloaded)) => Ok(ShardOutcome::Refused(overloaded())),
+            Ok(Ok(Proposed::Applied(result))) => self.settle(result, deadline).await,
+        }
+    }
+
+    async fn settle(&self, result: CommandResult, deadline: Instant) -> Result<ShardOutcome, Lost> {
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(refusal) => return Ok(ShardOutcome::Refused(refusal)),
+        };
+        if let Reply { barrier: Some(barrier), .. } = &reply
+            && timeout_at(deadline, self.outbox.passed(barrier)).await.is_err()
+        {
+            let detail = "it is stored, but not all members' thread lists show it yet";
+            return Ok(ShardOutcome::Refused(Refusal::new(ErrorCode::OutcomeUnknown, detail)));
+        }
+        Ok(ShardOutcome::Reply(reply))
+    }
+
+    /// Answers a query.
+    pub async fn query(&self, query: &Query, deadline: Instant) -> ShardOutcome {
+        match timeout_at(deadline, self.gate.pass()).await {
+            Err(_) => return ShardOutcome::Redirect(Redirect { leader: None }),
+            Ok(Readable::NotLeader(leader)) => return ShardOutcome::Redirect(Redirect { leader }),
+            Ok(Readable::Overloaded) => return ShardOutcome::Refused(overloaded()),
+            Ok(Readable::Yes) => {}
+        }
+        match self.answer(query) {
+            Ok(Ok(answer)) => ShardOutcome::Answer(answer),
+            Ok(Err(refusal)) => ShardOutcome::Refused(refusal),
+            Err(error) => {
+                tracing::error!(group = %self.group, %error, "a query found unreadable rows");
+                ShardOutcome::Refused(Refusal::new(ErrorCode::Internal, "the shard's data can't be read"))
+            }
+        }
+    }
+
+    fn answer(&self, query: &Query) -> Result<QueryResult, TableError> {
+        match self.group {
+            META_GROUP => machine::meta::answer(&self.reader.view(), query),
+            _ => machine::answer(&self.reader.view(), query),
+        }
+    }
+
+    /// Stands for election now, unless a leader is known to be alive.
+    pub async fn campaign(&self) {
+        if let Err(error) = self.raft.trigger().elect(true).await {
+            tracing::warn!(group = %self.group, %error, "no election could be started");
+        }
+    }
+
+    /// Stops the replica's tasks and its consensus core.
+    pub async fn stop(&self) {
+        self.stop.send_replace(());
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(group = %self.group, %error, "the group did not stop cleanly");
+        }
+    }
+}
+
+fn overloaded() -> Refusal {
+    Refusal::new(ErrorCode::Overloaded, "too much is waiting at the shard's leader; try again shortly")
+}

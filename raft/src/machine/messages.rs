@@ -1,0 +1,115 @@
+//! Sending.
+//!
+//! Owns: storing a message, and telling a new one from one sent before.
+//! Must not know: what the ciphertext says.
+//! Invariants: ids grow along a thread's order; one number of one device is one message for as long as it lives.
+
+use super::apply::Outcome;
+use super::membership;
+use super::query::receipts;
+use super::rows::client_seq::{ClientSeqKey, ClientSeqRow};
+use super::rows::dedupe::{MessageRef, Reference};
+use super::rows::head::{HeadKey, LastMessage};
+use super::rows::member::MemberRow;
+use super::rows::message::{MessageKey, MessageMeta, MessageRow};
+use super::rows::message_id::{MessageIdKey, MessageIdRow};
+use super::rows::{self};
+use super::step::{Step, Stop, refuse};
+use super::tables::Tables;
+use messenger_proto::command::{Command, MessageReply, Reply, ReplyBody, SendMessage};
+use messenger_proto::error::{ErrorCode, Refusal};
+use messenger_proto::event::ThreadEventBody;
+use messenger_proto::ids::{ClientSeq, MessageId, Seq, ThreadId};
+use messenger_proto::limits::CIPHERTEXT_MAX;
+use messenger_proto::model::{Message, ReceiptCounts};
+use messenger_proto::slot::Slot;
+
+/// Stores a message.
+pub(crate) fn send<T: Tables>(step: &mut Step<'_, T>, op: &SendMessage, command: &Command) -> Result<Outcome, Stop> {
+    let mut head = step.head(op.thread)?;
+    let sender = membership::present(step, op.thread, &op.sender)?;
+    let number = ClientSeqKey {
+        thread: op.thread,
+        user: op.sender.clone(),
+        device: op.device.clone(),
+        client_seq: op.client_seq,
+    };
+    if let Some(row) = step.get(&number)? {
+        return duplicate(step, op.thread, &row, command.body_hash);
+    }
+    validate(step, op, &sender)?;
+    let id = step.next_message_id(Slot::of_thread(op.thread), command.id)?;
+    let (seq, rev) = head.next_event()?;
+    let key = MessageKey { thread: op.thread, seq };
+    let row = MessageRow {
+        meta: MessageMeta { id, rev, sender: op.sender.clone(), deleted: false },
+        device: op.device.clone(),
+        client_seq: op.client_seq,
+        content_type: op.content_type,
+        attachments: op.attachments.clone(),
+        reply_to: op.reply_to,
+        edited_at: None,
+        expires_at: None,
+        ciphertext: Some(op.ciphertext.clone()),
+    };
+    head.last = Some(LastMessage { id, seq });
+    step.put(&key, &row);
+    step.put(&MessageIdKey { id }, &MessageIdRow { thread: op.thread, seq });
+    step.put(&number, &ClientSeqRow { seq, body_hash: command.body_hash });
+    step.put(&HeadKey { thread: op.thread }, &head);
+    let receipts = ReceiptCounts { of: head.members.saturating_sub(1), delivered: 0, read: 0 };
+    let message = Message { receipts: Some(receipts), ..row.into_message(key) };
+    step.emit(op.thread, rev, Some(seq), id.created_at(), ThreadEventBody::Message(message.clone()));
+    Ok(Outcome {
+        reply: reply(message, false),
+        reference: Some(Reference::Message(MessageRef { thread: op.thread, seq })),
+    })
+}
+
+fn reply(message: Message, duplicate: bool) -> Reply {
+    Reply { replayed: false, body: ReplyBody::Message(MessageReply { message, duplicate }), barrier: None }
+}
+
+/// The number was used: with the same body that is the same message, with another one a mistake. Neither is remembered
+/// under the new command's id, since nothing was done.
+fn duplicate<T: Tables>(
+    step: &Step<'_, T>,
+    thread: ThreadId,
+    row: &ClientSeqRow,
+    body_hash: u64,
+) -> Result<Outcome, Stop> {
+    let message = existing(step, thread, row.seq)?;
+    if row.body_hash == body_hash {
+        return Ok(Outcome { reply: reply(message, true), reference: None });
+    }
+    let detail = "the device used this client_seq for another message of the thread";
+    let refusal = Refusal::new(ErrorCode::DuplicateClientSeq, detail);
+    Err(Stop::Refused(Refusal { existing: Some(Box::new(message)), ..refusal }))
+}
+
+fn existing<T: Tables>(step: &Step<'_, T>, thread: ThreadId, seq: Seq) -> Result<Message, Stop> {
+    let key = MessageKey { thread, seq };
+    let mut message = rows::expect(&step.rows, &key)?.into_message(key);
+    receipts::count(&step.rows, &mut message)?;
+    Ok(message)
+}
+
+fn validate<T: Tables>(step: &Step<'_, T>, op: &SendMessage, sender: &MemberRow) -> Result<(), Stop> {
+    if op.ciphertext.len() > CIPHERTEXT_MAX {
+        return refuse(ErrorCode::CiphertextTooLarge, "a ciphertext has at most 65536 bytes");
+    }
+    if op.client_seq.0 > ClientSeq::MAX {
+        return refuse(ErrorCode::InvalidRequest, "client_seq is at most 2^53 - 1");
+    }
+    match op.reply_to {
+        Some(id) if !visible(step, op.thread, sender, id)? => {
+            refuse(ErrorCode::InvalidRequest, "reply_to_msg_id is no message of the thread that the sender can see")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn visible<T: Tables>(step: &Step<'_, T>, thread: ThreadId, member: &MemberRow, id: MessageId) -> Result<bool, Stop> {
+    let place = step.get(&MessageIdKey { id })?;
+    Ok(place.is_some_and(|place| place.thread == thread && member.sees(place.seq)))
+}

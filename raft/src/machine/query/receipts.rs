@@ -1,0 +1,113 @@
+//! How far a message got.
+//!
+//! Owns: counting and listing a message's recipients from members, marks and their history.
+//! Must not know: which query asks.
+//! Invariants: the recipients of a message are those who were members when it was sent, less its sender; times are
+//! those of the step that first passed the message.
+
+use super::super::membership::members;
+use super::super::rows::history::{self, HistoryKey};
+use super::super::rows::key::KeyWriter;
+use super::super::rows::member::MemberRow;
+use super::super::rows::watermark::{WatermarkKey, WatermarkRow};
+use super::super::rows::{self};
+use super::super::tables::{Direction, TableError, Tables};
+use messenger_proto::ids::{Millis, Seq, ThreadId, UserId};
+use messenger_proto::model::{DeliveryState, Message, ReceiptCounts, ReceiptKind, Recipient};
+use std::collections::BTreeMap;
+
+/// Every member there ever was and how far it got: what counting a page of messages takes, read once.
+pub(crate) struct Standings(Vec<(UserId, MemberRow, WatermarkRow)>);
+
+impl Standings {
+    /// The standings of a thread.
+    pub(crate) fn of(tables: &impl Tables, thread: ThreadId) -> Result<Self, TableError> {
+        let mut marks: BTreeMap<UserId, WatermarkRow> = marks(tables, thread)?.into_iter().collect();
+        let standing = |(user, member)| {
+            let marks = marks.remove(&user).unwrap_or_default();
+            (user, member, marks)
+        };
+        Ok(Self(members(tables, thread)?.into_iter().map(standing).collect()))
+    }
+
+    fn recipients(&self, sender: &UserId, seq: Seq) -> impl Iterator<Item = &(UserId, MemberRow, WatermarkRow)> {
+        self.0.iter().filter(move |(user, member, _)| user != sender && member.sees(seq))
+    }
+
+    /// Counts for one message.
+    pub(crate) fn count(&self, message: &mut Message) {
+        let mut counts = ReceiptCounts { of: 0, delivered: 0, read: 0 };
+        for (_, _, marks) in self.recipients(&message.sender, message.seq) {
+            counts.of += 1;
+            counts.delivered += u32::from(marks.delivered_seq() >= message.seq);
+            counts.read += u32::from(marks.read_seq() >= message.seq);
+        }
+        message.receipts = Some(counts);
+    }
+}
+
+/// The marks of a thread's members, in order of name.
+pub(crate) fn marks(tables: &impl Tables, thread: ThreadId) -> Result<Vec<(UserId, WatermarkRow)>, TableError> {
+    let range = KeyWriter::of::<WatermarkKey>().thread(thread).range();
+    let rows = rows::collect::<WatermarkKey>(tables, &range, Direction::Forward, usize::MAX)?;
+    Ok(rows.into_iter().map(|(key, row)| (key.user, row)).collect())
+}
+
+/// Counts the receipts of a message, for its sender.
+pub(crate) fn count(tables: &impl Tables, message: &mut Message) -> Result<(), TableError> {
+    Standings::of(tables, message.thread)?.count(message);
+    Ok(())
+}
+
+/// Counts the receipts of those of a page that are the viewer's own.
+pub(crate) fn count_own(tables: &impl Tables, viewer: &UserId, page: &mut [Message]) -> Result<(), TableError> {
+    let mut standings: Option<(ThreadId, Standings)> = None;
+    for message in page.iter_mut().filter(|message| message.sender == *viewer) {
+        let known = standings.take().filter(|(thread, _)| *thread == message.thread);
+        let (_, standings) = standings.insert(match known {
+            Some(known) => known,
+            None => (message.thread, Standings::of(tables, message.thread)?),
+        });
+        standings.count(message);
+    }
+    Ok(())
+}
+
+/// Lists the recipients of a message, in order of name.
+pub(crate) fn recipients(
+    tables: &impl Tables,
+    thread: ThreadId,
+    seq: Seq,
+    sender: &UserId,
+) -> Result<Vec<Recipient>, TableError> {
+    let standings = Standings::of(tables, thread)?;
+    let mut recipients = Vec::new();
+    for (user, _, marks) in standings.recipients(sender, seq) {
+        let passed = |kind, mark: Seq| if mark >= seq { passed(tables, thread, kind, user, seq) } else { Ok(None) };
+        let delivered_at = passed(ReceiptKind::Delivered, marks.delivered_seq())?;
+        let read_at = passed(ReceiptKind::Read, marks.read_seq())?;
+        let state = match (delivered_at, read_at) {
+            (_, Some(_)) => DeliveryState::Read,
+            (Some(_), None) => DeliveryState::Delivered,
+            (None, None) => DeliveryState::Sent,
+        };
+        recipients.push(Recipient { user: user.clone(), state, delivered_at, read_at });
+    }
+    Ok(recipients)
+}
+
+/// When a mark passed a message.
+fn passed(
+    tables: &impl Tables,
+    thread: ThreadId,
+    kind: ReceiptKind,
+    user: &UserId,
+    seq: Seq,
+) -> Result<Option<Millis>, TableError> {
+    let range = history::steps_from(thread, kind, user, seq);
+    let step = rows::collect::<HistoryKey>(tables, &range, Direction::Forward, 1)?;
+    match step.into_iter().next() {
+        Some((_, step)) => Ok(Some(step.at)),
+        None => Err(TableError("a watermark has no history".into())),
+    }
+}

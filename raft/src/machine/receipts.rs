@@ -1,0 +1,176 @@
+//! Delivery and reading.
+//!
+//! Owns: the watermarks of members, their history, and the positions of devices.
+//! Must not know: sockets and acknowledgement frames.
+//! Invariants: marks and positions only move forward; `read` is never ahead of `delivered`; each step of a mark takes
+//! one `rev`, gives one receipt and leaves one row of history, so that the time at which any message was passed is
+//! exact. A read that runs ahead of delivery moves both marks at once, with one receipt, of kind read, which implies
+//! the other. One's own messages are never delivered to oneself: an acknowledgement that covers no others moves nothing.
+
+use super::apply::Outcome;
+use super::membership;
+use super::rows::head::{HeadKey, HeadRow};
+use super::rows::history::{HistoryKey, HistoryRow};
+use super::rows::member::{MemberKey, MemberRow};
+use super::rows::message::{self, MessageKey};
+use super::rows::message_id::MessageIdKey;
+use super::rows::position::{PositionKey, PositionRow};
+use super::rows::watermark::{Mark, WatermarkKey};
+use super::rows::{self};
+use super::step::{Step, Stop, refuse};
+use super::tables::{Direction, TableError, Tables};
+use messenger_proto::command::{Acknowledge, Acknowledgement, MarkRead};
+use messenger_proto::error::ErrorCode;
+use messenger_proto::event::{Receipt, ThreadEventBody};
+use messenger_proto::ids::{MessageId, Position, Seq, ThreadId, UserId};
+use messenger_proto::model::ReceiptKind;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+/// Messages that one step of a mark looks at for their senders; beyond it everyone is told.
+const SENDERS_SCAN: usize = 256;
+
+/// Moves a member's read mark.
+pub(crate) fn mark_read<T: Tables>(step: &mut Step<'_, T>, op: &MarkRead) -> Result<Outcome, Stop> {
+    let mut head = step.head(op.thread)?;
+    let member = membership::present(step, op.thread, &op.user)?;
+    let place = step.get(&MessageIdKey { id: op.up_to })?.filter(|place| place.thread == op.thread);
+    let Some(place) = place.filter(|place| member.sees(place.seq)) else {
+        return refuse(ErrorCode::NotFound, "there is no such message in the thread");
+    };
+    let key = WatermarkKey { thread: op.thread, user: op.user.clone() };
+    let mut marks = step.get(&key)?.unwrap_or_default();
+    if place.seq <= marks.read_seq() {
+        return Ok(Outcome::done(None));
+    }
+    let covered = covered(&step.rows, op.thread, &op.user, &member, (marks.read_seq(), place.seq))?;
+    let mark = Mark { seq: place.seq, id: op.up_to, at: step.now, rev: head.next_rev()? };
+    if place.seq > marks.delivered_seq() {
+        marks.delivered = Some(mark.clone());
+        keep(step, op.thread, ReceiptKind::Delivered, &op.user, &mark);
+    }
+    marks.read = Some(mark.clone());
+    keep(step, op.thread, ReceiptKind::Read, &op.user, &mark);
+    step.put(&key, &marks);
+    step.put(&HeadKey { thread: op.thread }, &head);
+    tell(step, (op.thread, head.members), ReceiptKind::Read, &op.user, &mark, covered.senders());
+    Ok(Outcome::done(None))
+}
+
+/// Takes what the devices behind one gateway acknowledged; whatever makes no sense is left out.
+pub(crate) fn acknowledge<T: Tables>(step: &mut Step<'_, T>, op: &Acknowledge) -> Result<Outcome, Stop> {
+    for item in &op.items {
+        let Some(mut head) = step.get(&HeadKey { thread: item.thread })? else { continue };
+        let member = step.get(&MemberKey { thread: item.thread, user: item.user.clone() })?;
+        let Some(member) = member.filter(MemberRow::present) else { continue };
+        if item.delivered > Seq(0) {
+            deliver(step, &mut head, item, &member)?;
+        }
+        if let Some(position) = item.position {
+            advance(step, &head, item, position)?;
+        }
+    }
+    Ok(Outcome::done(None))
+}
+
+fn deliver<T: Tables>(
+    step: &mut Step<'_, T>,
+    head: &mut HeadRow,
+    item: &Acknowledgement,
+    member: &MemberRow,
+) -> Result<(), Stop> {
+    let key = WatermarkKey { thread: item.thread, user: item.user.clone() };
+    let mut marks = step.get(&key)?.unwrap_or_default();
+    let up_to = item.delivered.min(head.seq);
+    let covered = covered(&step.rows, item.thread, &item.user, member, (marks.delivered_seq(), up_to))?;
+    let Some((seq, id)) = covered.highest else { return Ok(()) };
+    let mark = Mark { seq, id, at: step.now, rev: head.next_rev()? };
+    marks.delivered = Some(mark.clone());
+    step.put(&key, &marks);
+    step.put(&HeadKey { thread: item.thread }, head);
+    keep(step, item.thread, ReceiptKind::Delivered, &item.user, &mark);
+    tell(step, (item.thread, head.members), ReceiptKind::Delivered, &item.user, &mark, covered.senders());
+    Ok(())
+}
+
+fn advance<T: Tables>(
+    step: &mut Step<'_, T>,
+    head: &HeadRow,
+    item: &Acknowledgement,
+    position: Position,
+) -> Result<(), Stop> {
+    let key = PositionKey { thread: item.thread, user: item.user.clone(), device: item.device.clone() };
+    let stored = step.get(&key)?.map(|row| row.position);
+    let old = stored.unwrap_or_default();
+    let end = head.end();
+    let new = Position { seq: position.seq.min(end.seq).max(old.seq), rev: position.rev.min(end.rev).max(old.rev) };
+    if stored != Some(new) {
+        step.put(&key, &PositionRow { position: new });
+    }
+    Ok(())
+}
+
+fn keep<T: Tables>(step: &mut Step<'_, T>, thread: ThreadId, kind: ReceiptKind, user: &UserId, mark: &Mark) {
+    step.put(&HistoryKey { thread, kind, user: user.clone(), up_to: mark.seq }, &HistoryRow { at: mark.at });
+}
+
+fn tell<T: Tables>(
+    step: &mut Step<'_, T>,
+    (thread, members): (ThreadId, u32),
+    kind: ReceiptKind,
+    by: &UserId,
+    mark: &Mark,
+    senders: Option<Vec<UserId>>,
+) {
+    let receipt = Receipt { kind, by: by.clone(), up_to: mark.id, up_to_seq: mark.seq, senders, members };
+    step.emit(thread, mark.rev, None, mark.at, ThreadEventBody::Receipt(receipt));
+}
+
+/// What a step of a mark newly covers.
+#[derive(Default)]
+struct Covered {
+    /// The highest message of someone else that the member saw; any visible one when there were too many to look at.
+    highest: Option<(Seq, MessageId)>,
+    others: BTreeSet<UserId>,
+    too_many: bool,
+}
+
+impl Covered {
+    fn senders(self) -> Option<Vec<UserId>> {
+        (!self.too_many).then(|| self.others.into_iter().collect())
+    }
+}
+
+fn covered(
+    tables: &impl Tables,
+    thread: ThreadId,
+    user: &UserId,
+    member: &MemberRow,
+    (after, up_to): (Seq, Seq),
+) -> Result<Covered, TableError> {
+    let (mut covered, mut newest, mut left) = (Covered::default(), None, SENDERS_SCAN);
+    for range in member.visible(after, up_to).into_iter().rev() {
+        if covered.too_many {
+            break;
+        }
+        let range = message::messages(thread, range);
+        rows::scan::<MessageKey>(tables, &range, Direction::Backward, |key, row| {
+            if left == 0 {
+                covered.too_many = true;
+                return Ok(ControlFlow::Break(()));
+            }
+            left -= 1;
+            let meta = message::meta_of(row)?;
+            newest = newest.or(Some((key.seq, meta.id)));
+            if meta.sender != *user {
+                covered.highest = covered.highest.or(Some((key.seq, meta.id)));
+                covered.others.insert(meta.sender);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
+    if covered.too_many {
+        covered.highest = covered.highest.or(newest);
+    }
+    Ok(covered)
+}

@@ -1,0 +1,68 @@
+//! What a user's shard counts about the user.
+//!
+//! Layout: `31 | slot BE16 | user NUL`.
+//! Owns: the size of the user's index, so that its bound is checked without a scan.
+//! Must not know: when the row is written or read.
+//! Invariants: the tag and the layout never change; the value only gains fields.
+
+use super::key::{Key, KeyReader, KeyWriter};
+use messenger_proto::ids::UserId;
+
+/// The key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserKey {
+    /// The user.
+    pub user: UserId,
+}
+
+impl Key for UserKey {
+    const TAG: u8 = 0x31;
+    type Row = UserRow;
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.slotted_user(&self.user);
+    }
+
+    fn read(key: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { user: key.slotted_user()? })
+    }
+}
+
+messenger_proto::wire_struct! {
+    /// The counts.
+    #[derive(Default)]
+    pub struct UserRow {
+        /// Entries of the index that are no tombstones.
+        1 => threads: u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::rows::key::tests::user;
+    use crate::machine::rows::testing::{keys_keep_order, row_round_trips};
+    use proptest::prelude::*;
+
+    fn key() -> impl Strategy<Value = UserKey> {
+        user().prop_map(|user| UserKey { user })
+    }
+
+    proptest! {
+        #[test]
+        fn keys_round_trip_in_order(a in key(), b in key()) {
+            keys_keep_order(&a, &b, |key| messenger_proto::slot::Slot::of_user(&key.user).get());
+        }
+
+        #[test]
+        fn rows_round_trip(threads: u32) {
+            row_round_trips(&UserRow { threads });
+        }
+    }
+
+    #[test]
+    fn the_layout_is_pinned() {
+        let key = UserKey { user: UserId::new("alice").unwrap() };
+        assert_eq!(key.encode(), [&[0x31, 0x16, 0xb0], b"alice\0".as_slice()].concat());
+    }
+}

@@ -1,0 +1,121 @@
+//! Tests of the cluster's record.
+
+use super::*;
+use crate::machine::meta;
+use messenger_proto::ids::{ClusterId, NodeId, ShardId, StoreId};
+use messenger_proto::meta::{
+    CheckIn, ClusterState, MetaCommand, NodeInfo, NodeState, ReplacePlacement, ShardPlacement,
+};
+use messenger_proto::query::ClusterStateQuery;
+
+struct Meta(MemoryTables);
+
+impl Meta {
+    fn run(&mut self, command: MetaCommand) -> CommandResult {
+        self.op(Op::Meta(command))
+    }
+
+    fn op(&mut self, op: Op) -> CommandResult {
+        let command = Command { id: CommandId([0; 16]), retention: Retention::None, body_hash: 0, op };
+        let mut overlay = Overlay::new(&self.0);
+        let pack = Pack { stamp: Millis(5), commands: vec![command] };
+        let mut applied = meta::apply(&mut overlay, 1, &pack).unwrap();
+        let writes = overlay.into_writes();
+        self.0.absorb(writes);
+        assert!(applied.events.is_empty());
+        applied.results.remove(0)
+    }
+
+    fn state(&self) -> Result<ClusterState, Refusal> {
+        match meta::answer(&self.0, &Query::ClusterState(ClusterStateQuery {})).unwrap()? {
+            Answer::ClusterState(state) => Ok(state),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn node(id: u64) -> NodeInfo {
+    let addr = format!("127.0.0.1:{id}");
+    NodeInfo {
+        id: NodeId(id),
+        zone: "a".into(),
+        client_addr: addr.clone(),
+        peer_addr: addr.clone(),
+        admin_addr: addr,
+        state: NodeState::Active,
+        store: None,
+    }
+}
+
+fn placement(shard: u32, replicas: &[u64]) -> ShardPlacement {
+    let replicas: Vec<_> = replicas.iter().copied().map(NodeId).collect();
+    ShardPlacement { shard: ShardId(shard), first_members: replicas.clone(), replicas }
+}
+
+fn cluster(id: u8) -> ClusterState {
+    ClusterState {
+        cluster: ClusterId([id; 16]),
+        epoch: 0,
+        secret: Bytes::from(vec![3; 32]),
+        nodes: vec![node(1), node(2)],
+        shards: vec![placement(0, &[1]), placement(1, &[2])],
+        replication: 1,
+    }
+}
+
+fn code(result: CommandResult) -> ErrorCode {
+    result.unwrap_err().code
+}
+
+#[test]
+fn a_cluster_is_made_once() {
+    let mut meta = Meta(MemoryTables::default());
+    assert_eq!(meta.state().unwrap_err().code, ErrorCode::NotFound);
+    let unordered = ClusterState { shards: vec![placement(1, &[1])], ..cluster(1) };
+    assert_eq!(code(meta.run(MetaCommand::Bootstrap(unordered))), ErrorCode::InvalidRequest);
+    let no_secret = ClusterState { secret: Bytes::new(), ..cluster(1) };
+    assert_eq!(code(meta.run(MetaCommand::Bootstrap(no_secret))), ErrorCode::InvalidRequest);
+    assert!(!meta.run(MetaCommand::Bootstrap(cluster(1))).unwrap().replayed);
+    assert!(meta.run(MetaCommand::Bootstrap(cluster(1))).unwrap().replayed);
+    assert_eq!(code(meta.run(MetaCommand::Bootstrap(cluster(2)))), ErrorCode::Conflict);
+    assert_eq!(meta.state().unwrap(), ClusterState { epoch: 1, ..cluster(1) });
+}
+
+#[test]
+fn a_node_keeps_its_data_directory() {
+    let mut meta = Meta(MemoryTables::default());
+    let check_in = |node, store| MetaCommand::CheckIn(CheckIn { node: NodeId(node), store: StoreId([store; 16]) });
+    assert_eq!(code(meta.run(check_in(1, 1))), ErrorCode::NotFound);
+    meta.run(MetaCommand::Bootstrap(cluster(1))).unwrap();
+    assert!(!meta.run(check_in(1, 1)).unwrap().replayed);
+    assert!(meta.run(check_in(1, 1)).unwrap().replayed);
+    assert_eq!(code(meta.run(check_in(1, 2))), ErrorCode::Conflict);
+    assert_eq!(code(meta.run(check_in(9, 2))), ErrorCode::NotFound);
+    let state = meta.state().unwrap();
+    assert_eq!((state.epoch, state.nodes[0].store), (2, Some(StoreId([1; 16]))));
+}
+
+#[test]
+fn a_placement_is_replaced_by_who_saw_the_last_one() {
+    let mut meta = Meta(MemoryTables::default());
+    meta.run(MetaCommand::Bootstrap(cluster(1))).unwrap();
+    let replace = |based_on, shards: Vec<ShardPlacement>| {
+        MetaCommand::Replace(ReplacePlacement { based_on, nodes: vec![node(1), node(2), node(3)], shards })
+    };
+    let moved = || vec![placement(0, &[3]), placement(1, &[2])];
+    assert_eq!(code(meta.run(replace(1, vec![placement(0, &[3])]))), ErrorCode::InvalidRequest);
+    assert!(!meta.run(replace(1, moved())).unwrap().replayed);
+    assert!(meta.run(replace(1, moved())).unwrap().replayed, "its first answer was lost");
+    assert_eq!(code(meta.run(replace(1, vec![placement(0, &[1]), placement(1, &[1])]))), ErrorCode::Conflict);
+    let state = meta.state().unwrap();
+    assert_eq!((state.epoch, state.shards, state.nodes.len()), (2, moved(), 3));
+}
+
+#[test]
+fn shards_and_the_meta_group_keep_to_their_own() {
+    let mut meta = Meta(MemoryTables::default());
+    assert_eq!(code(meta.op(send(GROUP, "ann", 1))), ErrorCode::Internal);
+    let mut shard = Shard::new();
+    assert_eq!(shard.refused(Op::Meta(MetaCommand::Bootstrap(cluster(1)))), ErrorCode::Internal);
+    assert_eq!(shard.ask(&Query::ClusterState(ClusterStateQuery {})).unwrap_err().code, ErrorCode::Internal);
+}

@@ -1,0 +1,234 @@
+//! The rules, tested through their public doors.
+
+mod index;
+mod membership;
+mod meta;
+mod model;
+mod pages;
+mod properties;
+mod receipts;
+mod resume;
+mod sending;
+
+use super::tables::{MemoryTables, Overlay};
+use super::{Applied, answer, apply};
+use bytes::Bytes;
+use messenger_proto::command::{
+    Acknowledge, Acknowledgement, AddParticipants, Command, CommandResult, CreateThread, MarkRead, Op, Pack,
+    RemoveParticipant, Reply, ReplyBody, Retention, SendMessage,
+};
+use messenger_proto::error::{ErrorCode, Refusal};
+use messenger_proto::event::{Event, ThreadEvent};
+use messenger_proto::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
+use messenger_proto::model::{ContentType, Message, Recipient, Thread, ThreadKind};
+use messenger_proto::query::{
+    Answer, HistoryQuery, HistoryRange, MessagesAnswer, Query, QueryResult, RecipientsQuery, ResumeAnswer, ResumeFrom,
+    ResumeQuery, ResumedThread, SeqBound, ThreadQuery,
+};
+
+pub(super) const GROUP: ThreadId = ThreadId([7; 16]);
+pub(super) const PAIR: ThreadId = ThreadId([9; 16]);
+
+pub(super) fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+pub(super) fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).unwrap()
+}
+
+pub(super) fn users(names: &[&str]) -> Vec<UserId> {
+    names.iter().map(|name| user(name)).collect()
+}
+
+/// A shard in memory, with a clock that the test moves.
+#[derive(Clone)]
+pub(super) struct Shard {
+    pub(super) tables: MemoryTables,
+    pub(super) now: u64,
+    pub(super) events: Vec<Event>,
+    /// Every pack so far.
+    pub(super) log: Vec<Pack>,
+    minted: u128,
+}
+
+impl Shard {
+    pub(super) fn new() -> Self {
+        Self { tables: MemoryTables::default(), now: 1_000_000, events: Vec::new(), log: Vec::new(), minted: 1 << 100 }
+    }
+
+    /// A shard with a group of these, the first of whom made it.
+    pub(super) fn with_group(names: &[&str]) -> Self {
+        let mut shard = Self::new();
+        shard.run(create(GROUP, ThreadKind::Group, names[0], &names[1..])).unwrap();
+        shard
+    }
+
+    pub(super) fn pack(&mut self, commands: Vec<Command>) -> Applied {
+        let pack = Pack { stamp: Millis(self.now), commands };
+        let mut overlay = Overlay::new(&self.tables);
+        let applied = apply(&mut overlay, self.log.len() as u64, &pack).unwrap();
+        let writes = overlay.into_writes();
+        self.tables.absorb(writes);
+        self.log.push(pack);
+        self.events.extend(applied.events.iter().cloned());
+        applied
+    }
+
+    pub(super) fn command(&mut self, command: Command) -> CommandResult {
+        self.pack(vec![command]).results.remove(0)
+    }
+
+    /// Runs an operation under an id of its own.
+    pub(super) fn run(&mut self, op: Op) -> CommandResult {
+        self.minted += 1;
+        let id = CommandId(self.minted.to_be_bytes());
+        self.command(Command { id, retention: Retention::Minted, body_hash: 1, op })
+    }
+
+    pub(super) fn refused(&mut self, op: Op) -> ErrorCode {
+        self.run(op).unwrap_err().code
+    }
+
+    /// Sends under a fresh id.
+    pub(super) fn send(&mut self, thread: ThreadId, sender: &str, client_seq: u64) -> Message {
+        message(self.run(send(thread, sender, client_seq)))
+    }
+
+    pub(super) fn ask(&self, query: &Query) -> QueryResult {
+        answer(&self.tables, query).unwrap()
+    }
+
+    pub(super) fn thread(&self, thread: ThreadId, viewer: &str) -> Result<Thread, Refusal> {
+        match self.ask(&Query::Thread(ThreadQuery { thread, viewer: user(viewer) }))? {
+            Answer::Thread(thread) => Ok(thread),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn recipients(&self, id: MessageId, viewer: &str) -> Result<Vec<Recipient>, Refusal> {
+        match self.ask(&Query::Recipients(RecipientsQuery { id, viewer: user(viewer) }))? {
+            Answer::Recipients(answer) => Ok(answer.recipients),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn page(
+        &self,
+        thread: ThreadId,
+        viewer: &str,
+        range: HistoryRange,
+        limit: u32,
+    ) -> Result<MessagesAnswer, Refusal> {
+        let (viewer, device) = (user(viewer), device("phone"));
+        match self.ask(&Query::History(HistoryQuery { thread, viewer, device, range, limit }))? {
+            Answer::Messages(answer) => Ok(answer),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Everything a viewer sees, oldest first, page by page.
+    pub(super) fn history(&self, thread: ThreadId, viewer: &str) -> Result<Vec<Message>, Refusal> {
+        let (mut all, mut after) = (Vec::new(), Seq(0));
+        loop {
+            let page = self.page(thread, viewer, HistoryRange::OldestAfter(SeqBound { seq: after }), 3)?;
+            all.extend(page.messages);
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(all),
+            }
+        }
+    }
+
+    pub(super) fn resume(&self, query: ResumeQuery) -> Vec<ResumedThread> {
+        match self.ask(&Query::Resume(query)).unwrap() {
+            Answer::Resume(ResumeAnswer { threads }) => threads,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Resumes one thread for `name`'s phone.
+    pub(super) fn resume_one(
+        &self,
+        thread: ThreadId,
+        name: &str,
+        position: Option<Position>,
+        last_seen: Option<MessageId>,
+    ) -> ResumedThread {
+        self.resume(ResumeQuery {
+            user: user(name),
+            device: device("phone"),
+            threads: vec![ResumeFrom { thread, position }],
+            last_seen,
+            max_bytes: 1 << 30,
+        })
+        .remove(0)
+    }
+
+    pub(super) fn thread_events(&self, thread: ThreadId) -> Vec<ThreadEvent> {
+        thread_events(&self.events, thread)
+    }
+}
+
+pub(super) fn thread_events(events: &[Event], thread: ThreadId) -> Vec<ThreadEvent> {
+    let of_thread = |event: &Event| match event {
+        Event::Thread(event) if event.thread == thread => Some(event.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(of_thread).collect()
+}
+
+pub(super) fn create(thread: ThreadId, kind: ThreadKind, creator: &str, others: &[&str]) -> Op {
+    let (creator, others) = (user(creator), users(others));
+    Op::CreateThread(CreateThread { thread, kind, creator, others, title: Some("T".into()), description: None })
+}
+
+pub(super) fn add(actor: &str, names: &[&str]) -> Op {
+    Op::AddParticipants(AddParticipants { thread: GROUP, actor: user(actor), users: users(names) })
+}
+
+pub(super) fn remove(actor: &str, name: &str) -> Op {
+    Op::RemoveParticipant(RemoveParticipant { thread: GROUP, actor: user(actor), user: user(name) })
+}
+
+pub(super) fn send(thread: ThreadId, sender: &str, client_seq: u64) -> Op {
+    Op::SendMessage(SendMessage {
+        thread,
+        sender: user(sender),
+        device: device("phone"),
+        client_seq: ClientSeq(client_seq),
+        ciphertext: Bytes::from(format!("{sender} {client_seq}")),
+        content_type: ContentType::Text,
+        attachments: Vec::new(),
+        reply_to: None,
+    })
+}
+
+pub(super) fn read(name: &str, up_to: MessageId) -> Op {
+    Op::MarkRead(MarkRead { thread: GROUP, user: user(name), up_to })
+}
+
+pub(super) fn ack(name: &str, delivered: u64, position: Option<Position>) -> Op {
+    let item = Acknowledgement {
+        thread: GROUP,
+        user: user(name),
+        device: device("phone"),
+        delivered: Seq(delivered),
+        position,
+    };
+    Op::Acknowledge(Acknowledge { items: vec![item] })
+}
+
+pub(super) fn message(result: CommandResult) -> Message {
+    match result.unwrap().body {
+        ReplyBody::Message(reply) => reply.message,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn thread_of(reply: &Reply) -> (&Thread, bool) {
+    match &reply.body {
+        ReplyBody::Thread(reply) => (&reply.thread, reply.created),
+        other => panic!("{other:?}"),
+    }
+}

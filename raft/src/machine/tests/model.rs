@@ -1,0 +1,317 @@
+//! What a shard should do, kept as plainly as possible, and random logs to compare with.
+
+use super::*;
+use messenger_proto::ids::Rev;
+use messenger_proto::limits::{KEYED_RETENTION, MINTED_RETENTION};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) const NAMES: [&str; 4] = ["ann", "bob", "cid", "dan"];
+
+/// Something that someone tries in the group; users and messages by number.
+#[derive(Debug, Clone)]
+pub(super) enum Action {
+    Create { creator: usize, others: Vec<usize> },
+    Add { actor: usize, user: usize },
+    Remove { actor: usize, user: usize },
+    Send { sender: usize, client_seq: u64, body: u64 },
+    Read { user: usize, message: usize },
+    Ack { user: usize, delivered: u64, position: Option<(u64, u64)> },
+}
+
+/// An action, how its command is named and remembered, and how the leader's clock moves before it.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    action: Action,
+    key: Option<u8>,
+    retention: Retention,
+    clock: i64,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let name = || 0..NAMES.len();
+    let place = || proptest::option::of((0u64..30, 0u64..40));
+    prop_oneof![
+        1 => (name(), proptest::collection::vec(name(), 0..4))
+            .prop_map(|(creator, others)| Action::Create { creator, others }),
+        3 => (name(), name()).prop_map(|(actor, user)| Action::Add { actor, user }),
+        2 => (name(), name()).prop_map(|(actor, user)| Action::Remove { actor, user }),
+        12 => (name(), 0u64..40, 0u64..2)
+            .prop_map(|(sender, client_seq, body)| Action::Send { sender, client_seq, body }),
+        4 => (name(), 0usize..20).prop_map(|(user, message)| Action::Read { user, message }),
+        6 => (name(), 0u64..40, place())
+            .prop_map(|(user, delivered, position)| Action::Ack { user, delivered, position }),
+    ]
+}
+
+/// Logs that begin with a group, in which keys repeat, clocks jump both ways, and retentions run out.
+pub(super) fn attempts(length: usize) -> impl Strategy<Value = Vec<Attempt>> {
+    let retention = prop_oneof![Just(Retention::Keyed), Just(Retention::Minted)];
+    let clock = prop_oneof![20 => -3i64..5, 1 => Just(400_000i64), 1 => Just(50_000_000i64)];
+    let one = (action(), proptest::option::weighted(0.5, 0u8..5), retention, clock)
+        .prop_map(|(action, key, retention, clock)| Attempt { action, key, retention, clock });
+    proptest::collection::vec(one, 1..length).prop_map(|mut all| {
+        let action = Action::Create { creator: 0, others: vec![1, 2] };
+        all.insert(0, Attempt { action, key: None, retention: Retention::Keyed, clock: 0 });
+        all
+    })
+}
+
+/// A message as it should be: who should have it, and when each of them took and read it.
+#[derive(Debug, Clone)]
+pub(super) struct ModelMessage {
+    pub(super) id: MessageId,
+    pub(super) seq: u64,
+    pub(super) sender: usize,
+    pub(super) recipients: BTreeMap<usize, (Option<u64>, Option<u64>)>,
+}
+
+/// The group as it should be.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Model {
+    creator: Option<usize>,
+    /// Who is there: when it joined, and whether it is an admin.
+    pub(super) members: BTreeMap<usize, (u64, bool)>,
+    /// Who sees each event, the first at index 0.
+    pub(super) seen: Vec<BTreeSet<usize>>,
+    pub(super) messages: Vec<ModelMessage>,
+    /// The highest message each has read, by its seq.
+    pub(super) read: BTreeMap<usize, u64>,
+    numbers: BTreeMap<(usize, u64), (u64, MessageId)>,
+    /// Remembered commands: body and end.
+    pub(super) keys: BTreeMap<CommandId, (u64, u64)>,
+    pub(super) now: u64,
+    minted: u128,
+}
+
+/// A shard and the model of it, which agree on every answer.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) shard: Shard,
+    pub(super) model: Model,
+    /// Every command tried.
+    pub(super) tried: Vec<Command>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let model = Model { minted: 1 << 90, ..Model::default() };
+        Self { shard: Shard::new(), model, tried: Vec::new() }
+    }
+
+    pub(super) fn after(attempts: &[Attempt]) -> Self {
+        let mut world = Self::new();
+        world.run(attempts);
+        world
+    }
+
+    pub(super) fn run(&mut self, attempts: &[Attempt]) {
+        for attempt in attempts {
+            self.attempt(attempt);
+        }
+    }
+
+    fn attempt(&mut self, attempt: &Attempt) {
+        self.shard.now = self.shard.now.saturating_add_signed(attempt.clock);
+        let (rows, events) = (self.shard.tables.clone(), self.shard.events.len());
+        let command = self.command(attempt);
+        let result = self.shard.command(command.clone());
+        self.tried.push(command.clone());
+        let now = self.model.now.max(self.shard.now);
+        let known = self.model.keys.get(&command.id).filter(|(_, end)| *end > now).map(|(body, _)| *body);
+        let expected = match known {
+            Some(body) if body != command.body_hash => Err(ErrorCode::IdempotencyKeyReused),
+            Some(_) => self.model.repeat(&attempt.action),
+            None => self.model.carry_out(&attempt.action, now, &result),
+        };
+        match (&expected, &result) {
+            (Ok(done), Ok(reply)) => assert_eq!(*done == Done::Before, reply.replayed, "{attempt:?} {reply:?}"),
+            (Err(code), Err(refusal)) => assert_eq!(*code, refusal.code, "{attempt:?}"),
+            _ => panic!("{attempt:?} gave {result:?} instead of {expected:?}"),
+        }
+        if expected == Ok(Done::Now) {
+            let lasts = if attempt.retention == Retention::Keyed { KEYED_RETENTION } else { MINTED_RETENTION };
+            let end = now + u64::try_from(lasts.as_millis()).unwrap();
+            self.model.keys.insert(command.id, (command.body_hash, end));
+            self.model.now = now;
+        } else {
+            assert_eq!((&self.shard.tables, self.shard.events.len()), (&rows, events), "{attempt:?} left a trace");
+        }
+    }
+
+    fn command(&mut self, attempt: &Attempt) -> Command {
+        let name = |index: &usize| NAMES[*index];
+        // Keys are scoped by who does what to what, as a gateway scopes them by user, method and path.
+        let (op, body_hash, scope) = match &attempt.action {
+            Action::Create { creator, others } => {
+                let others: Vec<&str> = others.iter().map(name).collect();
+                (create(GROUP, ThreadKind::Group, name(creator), &others), 1, 10 + creator)
+            }
+            Action::Add { actor, user } => (add(name(actor), &[name(user)]), 1, 20 + actor),
+            Action::Remove { actor, user } => (remove(name(actor), name(user)), 1, 30 + actor * 10 + user),
+            Action::Send { sender, client_seq, body } => (send(GROUP, name(sender), *client_seq), *body, 100 + sender),
+            Action::Read { user, message } => {
+                let id = self.model.messages.get(*message).map_or(MessageId(1), |message| message.id);
+                (read(name(user), id), 1, 1_000 + user * 100 + message)
+            }
+            Action::Ack { user, delivered, position } => {
+                let position = position.map(|(seq, more)| Position { seq: Seq(seq), rev: Rev(seq + more) });
+                (ack(name(user), *delivered, position), 1, 0)
+            }
+        };
+        self.model.minted += 1;
+        let id = match attempt.key {
+            Some(key) if scope > 0 => (scope as u128) << 8 | u128::from(key),
+            _ => self.model.minted,
+        };
+        Command { id: CommandId(id.to_be_bytes()), retention: attempt.retention, body_hash, op }
+    }
+}
+
+/// How an action is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    Now,
+    /// Under the same id.
+    Before,
+    /// Under the same number, so that the id is not remembered.
+    Duplicate,
+}
+
+impl Model {
+    fn repeat(&self, action: &Action) -> Result<Done, ErrorCode> {
+        match action {
+            Action::Create { creator: actor, .. } | Action::Add { actor, .. } if !self.members.contains_key(actor) => {
+                Err(ErrorCode::NotAMember)
+            }
+            _ => Ok(Done::Before),
+        }
+    }
+
+    /// Does what should happen; only a new message's id is taken from the result.
+    fn carry_out(&mut self, action: &Action, now: u64, result: &CommandResult) -> Result<Done, ErrorCode> {
+        match action {
+            Action::Create { creator, others } => self.create(*creator, others),
+            Action::Add { actor, user } => self.add(*actor, *user),
+            Action::Remove { actor, user } => self.remove(*actor, *user),
+            Action::Send { sender, client_seq, body } => self.send(*sender, (*client_seq, *body), result),
+            Action::Read { user, message } => self.mark_read(*user, *message, now),
+            Action::Ack { user, delivered, .. } => {
+                if self.members.contains_key(user) {
+                    self.pass(*user, *delivered, |(delivered_at, _)| {
+                        delivered_at.get_or_insert(now);
+                    });
+                }
+                Ok(Done::Now)
+            }
+        }
+    }
+
+    /// An event that everyone sees who is there before or after it.
+    fn event(&mut self, change: impl FnOnce(&mut Self)) {
+        let before: BTreeSet<usize> = self.members.keys().copied().collect();
+        self.seen.push(BTreeSet::new());
+        change(self);
+        let seen = self.members.keys().copied().chain(before).collect();
+        *self.seen.last_mut().unwrap() = seen;
+    }
+
+    fn create(&mut self, creator: usize, others: &[usize]) -> Result<Done, ErrorCode> {
+        match self.creator {
+            Some(by) if by != creator => return Err(ErrorCode::Conflict),
+            Some(_) if !self.members.contains_key(&creator) => return Err(ErrorCode::NotAMember),
+            Some(_) => return Ok(Done::Now),
+            None => self.creator = Some(creator),
+        }
+        self.event(|model| {
+            model.members = others.iter().map(|user| (*user, (1, false))).collect();
+            model.members.insert(creator, (1, true));
+        });
+        Ok(Done::Now)
+    }
+
+    fn admin(&self, actor: usize) -> Result<bool, ErrorCode> {
+        match self.members.get(&actor) {
+            _ if self.creator.is_none() => Err(ErrorCode::NotFound),
+            None => Err(ErrorCode::NotAMember),
+            Some((_, admin)) => Ok(*admin),
+        }
+    }
+
+    fn add(&mut self, actor: usize, user: usize) -> Result<Done, ErrorCode> {
+        if !self.admin(actor)? {
+            return Err(ErrorCode::Forbidden);
+        }
+        if !self.members.contains_key(&user) {
+            let seq = self.seen.len() as u64 + 1;
+            self.event(|model| {
+                model.members.insert(user, (seq, false));
+            });
+        }
+        Ok(Done::Now)
+    }
+
+    fn remove(&mut self, actor: usize, user: usize) -> Result<Done, ErrorCode> {
+        if !self.admin(actor)? && actor != user {
+            return Err(ErrorCode::Forbidden);
+        }
+        if !self.members.contains_key(&user) {
+            return Err(ErrorCode::NotFound);
+        }
+        self.event(|model| {
+            model.members.remove(&user);
+        });
+        if !self.members.values().any(|(_, admin)| *admin)
+            && let Some((_, (_, admin))) = self.members.iter_mut().min_by_key(|(user, (joined, _))| (*joined, **user))
+        {
+            *admin = true;
+        }
+        Ok(Done::Now)
+    }
+
+    fn send(&mut self, sender: usize, (number, body): (u64, u64), result: &CommandResult) -> Result<Done, ErrorCode> {
+        self.admin(sender)?;
+        if let Some((known, id)) = self.numbers.get(&(sender, number)) {
+            if *known != body {
+                assert_eq!(result.as_ref().unwrap_err().existing_id(), Some(*id));
+                return Err(ErrorCode::DuplicateClientSeq);
+            }
+            assert_eq!(message(result.clone()).id, *id);
+            return Ok(Done::Duplicate);
+        }
+        let id = message(result.clone()).id;
+        self.numbers.insert((sender, number), (body, id));
+        self.event(|_| {});
+        let recipients = self.members.keys().filter(|user| **user != sender).map(|user| (*user, (None, None)));
+        let (recipients, seq) = (recipients.collect(), self.seen.len() as u64);
+        self.messages.push(ModelMessage { id, seq, sender, recipients });
+        Ok(Done::Now)
+    }
+
+    fn mark_read(&mut self, user: usize, index: usize, now: u64) -> Result<Done, ErrorCode> {
+        self.admin(user)?;
+        let Some(seq) = self.messages.get(index).map(|message| message.seq).filter(|seq| self.sees(user, *seq)) else {
+            return Err(ErrorCode::NotFound);
+        };
+        let mark = self.read.entry(user).or_default();
+        *mark = seq.max(*mark);
+        self.pass(user, seq, |(delivered_at, read_at)| {
+            delivered_at.get_or_insert(now);
+            read_at.get_or_insert(now);
+        });
+        Ok(Done::Now)
+    }
+
+    fn pass(&mut self, user: usize, up_to: u64, mark: impl Fn(&mut (Option<u64>, Option<u64>))) {
+        for message in self.messages.iter_mut().filter(|message| message.seq <= up_to) {
+            if let Some(times) = message.recipients.get_mut(&user) {
+                mark(times);
+            }
+        }
+    }
+
+    /// Whether the user was there when the event happened.
+    pub(super) fn sees(&self, user: usize, seq: u64) -> bool {
+        self.seen[seq as usize - 1].contains(&user)
+    }
+}

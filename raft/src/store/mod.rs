@@ -1,0 +1,236 @@
+//! Storage of all groups of a node: one database, one write-ahead log, one sync for all.
+//!
+//! Owns: the data directory, the groups' logs and votes, the machines' rows, snapshots.
+//! Must not know: consensus rules, what commands do, the network.
+//! Invariants: any prefix of the write-ahead log is a valid state of every group (see [`writer`] and [`apply`]); a
+//! storage error is final and stops the node.
+
+mod apply;
+mod codec;
+mod engine;
+mod entries;
+mod error;
+mod group;
+mod keys;
+mod log;
+pub mod metrics;
+mod options;
+mod pressure;
+mod snapshot;
+mod tables;
+mod writer;
+
+pub use apply::{ApplyHook, LogPosition, Machine, Outcome, SnapshotBuilder, StateMachine};
+pub use engine::FORMAT_VERSION;
+pub use error::{Fatal, OpenError, StoreError};
+pub use log::LogStore;
+pub use options::{Moment, Observer, StoreOptions};
+pub use pressure::Pressure;
+pub use snapshot::{LocalSnapshot, ReceivedSnapshot, SnapshotData, SnapshotError, SnapshotSink, SnapshotSource};
+pub use tables::{GroupReader, GroupRows, GroupTables};
+
+use crate::types::{GroupId, TypeConfig};
+use engine::Engine;
+use group::{Group, MachineState};
+use messenger_proto::ids::{ClusterId, NodeId, StoreId};
+use openraft::storage::IOFlushed;
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf};
+use rocksdb::WriteBatch;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Semaphore, watch};
+use writer::LogWriter;
+
+/// A log position.
+pub type LogId = crate::entry::LogId;
+/// A vote.
+pub type Vote = VoteOf<TypeConfig>;
+/// A membership and where it stands in the log.
+pub type StoredMembership = StoredMembershipOf<TypeConfig>;
+/// What a snapshot covers.
+pub type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
+/// A snapshot.
+pub type Snapshot = SnapshotOf<TypeConfig, SnapshotData>;
+type IoFlushed = IOFlushed<TypeConfig>;
+
+/// Whose data a directory holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+    /// The directory itself: a wiped one gets another.
+    pub store: StoreId,
+}
+
+/// An open data directory; cheap to clone. Closed once every handle to it, and to its groups, is gone.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+pub(crate) struct Inner {
+    // Ended, with all it was given on disk, before the database is closed.
+    writer: LogWriter,
+    engine: Arc<Engine>,
+    groups: Mutex<HashMap<GroupId, Arc<Group>>>,
+    sends: Arc<Semaphore>,
+    receipts: Arc<Semaphore>,
+}
+
+impl Store {
+    /// Opens a data directory, or makes it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
+        let engine = Arc::new(Engine::open(path, options)?);
+        let writer = LogWriter::start(Arc::clone(&engine))
+            .map_err(|error| OpenError::Io { path: path.to_owned(), reason: error.to_string() })?;
+        Ok(Self(Arc::new(Inner {
+            writer,
+            engine,
+            groups: Mutex::default(),
+            // One at a time, so that a node that lags in every group does not fill its disk and its links at once.
+            sends: Arc::new(Semaphore::new(1)),
+            receipts: Arc::new(Semaphore::new(1)),
+        })))
+    }
+
+    /// Whose data this is; `None` in a new directory.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it can't be read.
+    pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
+        let row = self.0.engine.get(keys::META, keys::IDENTITY)?;
+        row.map(|row| codec::decode_identity(&row)).transpose()
+    }
+
+    /// Says, for good, whose data this is. On disk when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Misuse`] when it is someone's already.
+    pub fn create_identity(&self, cluster: ClusterId, node: NodeId) -> Result<Identity, StoreError> {
+        if let Some(identity) = self.identity()? {
+            return Err(StoreError::Misuse(format!("the directory belongs to node {}", identity.node)));
+        }
+        let identity = Identity { cluster, node, store: StoreId(rand::random()) };
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.0.engine.family(keys::META), keys::IDENTITY, codec::encode_identity(&identity));
+        self.0.engine.write(batch)?;
+        self.0.engine.sync()?;
+        Ok(identity)
+    }
+
+    /// The signal that storage has failed and the process must end.
+    #[must_use]
+    pub fn fatal(&self) -> watch::Receiver<Option<Fatal>> {
+        self.0.engine.fatal.subscribe()
+    }
+
+    /// How close storage is to its limits.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        Pressure::read(&self.0.engine, &self.0.writer)
+    }
+
+    /// The groups that have a log or rows here; one that was destroyed is not among them.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they can't be read.
+    pub fn groups(&self) -> Result<Vec<GroupId>, StoreError> {
+        let engine = &self.0.engine;
+        let mut groups = BTreeSet::new();
+        let (from, to) = keys::meta_range();
+        let mut rows = engine.iterate(keys::META, from.to_vec(), to.to_vec());
+        rows.seek_to_first();
+        while let Some(key) = rows.key() {
+            match keys::parse_meta(key) {
+                Some((_, keys::Kind::Vote)) => {}
+                Some((group, _)) => {
+                    groups.insert(group);
+                }
+                None => return Err(StoreError::Corrupt("a group's row has an unknown key".into())),
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| engine::read_error(&error))?;
+        // Groups that have appended and not yet applied anything.
+        let mut seek = Vec::new();
+        loop {
+            let mut entries = engine.iterate(keys::LOG, seek, vec![u8::MAX; 12]);
+            entries.seek_to_first();
+            let Some(key) = entries.key() else {
+                entries.status().map_err(|error| engine::read_error(&error))?;
+                return Ok(groups.into_iter().collect());
+            };
+            let (group, _) = keys::parse_log(key).ok_or_else(|| StoreError::Corrupt("a log key".into()))?;
+            groups.insert(group);
+            seek = keys::log_end(group);
+        }
+    }
+
+    /// The log of a group.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the group can't be read.
+    pub fn log(&self, group: GroupId) -> Result<LogStore, StoreError> {
+        Ok(LogStore { store: Arc::clone(&self.0), group: self.0.group(group)? })
+    }
+
+    /// The state machine of a group.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the group can't be read.
+    pub fn state_machine(
+        &self,
+        group: GroupId,
+        machine: Arc<dyn Machine>,
+        hook: Arc<dyn ApplyHook>,
+    ) -> Result<StateMachine, StoreError> {
+        Ok(StateMachine::new(self.log(group)?, machine, hook))
+    }
+
+    /// Reads a group's rows.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the group can't be read.
+    pub fn reader(&self, group: GroupId) -> Result<GroupReader, StoreError> {
+        self.0.group(group)?;
+        Ok(GroupReader::new(Arc::clone(&self.0), group))
+    }
+
+    /// Takes a snapshot of `group` that another node sends; waits while another one is being received.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] when there is no place for it.
+    pub async fn receive_snapshot(&self, group: GroupId) -> Result<SnapshotSink, SnapshotError> {
+        SnapshotSink::open(&self.0, self.0.group(group)?).await
+    }
+
+    /// Deletes a group's log and rows, and leaves its vote: should the group ever come back, this node must not vote
+    /// twice in a term. Its consensus core must have stopped. On disk when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError`] when storage fails.
+    pub async fn destroy_group(&self, group: GroupId) -> Result<(), StoreError> {
+        let log = self.log(group)?;
+        let writer = &self.0.writer;
+        log.carry_out(|group, permit, done| group.destroy(writer, permit, done)).await?;
+        let mut machine = log.group.machine();
+        *machine = MachineState { reserved: machine.reserved, ..MachineState::default() };
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn group(&self, id: GroupId) -> Result<Arc<Group>, StoreError> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = groups.get(&id) {
+            return Ok(Arc::clone(group));
+        }
+        let group = Arc::new(Group::load(&self.engine, id)?);
+        groups.insert(id, Arc::clone(&group));
+        Ok(group)
+    }
+}

@@ -1,0 +1,135 @@
+//! Snapshots: whole, damaged, broken off, refused, cancelled.
+
+use super::fixture::*;
+use crate::clock::HybridClock;
+use crate::transport::codec::{SnapshotHeader, SnapshotMeta};
+use crate::transport::*;
+use crate::types::{GroupId, TypeConfig};
+use bytes::Bytes;
+use messenger_proto::rpc::pb;
+use messenger_proto::wire::Wire;
+use openraft::BasicNode;
+use openraft::errors::{ReplicationClosed, StreamingError};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::SnapshotResponse;
+use openraft::storage::Snapshot;
+use std::future::{Future, pending};
+use std::time::Duration;
+use tonic::Code;
+use xxhash_rust::xxh3::xxh3_64;
+
+async fn send(
+    one: &Node,
+    group: GroupId,
+    chunks: Vec<Bytes>,
+    cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+    let mut network = one.network(group).new_snapshot_client(2, &BasicNode::default()).await;
+    let snapshot = Snapshot { meta: SnapshotMeta::default(), snapshot: chunks };
+    network.full_snapshot(vote(), snapshot, cancel, RPCOption::new(Duration::from_secs(20))).await
+}
+
+async fn sinks_closed(node: &Node) {
+    let mut sinks = node.groups.snapshots.sinks.subscribe();
+    let closed = sinks.wait_for(|open| *open == 0);
+    tokio::time::timeout_at(soon(), closed).await.expect("closed in time").unwrap();
+}
+
+#[tokio::test]
+async fn a_snapshot_arrives_whole_and_is_installed() {
+    let port = FakePort::default();
+    let (one, _two) = pair(TransportConfig::default(), port.clone()).await;
+    let chunks: Vec<Bytes> = (1..=40_u8).map(|number| vec![number; 200_000].into()).collect();
+    let response = send(&one, GROUP, chunks.clone(), pending()).await.unwrap();
+    assert_eq!(response.vote, vote());
+    assert!(*port.installed.borrow() == chunks, "the chunks differ");
+}
+
+#[tokio::test]
+async fn an_unknown_group_and_an_unreadable_source_are_no_disaster() {
+    let port = FakePort::default();
+    let (one, two) = pair(TransportConfig::default(), port.clone()).await;
+    let chunk = Bytes::from_static(b"x");
+    let unknown = send(&one, GroupId(99), vec![chunk.clone(); 9], pending()).await;
+    assert!(matches!(unknown, Err(StreamingError::Unreachable(_))), "{unknown:?}");
+    let unreadable = send(&one, GROUP, vec![chunk.clone(), Bytes::new(), chunk.clone()], pending()).await;
+    assert!(matches!(unreadable, Err(StreamingError::Unreachable(_))), "{unreadable:?}");
+    sinks_closed(&two).await;
+    assert!(port.installed.borrow().is_empty());
+    send(&one, GROUP, vec![chunk], pending()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cancelled_transfer_ends_at_both_ends() {
+    let port = FakePort::default();
+    let (one, two) = pair(TransportConfig::default(), port.clone()).await;
+    let mut sinks = two.groups.snapshots.sinks.subscribe();
+    let cancel = async move {
+        sinks.wait_for(|open| *open == 1).await.unwrap();
+        ReplicationClosed::new("enough")
+    };
+    let chunks: Vec<Bytes> = vec![Bytes::from(vec![1; 1_000_000]); 2_000];
+    let cancelled = send(&one, GROUP, chunks, cancel).await;
+    assert!(matches!(cancelled, Err(StreamingError::Closed(_))), "{cancelled:?}");
+    sinks_closed(&two).await;
+    assert!(port.installed.borrow().is_empty());
+}
+
+fn header() -> pb::SnapshotChunk {
+    let header = SnapshotHeader { group: GROUP.0, vote: (&vote()).into() }.to_wire();
+    pb::SnapshotChunk { header: header.into(), ..pb::SnapshotChunk::default() }
+}
+
+fn chunk(number: u32, data: &'static [u8]) -> pb::SnapshotChunk {
+    let checksum = xxh3_64(data);
+    pb::SnapshotChunk { number, data: Bytes::from_static(data), checksum, ..pb::SnapshotChunk::default() }
+}
+
+fn last(number: u32) -> pb::SnapshotChunk {
+    pb::SnapshotChunk { number, last: true, ..pb::SnapshotChunk::default() }
+}
+
+#[tokio::test]
+async fn what_is_damaged_or_incomplete_is_never_installed() {
+    let port = FakePort::default();
+    let (_one, two) = pair(TransportConfig::default(), port.clone()).await;
+    let damaged = pb::SnapshotChunk { checksum: 1, ..chunk(1, b"second") };
+    let garbage = pb::SnapshotChunk { header: Bytes::from_static(b"\xff\xff"), ..pb::SnapshotChunk::default() };
+    for (chunks, code) in [
+        (vec![header(), chunk(0, b"first"), chunk(1, b"second")], Code::Aborted),
+        (vec![header(), chunk(0, b"first"), damaged, last(2)], Code::DataLoss),
+        (vec![header(), chunk(0, b"first"), chunk(2, b"third"), last(3)], Code::DataLoss),
+        (vec![header(), chunk(0, b"first"), last(2)], Code::DataLoss),
+        (vec![garbage], Code::InvalidArgument),
+        (vec![], Code::Aborted),
+    ] {
+        let mut client = stranger(&two.addr).await;
+        let mut request = tonic::Request::new(futures_util::stream::iter(chunks));
+        identity(1).stamp(&HybridClock::system(), request.metadata_mut());
+        assert_eq!(client.snapshot(request).await.unwrap_err().code(), code);
+        sinks_closed(&two).await;
+    }
+    assert!(port.installed.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn a_stalled_transfer_is_given_up_and_only_one_runs_at_a_time() {
+    let config = TransportConfig { snapshot_stall: Duration::from_millis(200), ..TransportConfig::default() };
+    let (_one, two) = pair(config, FakePort::default()).await;
+    let open = |chunks: Vec<pb::SnapshotChunk>| {
+        let addr = two.addr.clone();
+        async move {
+            use futures_util::StreamExt;
+            let mut client = stranger(&addr).await;
+            let chunks = futures_util::stream::iter(chunks).chain(futures_util::stream::pending());
+            let mut request = tonic::Request::new(chunks);
+            identity(1).stamp(&HybridClock::system(), request.metadata_mut());
+            client.snapshot(request).await.unwrap_err().code()
+        }
+    };
+    let stalled = tokio::spawn(open(vec![header(), chunk(0, b"first")]));
+    two.groups.snapshots.sinks.subscribe().wait_for(|open| *open == 1).await.unwrap();
+    assert_eq!(open(vec![header()]).await, Code::ResourceExhausted);
+    assert_eq!(stalled.await.unwrap(), Code::DeadlineExceeded);
+    sinks_closed(&two).await;
+}

@@ -1,0 +1,109 @@
+//! The tree keeps its shape: imports, purity, headers, lengths; and each rule is shown to catch its breach.
+
+use messenger_tests::layout::{self, Breach, Source};
+use std::path::Path;
+
+fn source(path: &str, text: &str) -> Source {
+    Source { path: path.to_owned(), text: text.to_owned() }
+}
+
+fn found(breaches: &[Breach]) -> Vec<&str> {
+    breaches.iter().map(|breach| breach.what.as_str()).collect()
+}
+
+#[test]
+fn the_tree_keeps_every_rule() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    let sources = layout::sources(root).unwrap();
+    assert!(sources.len() > 20, "the tree was not found: {} files", sources.len());
+    let breaches = layout::check(&sources);
+    let lines: Vec<String> = breaches.iter().map(ToString::to_string).collect();
+    assert!(breaches.is_empty(), "\n{}\n", lines.join("\n"));
+}
+
+#[test]
+fn an_import_against_the_layers_is_caught() {
+    let bad = source("router/src/lib.rs", "use messenger_raft::types::GroupId;\n");
+    assert_eq!(found(&layout::imports(&bad)), ["imports messenger_raft"]);
+    let bad = source("proto/src/ids.rs", "fn f() { messenger_node::run() }\n");
+    assert_eq!(found(&layout::imports(&bad)), ["imports messenger_node"]);
+    let good = source("node/src/lib.rs", "use messenger_raft::x; use messenger_router::y; // messenger_chaos\n");
+    assert!(layout::imports(&good).is_empty());
+    let only_said = source("raft/src/lib.rs", "let text = \"messenger_router\"; // messenger_router\n");
+    assert!(layout::imports(&only_said).is_empty());
+}
+
+#[test]
+fn a_dependency_against_the_layers_is_caught() {
+    let lints = "[lints]\nworkspace = true\n";
+    let bad = source("raft/Cargo.toml", &format!("[dev-dependencies]\nmessenger-router.workspace = true\n{lints}"));
+    assert_eq!(found(&layout::manifests(&bad)), ["dev-dependencies hold messenger_router"]);
+    let bad = source("proto/Cargo.toml", &format!("[dependencies]\nmessenger-raft = {{ path = '../raft' }}\n{lints}"));
+    assert_eq!(found(&layout::manifests(&bad)), ["dependencies hold messenger_raft"]);
+    let bad = source("node/Cargo.toml", "[dependencies]\nmessenger-raft.workspace = true\n");
+    assert_eq!(found(&layout::manifests(&bad)), ["does not take the workspace's lints"]);
+    let good = source("node/Cargo.toml", &format!("[dependencies]\nmessenger-raft.workspace = true\n{lints}"));
+    assert!(layout::manifests(&good).is_empty());
+}
+
+#[test]
+fn a_library_outside_its_crate_is_caught() {
+    let bad = source("node/src/boot.rs", "let config = openraft::Config::default();\n");
+    assert_eq!(found(&layout::kept_libraries(&bad)), ["names openraft, which only raft may"]);
+    let bad = source("node/Cargo.toml", "[dependencies]\nrocksdb.workspace = true\n");
+    assert_eq!(found(&layout::kept_libraries(&bad)), ["names rocksdb, which only raft may"]);
+    let good = source("raft/src/store.rs", "use openraft::Vote; use rocksdb::DB;\n");
+    assert!(layout::kept_libraries(&good).is_empty());
+}
+
+#[test]
+fn a_clock_chance_or_io_in_pure_code_is_caught() {
+    let cases = [
+        ("raft/src/machine/send.rs", "use std::time::Instant;\n", "Instant"),
+        ("raft/src/machine/send.rs", "let now = std::time::SystemTime::now();\n", "SystemTime"),
+        ("raft/src/machine/read/page.rs", "use std::collections::HashMap;\n", "HashMap"),
+        ("router/src/placement.rs", "let n: u8 = rand::random();\n", "rand"),
+        ("router/src/ring.rs", "pub async fn f() {}\n", "async"),
+        ("node/src/realtime/session.rs", "use tokio::sync::mpsc;\n", "tokio"),
+        ("node/src/realtime/session/window.rs", "use std::{fmt, fs};\n", "std::fs"),
+        ("proto/src/ids.rs", "use std::time::Instant;\n", "Instant"),
+    ];
+    for (path, text, name) in cases {
+        assert_eq!(found(&layout::purity(&source(path, text))), [format!("is pure, and names {name}")], "{path}");
+    }
+    let tests_may = "fn pure() {}\n\n#[cfg(test)]\nmod tests {\n    use std::collections::HashMap;\n}\n";
+    assert!(layout::purity(&source("raft/src/machine/send.rs", tests_may)).is_empty());
+    let after_tests = format!("{tests_may}use std::collections::HashSet;\n");
+    assert_eq!(layout::purity(&source("raft/src/machine/send.rs", &after_tests)).len(), 1);
+    let good = "/// Not an Instant.\nuse std::time::Duration;\nlet operand = 1;\n";
+    assert!(layout::purity(&source("raft/src/machine/send.rs", good)).is_empty());
+    assert!(layout::purity(&source("node/src/realtime/socket.rs", "use tokio::net;\n")).is_empty());
+}
+
+#[test]
+fn a_missing_header_is_caught() {
+    assert_eq!(found(&layout::headers(&source("node/src/lib.rs", "pub mod a;\n"))), ["does not open with `//!`"]);
+    let half = source("node/src/lib.rs", "//! A thing.\n//!\n//! Owns: it.\n\npub mod a;\n");
+    assert_eq!(found(&layout::headers(&half)), ["does not say what it must not know"]);
+    let whole = source("node/src/lib.rs", "//! A thing.\n//!\n//! Owns: it.\n//! Must not know: more.\n");
+    assert!(layout::headers(&whole).is_empty());
+    assert!(layout::headers(&source("tests/tests/chat.rs", "//! Chat through different nodes.\n")).is_empty());
+}
+
+#[test]
+fn a_long_file_is_caught() {
+    let long = "// a line\n".repeat(layout::LINES_MAX + 1);
+    assert_eq!(layout::length(&source("raft/src/lib.rs", &long)).len(), 1);
+    let tests = format!("fn f() {{}}\n#[cfg(test)]\nmod tests {{\n{}}}\n", "    // a line\n".repeat(layout::LINES_MAX));
+    assert!(layout::length(&source("raft/src/lib.rs", &tests)).is_empty());
+}
+
+#[test]
+fn unfinished_work_is_caught() {
+    for mark in ["todo!(", "unimplemented!(", "dbg!("] {
+        let bad = source("raft/src/lib.rs", &format!("fn f() {{ {mark}) }}\n"));
+        assert_eq!(found(&layout::marks(&bad)), [format!("holds {mark}")]);
+    }
+    assert_eq!(layout::marks(&source("tests/tests/chat.rs", "#[ignore = \"slow\"]\n")).len(), 1);
+    assert!(layout::marks(&source("raft/src/lib.rs", "// todo!() would be caught\n")).is_empty());
+}

@@ -1,0 +1,123 @@
+//! A node that cannot start says why in one line and exits with a status of its own for each cause.
+
+use messenger_tests::cluster::{Cluster, Size, binary};
+use messenger_tests::wait;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const SMALL: Size = Size { nodes: 3, shards: 4 };
+
+/// How a node that does not start ends: its status and the lines that say why.
+fn start(config: &Path) -> (i32, Vec<String>) {
+    let mut child = Command::new(binary::messenger())
+        .args(["serve", "--config"])
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let status = wait::until("the node gives up", wait::PATIENCE, || child.try_wait().ok().flatten());
+    let mut said = String::new();
+    let mut stderr = child.stderr.take().expect("it is piped");
+    std::io::Read::read_to_string(&mut stderr, &mut said).expect("it is UTF-8");
+    let why = said.lines().filter(|line| line.starts_with("messenger: ")).map(str::to_owned).collect();
+    assert!(!said.contains("panicked"), "{said}");
+    (status.code().expect("it exits by itself"), why)
+}
+
+/// The files of a node's store.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the directory is readable").flatten() {
+            if entry.path().is_dir() { folders.push(entry.path()) } else { found.push(entry.path()) }
+        }
+    }
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in files(from) {
+        let target = to.join(file.strip_prefix(from).expect("it lies below"));
+        fs::create_dir_all(target.parent().expect("it lies below")).expect("the directory is writable");
+        fs::copy(file, target).expect("the file can be copied");
+    }
+}
+
+#[test]
+fn each_cause_has_one_line_and_its_own_status() {
+    let cluster = Cluster::start(SMALL);
+    let other = Cluster::start(SMALL);
+    let node = cluster.node_directory(3);
+    let config = cluster.config(3);
+    let good = fs::read_to_string(&config).expect("the configuration is readable");
+    let mut statuses = BTreeMap::new();
+    let mut expect = |cause: &str, named: &str, (status, why): (i32, Vec<String>)| {
+        assert_eq!(why.len(), 1, "{cause}: {why:?}");
+        assert!(why[0].to_lowercase().contains(named), "{cause} should name {named:?}: {why:?}");
+        assert!(status > 0 && status != 101, "{cause}: {status}");
+        if let Some(before) = statuses.insert(status, cause.to_owned()) {
+            assert_eq!(before, cause, "two causes share status {status}");
+        }
+    };
+
+    cluster.kill(3);
+    let broken = node.join("broken.toml");
+    fs::write(&broken, "this is = = not TOML").expect("the directory is writable");
+    expect("a bad configuration", "broken.toml", start(&broken));
+    fs::write(&broken, format!("surprise = 1\n{good}")).expect("the directory is writable");
+    expect("a bad configuration", "surprise", start(&broken));
+    expect("a bad configuration", "nowhere.toml", start(&node.join("nowhere.toml")));
+
+    for addr in [cluster.client_addr(3), cluster.peer_addr(3), cluster.admin_addr(3)] {
+        let _taken = TcpListener::bind(addr).expect("the node is down");
+        expect("a used port", &addr.port().to_string(), start(&config));
+    }
+
+    // Another process holds the directory: the same store at other ports, so that only its lock stands in the way.
+    let moved = node.join("moved.toml");
+    let addrs = [cluster.client_addr(3), cluster.peer_addr(3), cluster.admin_addr(3)];
+    let text = addrs
+        .into_iter()
+        .fold(good, |text, addr| text.replace(&format!(":{}", addr.port()), &format!(":{}", addr.port() + 50)));
+    fs::write(&moved, text).expect("the directory is writable");
+    cluster.restart(3);
+    expect("a data directory of others", "in use", start(&moved));
+    cluster.kill(3);
+
+    // The data of another cluster's node, then of another node, under this node's configuration.
+    let data = node.join("data");
+    let aside = node.join("aside");
+    fs::rename(&data, &aside).expect("the directory can be renamed");
+    other.kill(3);
+    copy(&other.node_directory(3).join("data"), &data);
+    expect("a data directory of others", "belongs to", start(&config));
+    fs::remove_dir_all(&data).expect("the directory can be removed");
+    cluster.kill(2);
+    copy(&cluster.node_directory(2).join("data"), &data);
+    expect("a data directory of others", "belongs to", start(&config));
+    fs::remove_dir_all(&data).expect("the directory can be removed");
+
+    // A corrupt one: its table of contents overwritten.
+    copy(&aside, &data);
+    for file in files(&data) {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with("MANIFEST") || name == "CURRENT" {
+            fs::write(file, b"\x00garbage\xff".repeat(100)).expect("the file is writable");
+        }
+    }
+    expect("a corrupt data directory", "data directory", start(&config));
+    fs::remove_dir_all(&data).expect("the directory can be removed");
+    fs::rename(&aside, &data).expect("the directory can be renamed");
+
+    // After all that, the node that was left alone starts.
+    cluster.restart(2);
+    cluster.restart(3);
+    cluster.wait_ready();
+    assert!(statuses.len() >= 4, "{statuses:?}");
+}
