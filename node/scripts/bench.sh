@@ -61,6 +61,7 @@ measure_messenger() {
   "$messenger" dev --nodes 3 --shards "$shards" --data "$dir/messenger" --base-port "$base_port" \
     >"$dir/messenger.out" 2>&1 &
   pids+=($!)
+  until [ -e "$dir/messenger/keys/dev.json" ]; do sleep 0.1; done
   "$messenger" bench send --server "$servers" --data "$dir/messenger" --transport rest,socket --clients "$clients" \
     --seconds "$seconds" --warmup "$warmup" --payload "$payload" --wait 60s --output json >>"$runs"
   stop

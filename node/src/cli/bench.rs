@@ -250,10 +250,11 @@ async fn ready(servers: &Servers, wait: Duration) -> Result<(), CliError> {
 
 async fn send(args: SendArgs) -> Result<(), CliError> {
     let servers = args.server.servers()?;
-    let key = DevKey::load(&args.data.data)?;
     let most = args.clients.iter().copied().max().unwrap_or(0);
     bench::raise_file_limit(most)?;
     ready(&servers, args.window.wait).await?;
+    // A cluster that has just been made has its key by now.
+    let key = DevKey::load(&args.data.data)?;
     let mut reports = Vec::new();
     for clients in args.clients {
         for transport in &args.transport {

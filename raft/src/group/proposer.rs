@@ -23,8 +23,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Commands that may wait at one group.
 const QUEUE: usize = 16 * 1024;
-/// Packs of one group between proposal and apply: enough to keep the disk busy, few enough to make packs large.
+/// Packs of one group between proposal and apply. Beside one under way another leaves only when it is worth its cost;
+/// what is less waits for the one under way, and so makes one pack of many.
 const IN_FLIGHT: usize = 3;
+/// Commands that are worth a pack of their own while another is under way.
+const WORTH_A_PACK: usize = 32;
+/// Bytes of a pack's time stamp, tag included, at most.
+const STAMP_MAX: usize = 16;
 
 /// Commands of all groups of a node that wait or are in flight, by bytes.
 #[derive(Debug, Clone)]
@@ -41,7 +46,7 @@ impl Admission {
 struct Waiting {
     encoded: Vec<u8>,
     answer: oneshot::Sender<Result<Proposed, Lost>>,
-    _admitted: OwnedSemaphorePermit,
+    admitted: OwnedSemaphorePermit,
 }
 
 /// The handle to a group's proposer; cheap to clone.
@@ -78,7 +83,7 @@ impl Proposer {
             return Ok(Proposed::Overloaded);
         };
         let (answer, answered) = oneshot::channel();
-        match self.queue.try_send(Waiting { encoded, answer, _admitted: admitted }) {
+        match self.queue.try_send(Waiting { encoded, answer, admitted }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Ok(Proposed::Overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => return Ok(Proposed::NotLeader(None)),
@@ -90,6 +95,34 @@ impl Proposer {
 type Answers = Vec<oneshot::Sender<Result<Proposed, Lost>>>;
 type InFlight = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// Commands that will be one pack.
+#[derive(Default)]
+struct Gathered {
+    encoded: Vec<u8>,
+    answers: Answers,
+    admitted: Vec<OwnedSemaphorePermit>,
+}
+
+impl Gathered {
+    fn push(&mut self, Waiting { encoded, answer, admitted }: Waiting) {
+        self.encoded.extend_from_slice(&encoded);
+        self.answers.push(answer);
+        self.admitted.push(admitted);
+    }
+
+    fn is_full(&self) -> bool {
+        self.encoded.len() >= PACK_MAX
+    }
+
+    fn may_leave(&self, in_flight: usize) -> bool {
+        match in_flight {
+            0 => !self.answers.is_empty(),
+            1..IN_FLIGHT => self.answers.len() >= WORTH_A_PACK || self.is_full(),
+            _ => false,
+        }
+    }
+}
+
 struct Worker<S: openraft::storage::RaftStateMachine<TypeConfig>> {
     raft: Raft<S>,
     clock: HybridClock,
@@ -99,40 +132,43 @@ struct Worker<S: openraft::storage::RaftStateMachine<TypeConfig>> {
 
 impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
     async fn run(mut self) {
+        let mut gathered = Gathered::default();
         loop {
             tokio::select! {
                 Some(()) = self.in_flight.next() => {}
-                first = self.waiting.recv(), if self.in_flight.len() < IN_FLIGHT => {
+                first = self.waiting.recv(), if !gathered.is_full() => {
                     let Some(first) = first else { break };
-                    self.propose(first).await;
+                    gathered.push(first);
                 }
             }
+            while !gathered.is_full()
+                && let Ok(next) = self.waiting.try_recv()
+            {
+                gathered.push(next);
+            }
+            if gathered.may_leave(self.in_flight.len()) {
+                self.propose(std::mem::take(&mut gathered)).await;
+            }
         }
+        // Nobody is left who could be answered late.
+        drop(gathered);
         while self.in_flight.next().await.is_some() {}
     }
 
-    /// Packs `first` with whatever waits behind it and hands the pack to consensus.
-    async fn propose(&mut self, first: Waiting) {
-        let mut encoded = Vec::with_capacity(first.encoded.len() + 4096);
-        self.clock.now().write(1, &mut encoded);
-        encoded.extend_from_slice(&first.encoded);
-        let mut admitted = vec![first._admitted];
-        let mut answers: Answers = vec![first.answer];
-        while encoded.len() < PACK_MAX {
-            let Ok(next) = self.waiting.try_recv() else { break };
-            encoded.extend_from_slice(&next.encoded);
-            admitted.push(next._admitted);
-            answers.push(next.answer);
-        }
-        debug_assert!(Pack::from_wire(&encoded).is_ok_and(|pack| pack.commands.len() == answers.len()));
+    /// Hands a pack to consensus.
+    async fn propose(&mut self, Gathered { encoded, answers, admitted }: Gathered) {
         if !self.raft.is_leader() {
             let leader = self.raft.current_leader().await.map(NodeId);
             return settle(answers, || {
                 Ok(Proposed::NotLeader(leader.filter(|leader| leader.0 != *self.raft.node_id())))
             });
         }
+        let mut pack = Vec::with_capacity(encoded.len() + STAMP_MAX);
+        self.clock.now().write(1, &mut pack);
+        pack.extend_from_slice(&encoded);
+        debug_assert!(Pack::from_wire(&pack).is_ok_and(|pack| pack.commands.len() == answers.len()));
         let (responder, done) = ProgressResponder::complete_only();
-        match self.raft.client_write_ff(PackBytes(encoded.into()), Some(responder)).await {
+        match self.raft.client_write_ff(PackBytes(pack.into()), Some(responder)).await {
             Ok(()) => self.in_flight.push(Box::pin(finish(done, answers, admitted))),
             Err(fatal) => settle(answers, || Err(Lost(fatal.to_string()))),
         }
