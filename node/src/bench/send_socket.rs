@@ -87,7 +87,6 @@ struct SocketSender {
     failures: usize,
     socket: Option<Counted>,
     last_seen: Option<MessageId>,
-    run: String,
     number: u64,
     payload: Payload,
     frame: String,
@@ -97,11 +96,11 @@ impl SocketSender {
     fn prepare(&mut self) {
         if self.frame.is_empty() {
             let thread = self.member.threads[(self.number as usize) % self.member.threads.len()];
-            let Self { number, run, .. } = self;
+            let number = self.number;
             // Writing to a String cannot fail.
             let _ = write!(
                 self.frame,
-                r#"{{"t":"send","request_id":"{number}","idempotency_key":"{run}-{number}","thread_id":"{thread}","client_seq":{number},"ciphertext":""#
+                r#"{{"t":"send","request_id":"{number}","thread_id":"{thread}","client_seq":{number},"ciphertext":""#
             );
             self.payload.append_base64(&mut self.frame);
             self.frame.push_str("\"}");
@@ -183,18 +182,17 @@ pub async fn send_socket(
     let clients = fleet.members.len();
     let servers = fleet.servers.clone();
     let run = on_own_thread(move || {
-        let sender = |(at, member)| SocketSender {
+        let sender = |member| SocketSender {
             member,
             others: servers.clone(),
             failures: 0,
             socket: None,
             last_seen: None,
-            run: format!("{}-{at}", fleet.run),
             number: 0,
             payload: Payload::new(payload),
             frame: String::new(),
         };
-        closed_loop(fleet.members.into_iter().enumerate().map(sender).collect(), plan, progress)
+        closed_loop(fleet.members.into_iter().map(sender).collect(), plan, progress)
     })
     .await?;
     Ok(SendReport::new("messenger", "socket", clients, payload, &run))

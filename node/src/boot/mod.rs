@@ -20,8 +20,11 @@ use messenger_raft::store::OpenError;
 use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
 
-/// Threads for consensus, beside the main runtime's.
-const RAFT_THREADS: usize = 2;
+/// Consensus, beside the main runtime, gets a thread for so many cores: its groups share no work, but each wake of
+/// another thread costs more than what most of their messages take.
+const CORES_PER_RAFT_THREAD: usize = 4;
+/// And never more than these.
+const RAFT_THREADS_MAX: usize = 8;
 /// Sockets the process would like to hold at once.
 const FILES_WANTED: u64 = 1 << 20;
 
@@ -89,8 +92,9 @@ pub fn run(config: Config) -> Result<(), BootError> {
             .map_err(|error| BootError::Runtime(format!("cannot start threads: {error}")))
     };
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let raft = runtime("raft", RAFT_THREADS)?;
-    let main = runtime("gateway", cores.max(2))?;
+    let raft_threads = cores.div_ceil(CORES_PER_RAFT_THREAD).min(RAFT_THREADS_MAX);
+    let raft = runtime("raft", raft_threads)?;
+    let main = runtime("gateway", cores.saturating_sub(raft_threads).max(1))?;
     let outcome = main.block_on(node::run(config, raft.handle().clone()));
     // What still runs belongs to clients that were told to go; it must not hold up the end.
     main.shutdown_background();

@@ -74,6 +74,15 @@ impl Origin {
         Self { id: CommandId(rand::random()), retention: Retention::Minted }
     }
 
+    /// A send's: [`Origin::keyed`] when there is a key; else its `client_seq`, kept with the message, is all it needs.
+    #[must_use]
+    pub fn of_send(user: &UserId, thread: ThreadId, key: Option<&IdempotencyKey>) -> Self {
+        match key {
+            Some(key) => Self::keyed(user, PostPath::Messages(thread), key),
+            None => Self { retention: Retention::None, ..Self::minted() },
+        }
+    }
+
     /// [`Origin::keyed`] when there is a key, else [`Origin::minted`].
     #[must_use]
     pub fn of(user: &UserId, path: PostPath, key: Option<&IdempotencyKey>) -> Self {

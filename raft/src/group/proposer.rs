@@ -23,11 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Commands that may wait at one group.
 const QUEUE: usize = 16 * 1024;
-/// Packs of one group between proposal and apply. Beside one under way another leaves only when it is worth its cost;
-/// what is less waits for the one under way, and so makes one pack of many.
-const IN_FLIGHT: usize = 3;
-/// Commands that are worth a pack of their own while another is under way.
-const WORTH_A_PACK: usize = 32;
+/// Packs of one group between proposal and apply: enough to keep the disk busy, few enough to make packs large.
+const IN_FLIGHT: usize = 2;
 /// Bytes of a pack's time stamp, tag included, at most.
 const STAMP_MAX: usize = 16;
 
@@ -115,11 +112,7 @@ impl Gathered {
     }
 
     fn may_leave(&self, in_flight: usize) -> bool {
-        match in_flight {
-            0 => !self.answers.is_empty(),
-            1..IN_FLIGHT => self.answers.len() >= WORTH_A_PACK || self.is_full(),
-            _ => false,
-        }
+        in_flight < IN_FLIGHT && !self.answers.is_empty()
     }
 }
 

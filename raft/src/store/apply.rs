@@ -12,6 +12,7 @@
 
 use super::codec::{self, AppliedRow};
 use super::error::StoreError;
+use super::hot::HotRows;
 use super::keys::{self, Kind};
 use super::log::LogStore;
 use super::metrics;
@@ -19,7 +20,7 @@ use super::snapshot::{LocalSnapshot, SnapshotData};
 use super::tables::GroupRows;
 use super::{LogId, Snapshot, SnapshotMeta, StoredMembership};
 use crate::entry::{Entry, encoded_len};
-use crate::machine::tables::{Overlay, TableError};
+use crate::machine::tables::{Overlay, TableError, Writes};
 use crate::types::{PackResults, TypeConfig};
 use bytes::Bytes;
 use futures_util::future::FutureExt;
@@ -77,6 +78,7 @@ pub trait ApplyHook: Send + Sync + 'static {
 /// The state machine of one group.
 pub struct StateMachine {
     pub(super) log: LogStore,
+    hot: Arc<HotRows>,
     machine: Arc<dyn Machine>,
     pub(super) hook: Arc<dyn ApplyHook>,
 }
@@ -98,6 +100,7 @@ impl Run {
 /// What a run comes to.
 struct Evaluated {
     batch: WriteBatch,
+    writes: Writes,
     applied: AppliedRow,
     membership: Option<StoredMembership>,
     results: Vec<PackResults>,
@@ -106,14 +109,14 @@ struct Evaluated {
 
 impl StateMachine {
     pub(super) fn new(log: LogStore, machine: Arc<dyn Machine>, hook: Arc<dyn ApplyHook>) -> Self {
-        Self { log, machine, hook }
+        Self { log, hot: Arc::new(HotRows::new()), machine, hook }
     }
 
     fn evaluate(&self, run: &Run) -> Result<Evaluated, StoreError> {
         let engine = &self.log.store.engine;
         let group = self.log.group.id;
         let AppliedRow { log_id, generation, digest } = self.log.group.machine().applied;
-        let rows = GroupRows::new(engine, group, generation);
+        let rows = GroupRows::new(engine, &self.hot, group, generation);
         let mut overlay = Overlay::with_digest(&rows, digest);
         let (mut log_id, mut membership, mut events) = (log_id, None, Vec::new());
         let mut results = Vec::with_capacity(run.entries.len());
@@ -141,26 +144,28 @@ impl StateMachine {
         let applied = AppliedRow { log_id, generation, digest: overlay.digest() };
         let (state, meta) = (engine.family(keys::STATE), engine.family(keys::META));
         let mut batch = WriteBatch::default();
-        for (key, value) in overlay.into_writes() {
+        let writes = overlay.into_writes();
+        for (key, value) in &writes {
             match value {
-                Some(value) => batch.put_cf(state, rows.key(&key), value),
-                None => batch.delete_cf(state, rows.key(&key)),
+                Some(value) => batch.put_cf(state, rows.key(key), value),
+                None => batch.delete_cf(state, rows.key(key)),
             }
         }
         batch.put_cf(meta, keys::meta(group, Kind::Applied), codec::encode_applied(&applied));
         if let Some(membership) = &membership {
             batch.put_cf(meta, keys::meta(group, Kind::Membership), codec::encode_membership(membership));
         }
-        Ok(Evaluated { batch, applied, membership, results, events })
+        Ok(Evaluated { batch, writes, applied, membership, results, events })
     }
 
     async fn apply_run(&self, run: Run) -> Result<(), StoreError> {
         let Some(last) = run.entries.last().map(|(entry, _)| entry.log_id.index) else { return Ok(()) };
         let begun = Instant::now();
         let (engine, group) = (&self.log.store.engine, &self.log.group);
-        let Evaluated { batch, applied, membership, results, events } = self.evaluate(&run)?;
+        let Evaluated { batch, writes, applied, membership, results, events } = self.evaluate(&run)?;
         group.wait_written(engine, last).await?;
         engine.write(batch)?;
+        self.hot.written(applied.generation, writes.iter().map(|(key, value)| (key.as_slice(), value.as_ref())));
         {
             let mut state = group.machine();
             state.applied = applied;
@@ -219,6 +224,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder(Self {
             log: self.log.clone(),
+            hot: Arc::clone(&self.hot),
             machine: Arc::clone(&self.machine),
             hook: Arc::clone(&self.hook),
         })

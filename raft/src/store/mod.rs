@@ -11,6 +11,7 @@ mod engine;
 mod entries;
 mod error;
 mod group;
+mod hot;
 mod keys;
 mod log;
 pub mod metrics;

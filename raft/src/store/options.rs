@@ -16,6 +16,14 @@ use std::sync::Arc;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
+/// The parts of the memory for write buffers that make one buffer: a small one stays in the processor's caches, and
+/// finding a row's place is most of what writing it takes.
+const PARTS_PER_MEMTABLE: usize = 12;
+/// Write buffers of a column family, those being flushed included.
+const MEMTABLES_MAX: i32 = 6;
+/// Of a write buffer, for its filter: some 20 bits per row.
+const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
+
 /// A moment at which a crash is interesting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Moment {
@@ -125,6 +133,10 @@ impl StoreOptions {
         options.set_max_open_files(self.open_files);
         options.set_bytes_per_sync(MIB as u64);
         options.set_avoid_unnecessary_blocking_io(true);
+        // Writers are the log writer and the applying tasks, each with batches of its own: spinning for each other or
+        // splitting the work costs more than it saves.
+        options.set_allow_concurrent_memtable_write(false);
+        options.set_enable_write_thread_adaptive_yield(false);
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
         options.set_keep_log_file_num(4);
@@ -155,17 +167,21 @@ impl StoreOptions {
         // Slow down late: what waits is bounded before it gets here.
         options.set_level_zero_slowdown_writes_trigger(24);
         options.set_level_zero_stop_writes_trigger(40);
-        options.set_max_write_buffer_number(3);
+        options.set_max_write_buffer_number(MEMTABLES_MAX);
+        options.set_level_zero_file_num_compaction_trigger(8);
         match name {
             keys::LOG => {
                 // Written once, read from memory, purged soon; packs are mostly ciphertext.
-                options.set_write_buffer_size(self.memtable_bytes / 3);
+                options.set_write_buffer_size(self.memtable_bytes / PARTS_PER_MEMTABLE);
                 options.set_compression_type(DBCompressionType::None);
             }
             keys::STATE => {
                 table.set_bloom_filter(10.0, false);
+                // Every command asks for ids that are new.
+                options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
+                options.set_memtable_whole_key_filtering(true);
                 table.set_block_size(8 * KIB);
-                options.set_write_buffer_size(self.memtable_bytes / 3);
+                options.set_write_buffer_size(self.memtable_bytes / PARTS_PER_MEMTABLE);
                 options.set_compression_type(DBCompressionType::Lz4);
                 // Queues in the rows (outbox, remembered ids) leave runs of tombstones at their head.
                 options.add_compact_on_deletion_collector_factory(4096, 2048, 0.0);

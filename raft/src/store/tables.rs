@@ -8,6 +8,7 @@
 use super::codec::{self, AppliedRow};
 use super::engine::{Engine, bounds, read_error};
 use super::error::StoreError;
+use super::hot::HotRows;
 use super::keys::{self, Generation, Kind, STATE_PREFIX};
 use super::{Inner, LogId};
 use crate::machine::tables::{Direction, TableError, Tables, Visit};
@@ -50,12 +51,14 @@ fn walk(mut rows: DBRawIterator<'_>, direction: Direction, visit: Visit<'_>) -> 
 /// The rows as they are; for the one who writes them.
 pub struct GroupRows<'a> {
     engine: &'a Engine,
+    hot: &'a HotRows,
+    generation: Generation,
     prefix: [u8; STATE_PREFIX],
 }
 
 impl<'a> GroupRows<'a> {
-    pub(super) fn new(engine: &'a Engine, group: GroupId, generation: Generation) -> Self {
-        Self { engine, prefix: keys::state_prefix(group, generation) }
+    pub(super) fn new(engine: &'a Engine, hot: &'a HotRows, group: GroupId, generation: Generation) -> Self {
+        Self { engine, hot, generation, prefix: keys::state_prefix(group, generation) }
     }
 
     /// The database key of a row.
@@ -66,7 +69,14 @@ impl<'a> GroupRows<'a> {
 
 impl Tables for GroupRows<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
-        owned(self.engine.db().get_pinned_cf(self.engine.family(keys::STATE), self.key(key)))
+        if let Some(row) = self.hot.get(self.generation, key) {
+            return Ok(Some(row));
+        }
+        let row = owned(self.engine.db().get_pinned_cf(self.engine.family(keys::STATE), self.key(key)))?;
+        if let Some(row) = &row {
+            self.hot.keep(self.generation, key, row);
+        }
+        Ok(row)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], direction: Direction, visit: Visit<'_>) -> Result<(), TableError> {

@@ -45,6 +45,8 @@ pub struct TransportConfig {
     pub append_window_bytes: usize,
     /// Bytes of entries in one append, unless one entry is larger; a longer one is sent in parts.
     pub append_bytes: usize,
+    /// How long news of a commit waits at most for entries that it can travel with.
+    pub commit_delay: Duration,
     /// Without any answer for this long, appends under way are given up and sent again.
     pub append_stall: Duration,
     /// Without progress for this long, a snapshot under way is given up.
@@ -82,6 +84,7 @@ impl Default for TransportConfig {
             append_window: 64,
             append_window_bytes: 4 * 1024 * 1024,
             append_bytes: 2 * 1024 * 1024,
+            commit_delay: Duration::from_millis(2),
             append_stall: Duration::from_secs(5),
             snapshot_stall: Duration::from_secs(30),
             subscription_items: 1_024,

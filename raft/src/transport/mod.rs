@@ -13,6 +13,7 @@
 mod append;
 mod batch;
 mod codec;
+mod commits;
 mod config;
 mod connect;
 mod identity;

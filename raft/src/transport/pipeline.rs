@@ -6,6 +6,7 @@
 //! from the input that is not sent, unless the stream has failed; after an error or a rejection there is nothing more.
 
 use super::codec::{Append, AppendResult, decode_append_result, encode_parts};
+use super::commits::Commits;
 use super::lane::{Answer, Call, LinkError};
 use super::links::Links;
 use super::method::{Lane, Method};
@@ -41,7 +42,7 @@ pub(crate) struct Pipeline<S> {
     node: NodeId,
     group: GroupId,
     session: u64,
-    input: S,
+    input: Commits<S>,
     input_ended: bool,
     parts: VecDeque<Bytes>,
     waiting_for_room: Option<(BoxFuture<'static, Result<Answer, LinkError>>, usize)>,
@@ -55,6 +56,7 @@ pub(crate) struct Pipeline<S> {
 impl<S: Stream<Item = Append> + Unpin> Pipeline<S> {
     pub(crate) fn new(links: Links, node: NodeId, group: GroupId, input: S) -> Self {
         let session = links.new_session();
+        let input = Commits::new(input, links.config().commit_delay);
         let patience = Box::pin(tokio::time::sleep(links.config().append_stall));
         Self {
             links,

@@ -13,7 +13,7 @@ use super::wire::{BURST, Close, Heard, Wire, WireEvent};
 use super::work::{Done, Work};
 use crate::auth::{Identity, Scope};
 use crate::gateway::error::ApiError;
-use crate::gateway::idempotency::{IdempotencyKey, Origin, PostPath};
+use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::send::SendRequest;
 use crate::realtime::mailbox::{CloseReason, Mail, Mailbox};
 use crate::realtime::session::{FrameSeq, Progress, Session};
@@ -327,7 +327,7 @@ impl Connection {
             return;
         }
         let bytes = request.size();
-        let origin = Origin::of(&self.identity.user, PostPath::Messages(thread), key);
+        let origin = Origin::of_send(&self.identity.user, thread, key);
         let command = request.into_command(thread, &self.identity, origin);
         if let Some(send) = self.sends.enter(Send { thread, request_id, command, bytes }) {
             self.begin_send(send);

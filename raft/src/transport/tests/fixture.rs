@@ -387,7 +387,7 @@ pub(super) fn id(index: u64) -> LogId {
 }
 
 /// An append of entries from `first`, with so many bytes each.
-pub(super) fn append(first: u64, sizes: &[usize]) -> Append {
+pub(in crate::transport) fn append(first: u64, sizes: &[usize]) -> Append {
     let entries = sizes.iter().zip(first..).map(|(size, index)| Entry {
         log_id: id(index),
         payload: EntryPayload::Normal(PackBytes(vec![0; *size].into())),

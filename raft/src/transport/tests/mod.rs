@@ -2,7 +2,7 @@
 
 mod appends;
 mod consensus;
-mod fixture;
+pub(super) mod fixture;
 mod links;
 mod memory;
 mod snapshots;
