@@ -4,6 +4,7 @@
 //! Must not know: what the load is, or what it should survive.
 //! Invariants: after each fault every node is up and ready again before the next one.
 
+use crate::power::Disks;
 use messenger_tests::cluster::{Cluster, process};
 use nix::sys::signal::Signal;
 use rand::RngExt;
@@ -11,20 +12,23 @@ use rand::rngs::StdRng;
 use std::time::Duration;
 
 /// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+#[derive(Debug, Clone, Copy)]
+pub enum Fault<'a> {
     /// `kill -9` of one node, which stays away for a while.
     KillOne,
     /// `kill -9` of every node at once.
     KillAll,
+    /// Every node is gone at once with all that it had not synced, and some are again while they recover from that.
+    PowerLoss(&'a Disks),
     /// One node stands still for a while and goes on as if nothing had been, as a machine that swaps does.
     Freeze,
 }
 
 /// Does one fault at a random moment and returns when every node is ready again.
-pub async fn strike(cluster: &Cluster, fault: Fault, random: &mut StdRng) {
+pub async fn strike(cluster: &Cluster, fault: Fault<'_>, random: &mut StdRng) {
     pause(random, 300..1500).await;
     let node = random.random_range(cluster.nodes());
+    let all: Vec<u16> = cluster.nodes().collect();
     match fault {
         Fault::KillOne => {
             println!("kill -9 of node {node}");
@@ -40,10 +44,17 @@ pub async fn strike(cluster: &Cluster, fault: Fault, random: &mut StdRng) {
             for node in cluster.nodes() {
                 cluster.wait_gone(node);
             }
-            for node in cluster.nodes() {
-                pause(random, 0..500).await;
-                cluster.start_node(node);
-            }
+            start(cluster, &all, random).await;
+        }
+        Fault::PowerLoss(disks) => {
+            println!("the power fails at every node");
+            disks.fail_power(cluster, &all);
+            start(cluster, &all, random).await;
+            pause(random, 0..1000).await;
+            let some: Vec<u16> = all.into_iter().filter(|own| *own == node || random.random_bool(0.5)).collect();
+            println!("the power fails at nodes {some:?}");
+            disks.fail_power(cluster, &some);
+            start(cluster, &some, random).await;
         }
         Fault::Freeze => {
             println!("node {node} stands still");
@@ -54,6 +65,13 @@ pub async fn strike(cluster: &Cluster, fault: Fault, random: &mut StdRng) {
         }
     }
     cluster.wait_ready();
+}
+
+async fn start(cluster: &Cluster, nodes: &[u16], random: &mut StdRng) {
+    for node in nodes {
+        pause(random, 0..500).await;
+        cluster.start_node(*node);
+    }
 }
 
 /// A random moment: what the load does meanwhile is up to the machine, and nothing is waited for.

@@ -9,6 +9,7 @@ pub mod faults;
 pub mod history;
 pub mod listener;
 pub mod oracle;
+pub mod power;
 pub mod run;
 pub mod sender;
 pub mod workload;

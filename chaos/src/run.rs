@@ -26,7 +26,7 @@ const AFTERMATH: Duration = Duration::from_secs(1);
 const LOOKS: Duration = Duration::from_millis(40);
 
 /// Runs a load under faults and records it.
-pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fault]) -> Record {
+pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fault<'_>]) -> Record {
     let clock = Clock::start();
     let users: Vec<String> = (0..shape.users).map(|n| format!("user-{n}")).collect();
     let threads: Arc<[Thread]> = stage(cluster, shape, &users).await.into();
@@ -133,8 +133,11 @@ async fn look(
     glances
 }
 
-/// Every thread's whole history, as every node tells it.
-async fn told(cluster: &Cluster, viewer: &str, threads: &[Thread]) -> BTreeMap<Thread, BTreeMap<u16, Vec<Stored>>> {
+/// Every thread's whole history, as every node tells it to one of its members.
+///
+/// # Panics
+/// When a node does not answer in the end.
+pub async fn told(cluster: &Cluster, viewer: &str, threads: &[Thread]) -> BTreeMap<Thread, BTreeMap<u16, Vec<Stored>>> {
     let device = cluster.device(1, viewer, "eye");
     let mut told: BTreeMap<Thread, BTreeMap<u16, Vec<Stored>>> = BTreeMap::new();
     for node in cluster.nodes() {

@@ -7,7 +7,7 @@ use messenger_chaos::workload::{Seed, Shape, rounds};
 use messenger_tests::cluster::{Cluster, Size};
 use std::sync::Arc;
 
-async fn survive(fault: Fault, times: usize) {
+async fn survive(fault: Fault<'_>, times: usize) {
     let seed = Seed::choose("kill");
     let cluster = Arc::new(Cluster::start(Size::default()));
     let record = run::record(&cluster, Shape::default(), seed, &vec![fault; rounds(times)]).await;

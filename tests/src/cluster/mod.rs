@@ -15,6 +15,7 @@ use crate::wait;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -42,10 +43,14 @@ impl Default for Size {
     }
 }
 
+/// Environment variables that every node is started with, each time.
+pub type Environment = Vec<(&'static str, OsString)>;
+
 /// A running cluster. Nodes are numbered from 1.
 #[derive(Debug)]
 pub struct Cluster {
     size: Size,
+    environment: Environment,
     base_port: u16,
     directory: tempfile::TempDir,
     dev: Mutex<Child>,
@@ -61,9 +66,19 @@ impl Cluster {
     /// When it does not come up.
     #[must_use]
     pub fn start(size: Size) -> Self {
+        Self::start_with(size, |_| Environment::new())
+    }
+
+    /// The same, its nodes in an environment that is prepared in the cluster's own directory.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with(size: Size, prepare: impl FnOnce(&Path) -> Environment) -> Self {
         let directory = tempfile::Builder::new().prefix("messenger-test-").tempdir().expect("a temporary directory");
         let base_port = ports::free_base(size.nodes);
         let guard = process::Guard::over(directory.path());
+        let environment = prepare(directory.path());
         let log = File::create(directory.path().join("dev.log")).expect("the directory is writable");
         let dev = Command::new(binary::messenger())
             .arg("dev")
@@ -71,13 +86,14 @@ impl Cluster {
             .args(["--base-port", &base_port.to_string()])
             .arg("--data")
             .arg(directory.path().join("data"))
+            .envs(environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be cloned"))
             .stderr(log)
             .spawn()
             .expect("the binary starts");
-        let cluster =
-            Self { size, base_port, directory, dev: Mutex::new(dev), restarted: Mutex::default(), _guard: guard };
+        let (dev, restarted) = (Mutex::new(dev), Mutex::default());
+        let cluster = Self { size, environment, base_port, directory, dev, restarted, _guard: guard };
         cluster.wait_ready();
         cluster
     }
@@ -127,6 +143,12 @@ impl Cluster {
     fn addr(&self, node: u16, offset: u16) -> SocketAddr {
         assert!(self.nodes().contains(&node), "there is no node {node}");
         (Ipv4Addr::LOCALHOST, self.base_port + offset + node - 1).into()
+    }
+
+    /// The cluster's own directory, which goes with it.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The cluster's data directory.
@@ -220,6 +242,7 @@ impl Cluster {
         let child = Command::new(binary::messenger())
             .args(["serve", "--config"])
             .arg(self.config(node))
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be cloned"))
             .stderr(log)

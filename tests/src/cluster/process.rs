@@ -48,6 +48,12 @@ pub fn signal(pid: Pid, signal: Signal) {
     let _gone = kill(pid, signal);
 }
 
+/// Whether there is such a process, be it one that has ended and was not yet asked how.
+#[must_use]
+pub fn exists(pid: Pid) -> bool {
+    kill(pid, None).is_ok()
+}
+
 /// Kills every process of a directory and waits until none is left.
 pub fn kill_all(directory: &Path) {
     wait::until("the cluster's processes end", REAPED_WITHIN, || {
