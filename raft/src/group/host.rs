@@ -24,8 +24,8 @@ use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::ClusterState;
 use messenger_proto::rpc::{InterestChange, Redirect, ShardCall, ShardOutcome, ShardRequest, StreamItem};
 use openraft::BasicNode;
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -33,6 +33,8 @@ use tokio::time::Instant;
 
 /// Leaders handed over per look at the groups.
 const TRANSFERS_AT_ONCE: usize = 2;
+/// How long a transfer has until another successor may be named.
+const TRANSFER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a group can't run.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,14 @@ struct Inner {
     admission: Admission,
     groups: RwLock<BTreeMap<GroupId, Replica>>,
     record: watch::Sender<Arc<ClusterState>>,
+    /// When each group that this node leads, or led, was last handed over.
+    moving: Mutex<BTreeMap<GroupId, Instant>>,
+}
+
+/// The node that should lead a replica's group.
+fn preferred(record: &ClusterState, replica: &Replica) -> Option<NodeId> {
+    let placed = record.shards.get(replica.group().shard()?.0 as usize)?;
+    placed.replicas.first().copied()
 }
 
 fn no_record() -> ClusterState {
@@ -114,6 +124,7 @@ impl Host {
             admission: Admission::new(parts.admission_bytes),
             groups: RwLock::new(BTreeMap::new()),
             record: watch::Sender::new(Arc::new(no_record())),
+            moving: Mutex::default(),
             parts,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -269,26 +280,44 @@ impl Host {
         }
     }
 
-    /// Hands over leaders that should be elsewhere, a few at a time; all of them when `yielding`.
-    /// Says how many groups this node still leads.
-    pub async fn balance(&self, yielding: bool) -> usize {
+    /// The nodes that leaders could be handed to, if they take requests: none while everything is where it should be.
+    #[must_use]
+    pub fn successors(&self, yielding: bool) -> BTreeSet<NodeId> {
+        let record = self.inner.record.borrow().clone();
+        let this = self.inner.parts.node;
+        let led = self.replicas().into_iter().filter(Replica::leads);
+        led.flat_map(|led| balance::candidates(this, &led.voters(), preferred(&record, &led), yielding)).collect()
+    }
+
+    /// Hands over leaders that should be elsewhere, a few at a time, all of them when `yielding`; only to nodes that
+    /// are `ready`. Says how many groups this node still leads.
+    pub async fn balance(&self, yielding: bool, ready: &BTreeSet<NodeId>) -> usize {
         let (mut led, mut moved) = (0, 0);
         let record = self.inner.record.borrow().clone();
         let this = self.inner.parts.node;
         for replica in self.replicas().into_iter().filter(Replica::leads) {
             led += 1;
-            if !yielding && moved >= TRANSFERS_AT_ONCE {
+            if (!yielding && moved >= TRANSFERS_AT_ONCE) || self.is_moving(replica.group()) {
                 continue;
             }
-            let placed = replica.group().shard().and_then(|shard| record.shards.get(shard.0 as usize));
-            let preferred = placed.and_then(|placed| placed.replicas.first().copied());
-            if let Some(to) = balance::successor(this, &replica.voters(), preferred, yielding) {
+            let preferred = preferred(&record, &replica);
+            if let Some(to) = balance::successor(this, &replica.voters(), preferred, yielding, ready) {
                 tracing::info!(group = %replica.group(), %to, "handing over leadership");
+                self.moving().insert(replica.group(), Instant::now());
                 replica.transfer(to).await;
                 moved += 1;
             }
         }
         led
+    }
+
+    /// Whether a successor was named so lately that another one would only get in its way.
+    fn is_moving(&self, group: GroupId) -> bool {
+        self.moving().get(&group).is_some_and(|since| since.elapsed() < TRANSFER_WITHIN)
+    }
+
+    fn moving(&self) -> MutexGuard<'_, BTreeMap<GroupId, Instant>> {
+        self.inner.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this node's replicas may stand for election.
