@@ -2,8 +2,8 @@
 //!
 //! Owns: the queue of commands at a leader, how they are packed, and the way back of each result.
 //! Must not know: what a command does.
-//! Invariants: a command is answered exactly once; a refusal for want of leadership given before the entry was handed
-//! to consensus surely had no effect, anything after may have; packs leave in the order their commands came; the queue
+//! Invariants: a command is answered exactly once; one that was refused for want of leadership surely had no effect: the
+//! core says so only of what it did not append, and anything after that may have one; packs leave in the order their commands came; the queue
 //! is bounded by count and by bytes; nothing lingers while the group is idle.
 
 use super::outcome::{Lost, Proposed};
@@ -157,11 +157,10 @@ impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
 
     /// Hands a pack to consensus.
     async fn propose(&mut self, Gathered { encoded, answers, admitted }: Gathered) {
+        let this = *self.raft.node_id();
         if !self.raft.is_leader() {
-            let leader = self.raft.current_leader().await.map(NodeId);
-            return settle(answers, || {
-                Ok(Proposed::NotLeader(leader.filter(|leader| leader.0 != *self.raft.node_id())))
-            });
+            let leader = self.raft.current_leader().await;
+            return settle(answers, || Ok(not_leader(leader, this)));
         }
         let mut pack = Vec::with_capacity(encoded.len() + STAMP_MAX);
         self.clock.now().write(1, &mut pack);
@@ -169,7 +168,7 @@ impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
         debug_assert!(Pack::from_wire(&pack).is_ok_and(|pack| pack.commands.len() == answers.len()));
         let (responder, done) = ProgressResponder::complete_only();
         match self.raft.client_write_ff(PackBytes(pack.into()), Some(responder)).await {
-            Ok(()) => self.in_flight.push(Box::pin(finish(done, answers, admitted))),
+            Ok(()) => self.in_flight.push(Box::pin(finish(done, answers, admitted, this))),
             Err(fatal) => settle(answers, || Err(Lost(fatal.to_string()))),
         }
     }
@@ -179,14 +178,23 @@ async fn finish(
     done: OneshotReceiverOf<TypeConfig, ClientWriteResult<TypeConfig>>,
     answers: Answers,
     _admitted: Vec<OwnedSemaphorePermit>,
+    this: u64,
 ) {
     match done.await {
         Ok(Ok(response)) => distribute(answers, response.data),
-        // Refused by the core, or leadership went while the entry was in flight: it may still be committed.
-        Ok(Err(ClientWriteError::ForwardToLeader(_))) => settle(answers, || Err(Lost("leadership was lost".into()))),
+        // Said before anything is appended, and never after.
+        Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
+            settle(answers, || Ok(not_leader(forward.leader_id, this)));
+        }
+        // Leadership went while the entry was in flight (`LogEntryDiscarded`): another leader may have committed it.
         Ok(Err(other)) => settle(answers, || Err(Lost(other.to_string()))),
         Err(_) => settle(answers, || Err(Lost("the group stopped".into()))),
     }
+}
+
+/// A leader that is about to go, or whose lease ran out, may still name itself: that helps nobody.
+fn not_leader(leader: Option<u64>, this: u64) -> Proposed {
+    Proposed::NotLeader(leader.filter(|leader| *leader != this).map(NodeId))
 }
 
 fn distribute(answers: Answers, results: PackResults) {

@@ -24,8 +24,12 @@ use messenger_proto::rpc::{InterestChange, Redirect, ReplicaRole, ReplicaStatus,
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
+
+/// What an answer needs to reach its caller, who counts the leader as lost when none came in time.
+const ANSWER_TAKES: Duration = Duration::from_millis(100);
 
 /// A replica; cheap to clone.
 #[derive(Clone)]
@@ -220,7 +224,9 @@ impl Replica {
             Err(refusal) => return Ok(ShardOutcome::Refused(refusal)),
         };
         if let Reply { barrier: Some(barrier), .. } = &reply
-            && timeout_at(deadline, self.outbox.passed(barrier)).await.is_err()
+            && timeout_at(deadline.checked_sub(ANSWER_TAKES).unwrap_or(deadline), self.outbox.passed(barrier))
+                .await
+                .is_err()
         {
             let detail = "it is stored, but not all members' thread lists show it yet";
             return Ok(ShardOutcome::Refused(Refusal::new(ErrorCode::OutcomeUnknown, detail)));

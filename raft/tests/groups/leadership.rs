@@ -2,12 +2,19 @@
 //!
 //! Owns: hand-overs to nodes that are ready, and what is said of calls that fall into one.
 
-use crate::fixture::{Node, SHARD, WITHIN, addresses, call, create};
+use crate::fixture::{Node, SHARD, WITHIN, World, addresses, call, create, send};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use messenger_proto::command::IndexMembership;
+use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::NodeId;
-use messenger_proto::rpc::{ShardCall, ShardOutcome};
+use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
+use messenger_raft::group::outbox::CrossShard;
 use messenger_raft::group::timing::Timing;
+use messenger_raft::types::GroupId;
 use std::collections::BTreeSet;
-use tokio::time::{Duration, sleep, timeout};
+use std::sync::Arc;
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 async fn three(directory: &std::path::Path) -> Vec<Node> {
     let addresses = addresses().await;
@@ -16,6 +23,10 @@ async fn three(directory: &std::path::Path) -> Vec<Node> {
         nodes.push(Node::start(id, directory, &addresses, Timing::default()).await);
     }
     nodes
+}
+
+fn request(call: ShardCall, deadline_ms: u32) -> ShardRequest {
+    ShardRequest { shard: SHARD, deadline_ms, call }
 }
 
 /// The node that leads, once all say so and it has heard from the others.
@@ -61,4 +72,61 @@ async fn leaders_go_only_to_nodes_that_are_ready() {
         }
     };
     timeout(WITHIN, handed_over).await.expect("the ready node leads");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_meets_a_hand_over_is_sent_to_the_next_leader() {
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = three(directory.path()).await;
+    let all: Vec<&Node> = nodes.iter().collect();
+    assert!(matches!(call(&all, ShardCall::Command(create())).await, ShardOutcome::Reply(_)));
+    let mut redirected = false;
+    for number in 0..20 {
+        let leading = leader(&nodes).await;
+        let target = leading.host.successors(true).into_iter().next().unwrap();
+        leading.host.shard(SHARD).unwrap().transfer(target).await;
+        let sent = leading.host.call(GroupId::of_shard(SHARD), &request(ShardCall::Command(send(number)), 5_000)).await;
+        match sent.expect("nothing was appended, and that is known") {
+            ShardOutcome::Redirect(redirect) => {
+                redirected = true;
+                assert!(redirect.leader.is_none_or(|to| to == target), "{redirect:?}");
+            }
+            ShardOutcome::Reply(_) => {}
+            other => panic!("{other:?}"),
+        }
+        while leading.host.shard(SHARD).unwrap().leads() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    assert!(redirected);
+}
+
+/// Other shards that answer for everybody but `b`, unless they do for all.
+struct Silent {
+    for_all: bool,
+}
+
+impl CrossShard for Silent {
+    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<(), String>> {
+        match self.for_all || change.user.as_str() != "b" {
+            true => async { Ok(()) }.boxed(),
+            false => std::future::pending().boxed(),
+        }
+    }
+}
+
+fn silent(for_all: bool) -> World {
+    World { cross: Arc::new(Silent { for_all }), ..World::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_waits_for_other_shards_comes_before_its_caller_gives_up() {
+    let (directory, addresses) = (tempfile::tempdir().unwrap(), addresses().await);
+    let alone = Node::start_with(1, directory.path(), &addresses[..1], Timing::default(), silent(false)).await;
+    let (group, nodes) = (GroupId::of_shard(SHARD), [alone]);
+    let alone = leader(&nodes).await;
+    let deadline = Instant::now() + Duration::from_millis(800);
+    let outcome = alone.host.call(group, &request(ShardCall::Command(create()), 800)).await;
+    assert!(Instant::now() < deadline, "the caller has left");
+    assert!(matches!(outcome, Ok(ShardOutcome::Refused(refusal)) if refusal.code == ErrorCode::OutcomeUnknown));
 }
