@@ -162,8 +162,12 @@ impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
             let leader = self.raft.current_leader().await;
             return settle(answers, || Ok(not_leader(leader, this)));
         }
+        let Some(stamp) = self.clock.stamp() else {
+            // Whoever is next has a clock that others share; this node is about to hand over.
+            return settle(answers, || Ok(not_leader(None, this)));
+        };
         let mut pack = Vec::with_capacity(encoded.len() + STAMP_MAX);
-        self.clock.now().write(1, &mut pack);
+        stamp.write(1, &mut pack);
         pack.extend_from_slice(&encoded);
         debug_assert!(Pack::from_wire(&pack).is_ok_and(|pack| pack.commands.len() == answers.len()));
         let (responder, done) = ProgressResponder::complete_only();

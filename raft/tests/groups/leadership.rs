@@ -9,11 +9,14 @@ use messenger_proto::command::IndexMembership;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::NodeId;
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
+use messenger_raft::clock::{HybridClock, Reading, SystemSource, TimeSource};
 use messenger_raft::group::outbox::CrossShard;
 use messenger_raft::group::timing::Timing;
+use messenger_raft::machine;
 use messenger_raft::types::GroupId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 async fn three(directory: &std::path::Path) -> Vec<Node> {
@@ -129,4 +132,39 @@ async fn an_answer_that_waits_for_other_shards_comes_before_its_caller_gives_up(
     let outcome = alone.host.call(group, &request(ShardCall::Command(create()), 800)).await;
     assert!(Instant::now() < deadline, "the caller has left");
     assert!(matches!(outcome, Ok(ShardOutcome::Refused(refusal)) if refusal.code == ErrorCode::OutcomeUnknown));
+}
+
+/// A wall clock that can be set.
+#[derive(Default)]
+struct Settable {
+    machine: SystemSource,
+    ahead_ms: AtomicU64,
+}
+
+impl TimeSource for Settable {
+    fn read(&self) -> Reading {
+        let Reading { wall_ms, mono_ms } = self.machine.read();
+        Reading { wall_ms: wall_ms + self.ahead_ms.load(Ordering::Relaxed), mono_ms }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_clock_jumps_ahead_stamps_nothing() {
+    let (directory, addresses) = (tempfile::tempdir().unwrap(), addresses().await);
+    let (mut nodes, mut clocks) = (Vec::new(), Vec::new());
+    for id in 1..=3 {
+        let source = Arc::new(Settable::default());
+        clocks.push(Arc::clone(&source));
+        let world = World { clock: HybridClock::with_source(source), ..World::default() };
+        nodes.push(Node::start_with(id, directory.path(), &addresses, Timing::default(), world).await);
+    }
+    let all: Vec<&Node> = nodes.iter().collect();
+    assert!(matches!(call(&all, ShardCall::Command(create())).await, ShardOutcome::Reply(_)));
+    let leading = leader(&nodes).await;
+    let clock = &clocks[leading.host.node().0 as usize - 1];
+    clock.ahead_ms.store(3_600_000, Ordering::Relaxed);
+    let sent = leading.host.call(GroupId::of_shard(SHARD), &request(ShardCall::Command(send(0)), 5_000)).await;
+    assert!(matches!(sent, Ok(ShardOutcome::Redirect(redirect)) if redirect.leader.is_none()));
+    clock.ahead_ms.store(0, Ordering::Relaxed);
+    assert!(matches!(call(&all, ShardCall::Command(send(0))).await, ShardOutcome::Reply(_)));
 }
