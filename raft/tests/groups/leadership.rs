@@ -168,3 +168,19 @@ async fn a_leader_whose_clock_jumps_ahead_stamps_nothing() {
     clock.ahead_ms.store(0, Ordering::Relaxed);
     assert!(matches!(call(&all, ShardCall::Command(send(0))).await, ShardOutcome::Reply(_)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_whose_core_dies_takes_the_node_with_it_and_one_that_is_stopped_does_not() {
+    let (directory, addresses) = (tempfile::tempdir().unwrap(), addresses().await);
+    let stopped = Node::start(1, directory.path(), &addresses[..1], Timing::default()).await;
+    let fatal = stopped.store.fatal();
+    stopped.stop().await;
+    assert!(fatal.borrow().is_none());
+    drop(fatal);
+
+    let alone = Node::start(2, directory.path(), &addresses, Timing::default()).await;
+    let mut fatal = alone.store.fatal();
+    // The core runs this, and panics.
+    let _ = alone.host.shard(SHARD).unwrap().raft().external_request(|_| panic!("as told")).await;
+    timeout(WITHIN / 2, fatal.wait_for(Option::is_some)).await.expect("the node is told to end").unwrap();
+}
