@@ -11,9 +11,10 @@ use crate::clock::HybridClock;
 use crate::types::{PackBytes, PackResults, TypeConfig};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use messenger_proto::command::{Command, CommandResult, Pack};
-use messenger_proto::ids::NodeId;
+use messenger_proto::ids::{Millis, NodeId};
 use messenger_proto::limits::PACK_MAX;
 use messenger_proto::wire::{Field, Wire};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
@@ -98,28 +99,47 @@ type InFlight = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Commands that will be one pack.
 #[derive(Default)]
 struct Gathered {
-    encoded: Vec<u8>,
-    answers: Answers,
-    admitted: Vec<OwnedSemaphorePermit>,
+    commands: Vec<Waiting>,
+    bytes: usize,
 }
 
 impl Gathered {
-    fn push(&mut self, Waiting { encoded, answer, admitted }: Waiting) {
-        self.encoded.extend_from_slice(&encoded);
-        self.answers.push(answer);
-        self.admitted.push(admitted);
+    /// Takes one in, unless its caller has given up: what nobody waits for is not worth a place in the log.
+    fn push(&mut self, waiting: Waiting) {
+        if !waiting.answer.is_closed() {
+            self.bytes += waiting.encoded.len();
+            self.commands.push(waiting);
+        }
     }
 
     fn is_full(&self) -> bool {
-        self.encoded.len() >= PACK_MAX
+        self.bytes >= PACK_MAX
     }
 
     fn may_leave(&self, in_flight: usize) -> bool {
         match in_flight {
-            0 => !self.answers.is_empty(),
-            1..IN_FLIGHT => self.answers.len() >= WORTH_A_PACK || self.is_full(),
+            0 => !self.commands.is_empty(),
+            1..IN_FLIGHT => self.commands.len() >= WORTH_A_PACK || self.is_full(),
             _ => false,
         }
+    }
+
+    /// The commands strung together behind a stamp, and whom to answer; without those whose callers left meanwhile.
+    fn pack(self, stamp: Millis) -> (Vec<u8>, Answers, Vec<OwnedSemaphorePermit>) {
+        let mut pack = Vec::with_capacity(self.bytes + STAMP_MAX);
+        stamp.write(1, &mut pack);
+        let (mut answers, mut admitted) =
+            (Vec::with_capacity(self.commands.len()), Vec::with_capacity(self.commands.len()));
+        for waiting in self.commands.into_iter().filter(|waiting| !waiting.answer.is_closed()) {
+            pack.extend_from_slice(&waiting.encoded);
+            answers.push(waiting.answer);
+            admitted.push(waiting.admitted);
+        }
+        (pack, answers, admitted)
+    }
+
+    fn settle(self, outcome: impl Fn() -> Result<Proposed, Lost>) {
+        settle(self.commands.into_iter().map(|waiting| waiting.answer), outcome);
     }
 }
 
@@ -133,9 +153,12 @@ struct Worker<S: openraft::storage::RaftStateMachine<TypeConfig>> {
 impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
     async fn run(mut self) {
         let mut gathered = Gathered::default();
+        let mut role = self.raft.server_metrics();
         loop {
             tokio::select! {
                 Some(()) = self.in_flight.next() => {}
+                // What was gathered behind a pack that is stuck must not wait for it once another node leads.
+                changed = role.changed() => if changed.is_err() { break },
                 first = self.waiting.recv(), if !gathered.is_full() => {
                     let Some(first) = first else { break };
                     gathered.push(first);
@@ -146,29 +169,31 @@ impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
             {
                 gathered.push(next);
             }
-            if gathered.may_leave(self.in_flight.len()) {
+            let leaves = gathered.may_leave(self.in_flight.len());
+            if leaves || (!gathered.commands.is_empty() && !role.borrow_watched().state.is_leader()) {
                 self.propose(std::mem::take(&mut gathered)).await;
             }
         }
-        // Nobody is left who could be answered late.
-        drop(gathered);
+        // Nobody is left who could be answered late, or the core has ended and took none of these.
+        gathered.settle(|| Ok(Proposed::NotLeader(None)));
         while self.in_flight.next().await.is_some() {}
     }
 
     /// Hands a pack to consensus.
-    async fn propose(&mut self, Gathered { encoded, answers, admitted }: Gathered) {
+    async fn propose(&mut self, gathered: Gathered) {
         let this = *self.raft.node_id();
         if !self.raft.is_leader() {
             let leader = self.raft.current_leader().await;
-            return settle(answers, || Ok(not_leader(leader, this)));
+            return gathered.settle(|| Ok(not_leader(leader, this)));
         }
         let Some(stamp) = self.clock.stamp() else {
             // Whoever is next has a clock that others share; this node is about to hand over.
-            return settle(answers, || Ok(not_leader(None, this)));
+            return gathered.settle(|| Ok(not_leader(None, this)));
         };
-        let mut pack = Vec::with_capacity(encoded.len() + STAMP_MAX);
-        stamp.write(1, &mut pack);
-        pack.extend_from_slice(&encoded);
+        let (pack, answers, admitted) = gathered.pack(stamp);
+        if answers.is_empty() {
+            return;
+        }
         debug_assert!(Pack::from_wire(&pack).is_ok_and(|pack| pack.commands.len() == answers.len()));
         let (responder, done) = ProgressResponder::complete_only();
         match self.raft.client_write_ff(PackBytes(pack.into()), Some(responder)).await {
@@ -213,8 +238,48 @@ fn distribute(answers: Answers, results: PackResults) {
     }
 }
 
-fn settle(answers: Answers, outcome: impl Fn() -> Result<Proposed, Lost>) {
+fn settle(
+    answers: impl IntoIterator<Item = oneshot::Sender<Result<Proposed, Lost>>>,
+    outcome: impl Fn() -> Result<Proposed, Lost>,
+) {
     for answer in answers {
         let _ = answer.send(outcome());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(admission: &Admission, bytes: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&admission.0).try_acquire_many_owned(bytes).ok()
+    }
+
+    fn waiting(admission: &Admission, bytes: usize) -> (Waiting, oneshot::Receiver<Result<Proposed, Lost>>) {
+        let (answer, answered) = oneshot::channel();
+        (Waiting { encoded: vec![7; bytes], answer, admitted: admit(admission, bytes as u32).unwrap() }, answered)
+    }
+
+    #[test]
+    fn commands_whose_callers_left_are_not_packed() {
+        let admission = Admission::new(100);
+        let mut gathered = Gathered::default();
+        let (stays, _answer) = waiting(&admission, 3);
+        let (leaves_later, late) = waiting(&admission, 5);
+        let (has_left, left) = waiting(&admission, 9);
+        drop(left);
+        for each in [stays, leaves_later, has_left] {
+            gathered.push(each);
+        }
+        assert_eq!((gathered.commands.len(), gathered.bytes), (2, 8));
+        drop(late);
+        let stamp = Millis(1);
+        let mut expected = Vec::new();
+        stamp.write(1, &mut expected);
+        expected.extend([7; 3]);
+        let (pack, answers, admitted) = gathered.pack(stamp);
+        assert_eq!((pack, answers.len(), admitted.len()), (expected, 1, 1));
+        drop(admitted);
+        assert!(admit(&admission, 100).is_some(), "what was left out is not counted any more");
     }
 }
