@@ -154,6 +154,7 @@ pub struct Node {
 }
 
 fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: &Readiness) -> Result<Node, BootError> {
+    let main = Handle::current();
     let _on_raft_threads = raft.enter();
     let (store, identity) = data;
     let link_identity = transport::Identity { cluster: identity.cluster, node: identity.node, store: identity.store };
@@ -178,7 +179,7 @@ fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: 
     .map_err(|error| BootError::Runtime(error.to_string()))?;
     tokio::spawn(super::peers::follow(peers, host.record()));
     let sessions = Arc::new(NodeSessions::default());
-    let handler = NodeHandler::new(host.clone(), Arc::clone(&sessions) as _, readiness.clone());
+    let handler = NodeHandler::new(host.clone(), Arc::clone(&sessions) as _, readiness.clone(), main);
     let transport = NodeTransport::new(identity.node, handler.clone(), links.clone());
     let router = Router::new(transport.clone(), host.record());
     cross.connect(router.clone());
