@@ -14,7 +14,7 @@ use super::replica::{Parts, Replica};
 use super::rules::{MetaRules, ShardRules};
 use super::tail::{Subscriber, Tail};
 use super::timing::Timing;
-use super::{balance, proposer};
+use super::{balance, proposer, shed};
 use crate::clock::HybridClock;
 use crate::store::{ApplyHook, GroupReader, Store, StoreError};
 use crate::transport::{GroupNetwork, Links};
@@ -30,6 +30,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Leaders handed over per look at the groups.
 const TRANSFERS_AT_ONCE: usize = 2;
@@ -86,6 +87,8 @@ struct Inner {
     parts: HostParts,
     config: Arc<openraft::Config>,
     admission: Admission,
+    /// Looks at storage.
+    watch: AbortOnDropHandle<()>,
     groups: RwLock<BTreeMap<GroupId, Replica>>,
     record: watch::Sender<Arc<ClusterState>>,
     /// When each group that this node leads, or led, was last handed over.
@@ -119,9 +122,12 @@ impl Host {
             .timing
             .to_config()
             .map_err(|error| HostError::Raft { group: META_GROUP, message: error.to_string() })?;
+        let admission = Admission::new(parts.admission_bytes);
+        let watch = parts.runtime.spawn(shed::follow(parts.store.clone(), admission.clone()));
         let inner = Inner {
             config: Arc::new(config),
-            admission: Admission::new(parts.admission_bytes),
+            admission,
+            watch: AbortOnDropHandle::new(watch),
             groups: RwLock::new(BTreeMap::new()),
             record: watch::Sender::new(Arc::new(no_record())),
             moving: Mutex::default(),
@@ -330,6 +336,7 @@ impl Host {
 
     /// Stops every replica.
     pub async fn stop(&self) {
+        self.inner.watch.abort();
         let replicas = std::mem::take(&mut *self.inner.groups.write().unwrap_or_else(PoisonError::into_inner));
         for replica in replicas.into_values() {
             self.inner.parts.registry.remove(replica.group());

@@ -20,6 +20,7 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Commands that may wait at one group.
@@ -32,15 +33,30 @@ const WORTH_A_PACK: usize = 32;
 /// Bytes of a pack's time stamp, tag included, at most.
 const STAMP_MAX: usize = 16;
 
-/// Commands of all groups of a node that wait or are in flight, by bytes.
+/// Commands of all groups of a node that wait or are in flight, by bytes; none while storage is at its limits.
 #[derive(Debug, Clone)]
-pub struct Admission(Arc<Semaphore>);
+pub struct Admission {
+    bytes: Arc<Semaphore>,
+    closed: Arc<AtomicBool>,
+}
 
 impl Admission {
     /// Admits at most `bytes` bytes.
     #[must_use]
     pub fn new(bytes: u32) -> Self {
-        Self(Arc::new(Semaphore::new(bytes as usize)))
+        Self { bytes: Arc::new(Semaphore::new(bytes as usize)), closed: Arc::default() }
+    }
+
+    /// Admits nothing from now on, or no longer so.
+    pub fn shed(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Relaxed);
+    }
+
+    fn admit(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
+        if self.closed.load(Ordering::Relaxed) {
+            return None;
+        }
+        Arc::clone(&self.bytes).try_acquire_many_owned(bytes).ok()
     }
 }
 
@@ -80,9 +96,7 @@ impl Proposer {
         let mut encoded = Vec::with_capacity(512);
         messenger_proto::wire::write_delimited(2, &mut encoded, |buf| command.write(1, buf));
         let bytes = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
-        let Ok(admitted) = Arc::clone(&self.admission.0).try_acquire_many_owned(bytes) else {
-            return Ok(Proposed::Overloaded);
-        };
+        let Some(admitted) = self.admission.admit(bytes) else { return Ok(Proposed::Overloaded) };
         let (answer, answered) = oneshot::channel();
         match self.queue.try_send(Waiting { encoded, answer, admitted }) {
             Ok(()) => {}
@@ -251,13 +265,9 @@ fn settle(
 mod tests {
     use super::*;
 
-    fn admit(admission: &Admission, bytes: u32) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&admission.0).try_acquire_many_owned(bytes).ok()
-    }
-
     fn waiting(admission: &Admission, bytes: usize) -> (Waiting, oneshot::Receiver<Result<Proposed, Lost>>) {
         let (answer, answered) = oneshot::channel();
-        (Waiting { encoded: vec![7; bytes], answer, admitted: admit(admission, bytes as u32).unwrap() }, answered)
+        (Waiting { encoded: vec![7; bytes], answer, admitted: admission.admit(bytes as u32).unwrap() }, answered)
     }
 
     #[test]
@@ -280,6 +290,15 @@ mod tests {
         let (pack, answers, admitted) = gathered.pack(stamp);
         assert_eq!((pack, answers.len(), admitted.len()), (expected, 1, 1));
         drop(admitted);
-        assert!(admit(&admission, 100).is_some(), "what was left out is not counted any more");
+        assert!(admission.admit(100).is_some(), "what was left out is not counted any more");
+    }
+
+    #[test]
+    fn nothing_is_admitted_while_storage_is_at_its_limits() {
+        let admission = Admission::new(100);
+        admission.shed(true);
+        assert!(admission.clone().admit(1).is_none());
+        admission.shed(false);
+        assert!(admission.admit(100).is_some() && admission.admit(101).is_none());
     }
 }
