@@ -16,7 +16,7 @@ use super::tail::{Subscriber, Tail};
 use super::timing::Timing;
 use super::{balance, proposer, shed};
 use crate::clock::HybridClock;
-use crate::store::{ApplyHook, GroupReader, Store, StoreError};
+use crate::store::{GroupReader, StateMachine, Store, StoreError};
 use crate::transport::{GroupNetwork, Links};
 use crate::types::{GroupId, META_GROUP};
 use messenger_proto::error::{ErrorCode, Refusal};
@@ -157,7 +157,8 @@ impl Host {
         let hook = Arc::new(MetaHook { reader: reader.clone(), record: self.inner.record.clone() });
         hook.refresh();
         let (tail, outbox) = (Tail::new(0), Outbox::new(reader.clone()));
-        self.start(META_GROUP, reader, hook, tail, outbox).await.map(drop)
+        let machine = self.inner.parts.store.state_machine(META_GROUP, Arc::new(MetaRules), hook)?;
+        self.start(META_GROUP, reader, machine, tail, outbox).await.map(drop)
     }
 
     /// Starts this node's replica of a shard, unless it runs.
@@ -171,24 +172,23 @@ impl Host {
         }
         let reader = self.inner.parts.store.reader(group)?;
         let (tail, outbox) = (Tail::new(self.inner.parts.tail_bytes), Outbox::new(reader.clone()));
-        let hook = Arc::new(ShardHook { tail: tail.clone(), outbox: outbox.clone() });
-        self.start(group, reader, hook, tail, outbox).await
+        let rules = ShardRules::default();
+        let outbox_shrinks = Arc::clone(&rules.outbox_shrinks);
+        let hook = Arc::new(ShardHook { tail: tail.clone(), outbox: outbox.clone(), outbox_shrinks });
+        let machine = self.inner.parts.store.state_machine(group, Arc::new(rules), hook)?;
+        self.start(group, reader, machine, tail, outbox).await
     }
 
     async fn start(
         &self,
         group: GroupId,
         reader: GroupReader,
-        hook: Arc<dyn ApplyHook>,
+        machine: StateMachine,
         tail: Tail,
         outbox: Outbox,
     ) -> Result<Replica, HostError> {
         let parts = &self.inner.parts;
         let log = parts.store.log(group)?;
-        let machine = match group {
-            META_GROUP => parts.store.state_machine(group, Arc::new(MetaRules), hook)?,
-            _ => parts.store.state_machine(group, Arc::new(ShardRules), hook)?,
-        };
         let network = GroupNetwork::new(parts.links.clone(), group, parts.registry.stored_snapshots());
         let failed = |message: String| HostError::Raft { group, message };
         let raft = parts

@@ -122,6 +122,12 @@ fn silent(for_all: bool) -> World {
     World { cross: Arc::new(Silent { for_all }), ..World::default() }
 }
 
+fn outbox(node: &Node) -> Vec<String> {
+    let replica = node.host.shard(SHARD).unwrap();
+    let rows = machine::outbox_scan(&replica.reader().view(), None, 100).unwrap();
+    rows.into_iter().map(|(key, _)| key.user.as_str().to_owned()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_waits_for_other_shards_comes_before_its_caller_gives_up() {
     let (directory, addresses) = (tempfile::tempdir().unwrap(), addresses().await);
@@ -132,6 +138,47 @@ async fn an_answer_that_waits_for_other_shards_comes_before_its_caller_gives_up(
     let outcome = alone.host.call(group, &request(ShardCall::Command(create()), 800)).await;
     assert!(Instant::now() < deadline, "the caller has left");
     assert!(matches!(outcome, Ok(ShardOutcome::Refused(refusal)) if refusal.code == ErrorCode::OutcomeUnknown));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_for_shards_that_answer_leave_the_outbox_before_those_for_one_that_does_not() {
+    let (directory, addresses) = (tempfile::tempdir().unwrap(), addresses().await);
+    let alone = Node::start_with(1, directory.path(), &addresses[..1], Timing::default(), silent(false)).await;
+    let nodes = [alone];
+    let alone = leader(&nodes).await;
+    let creating = alone.host.clone();
+    let create = request(ShardCall::Command(create()), 60_000);
+    let creating = tokio::spawn(async move { creating.call(GroupId::of_shard(SHARD), &create).await });
+    let left = async {
+        while outbox(alone) != ["b"] {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(WITHIN / 2, left).await.expect("the other row leaves");
+    creating.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_outlives_the_leadership_of_the_node_that_gives_it() {
+    let (directory, addresses) = (tempfile::tempdir().unwrap(), addresses().await);
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        // The first one can't deliver.
+        nodes.push(Node::start_with(id, directory.path(), &addresses, Timing::default(), silent(id != 1)).await);
+    }
+    while leader(&nodes).await.host.node() != NodeId(1) {
+        leader(&nodes).await.host.balance(true, &[NodeId(1)].into()).await;
+        sleep(Duration::from_millis(100)).await;
+    }
+    let first = nodes[0].host.clone();
+    let create = request(ShardCall::Command(create()), 60_000);
+    let creating = tokio::spawn(async move { first.call(GroupId::of_shard(SHARD), &create).await });
+    while outbox(&nodes[0]) != ["b"] {
+        sleep(Duration::from_millis(10)).await;
+    }
+    leader(&nodes).await.host.shard(SHARD).unwrap().transfer(NodeId(2)).await;
+    let answer = timeout(WITHIN / 2, creating).await.expect("the next leader delivers").unwrap();
+    assert!(matches!(answer, Ok(ShardOutcome::Reply(_))), "{answer:?}");
 }
 
 /// A wall clock that can be set.
