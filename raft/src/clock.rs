@@ -127,20 +127,56 @@ impl ClockCore {
             .map(move |(peer, distance)| (*peer, distance.best().saturating_sub(own)))
     }
 
-    /// Whether this node's wall clock is within the bound of at least half of its peers' clocks.
+    /// Whether this node's wall clock is neither ahead of the majority of its peers' clocks by more than the bound, nor
+    /// behind it. Whatever clocks show, somebody may lead: where there is no majority, one that is behind, whose stamps
+    /// can't harm, since a shard's time never goes back.
     #[must_use]
     pub fn leads_ok(&self, at: Reading) -> bool {
-        let (mut known, mut off) = (0_usize, 0_usize);
+        let sides = self.sides(at);
+        !sides.is_ahead() && !sides.is_behind()
+    }
+
+    /// Hybrid time, unless this node is ahead of the majority of its peers: what would be stamped with it could never be
+    /// undone.
+    pub fn stamp(&mut self, at: Reading) -> Option<u64> {
+        (!self.sides(at).is_ahead()).then(|| self.now(at))
+    }
+
+    fn sides(&self, at: Reading) -> Sides {
+        let bound = signed(SKEW_MS);
+        let mut sides = Sides::default();
         for (_, offset) in self.offsets(at) {
-            known += 1;
-            off += usize::from(offset.unsigned_abs() > SKEW_MS);
+            sides.known += 1;
+            sides.before += usize::from(offset < -bound);
+            sides.after += usize::from(offset > bound);
         }
-        off * 2 <= known
+        sides
     }
 
     /// Drops what is known of a peer.
     pub fn forget(&mut self, peer: NodeId) {
         self.peers.remove(&peer);
+    }
+}
+
+/// Peers by where their clocks are.
+#[derive(Debug, Default)]
+struct Sides {
+    known: usize,
+    /// Those whose clocks are too far behind this node's.
+    before: usize,
+    /// Those whose clocks are too far ahead of it.
+    after: usize,
+}
+
+impl Sides {
+    fn is_ahead(&self) -> bool {
+        self.before * 2 > self.known
+    }
+
+    /// This node counts as well, so that of two halves one may lead.
+    fn is_behind(&self) -> bool {
+        self.after * 2 > self.known + 1
     }
 }
 
@@ -175,11 +211,19 @@ impl HybridClock {
         Self { source, core: Arc::default() }
     }
 
-    /// The hybrid time: what packs are stamped with.
+    /// The hybrid time.
     #[must_use]
     pub fn now(&self) -> Millis {
         let at = self.source.read();
         Millis(self.core().now(at))
+    }
+
+    /// The hybrid time to stamp a pack with; `None` while this node's clock is ahead of the majority's. A stamp is judged
+    /// here, where it is made: what is in the log must be taken by every replica, whatever its clock shows.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Millis> {
+        let at = self.source.read();
+        self.core().stamp(at).map(Millis)
     }
 
     /// This node's own wall clock.
@@ -199,12 +243,6 @@ impl HybridClock {
     pub fn leads_ok(&self) -> bool {
         let at = self.source.read();
         self.core().leads_ok(at)
-    }
-
-    /// Whether a stamp that another node made may be replicated: it is not too far ahead of this node's clock.
-    #[must_use]
-    pub fn accepts(&self, stamp: Millis) -> bool {
-        stamp.0 <= self.now().0.saturating_add(SKEW_MS)
     }
 
     /// Milliseconds by which each peer heard of lately is ahead of this node's wall clock.
@@ -307,12 +345,16 @@ mod tests {
                 cores[to].observe(at(wall(to, arrival), arrival), NodeId(from as u64), stamp, wall(from, time));
             }
             let heard = |node: usize| cores[node].offsets(at(wall(node, time), time)).count();
-            for (node, core) in cores.iter().enumerate() {
+            let heard: Vec<usize> = (0..nodes).map(heard).collect();
+            let heard = |node: usize| heard[node];
+            for (node, core) in cores.iter_mut().enumerate() {
                 // Who has heard of nobody but the mad one cannot tell which of them it is.
-                if node == 0 && heard(0) > 0 {
-                    prop_assert!(!core.leads_ok(at(wall(0, time), time)));
+                let reading = at(wall(node, time), time);
+                if node == 0 && heard(0) > usize::from(madness < 0) {
+                    prop_assert!(!core.leads_ok(reading));
+                    prop_assert!(madness < 0 || core.stamp(reading).is_none());
                 } else if node > 0 && heard(node) > 1 {
-                    prop_assert!(core.leads_ok(at(wall(node, time), time)), "node {} of {}", node, nodes);
+                    prop_assert!(core.leads_ok(reading), "node {} of {}", node, nodes);
                 }
             }
         }
@@ -340,10 +382,49 @@ mod tests {
         assert!(core.leads_ok(at(NOON + 1_000, 1_000)));
     }
 
+    proptest! {
+        /// However far apart clocks are, somebody may lead once all have heard of all.
+        #[test]
+        fn there_is_always_one_that_may_lead(walls in proptest::collection::vec(0_u64..5_000, 1..6)) {
+            let may_lead = |node: usize| {
+                let mut core = ClockCore::default();
+                let own = at(NOON + walls[node], 0);
+                for (peer, wall) in walls.iter().enumerate().filter(|(peer, _)| *peer != node) {
+                    core.observe(own, NodeId(peer as u64), NOON + wall, NOON + wall);
+                }
+                core.leads_ok(own) && core.stamp(own).is_some()
+            };
+            prop_assert!((0..walls.len()).any(may_lead));
+        }
+    }
+
+    #[test]
+    fn of_two_that_disagree_the_one_behind_leads() {
+        let mut core = ClockCore::default();
+        core.observe(at(NOON, 0), NodeId(2), 0, NOON + 60_000);
+        assert!(core.leads_ok(at(NOON, 0)));
+        core.forget(NodeId(2));
+        core.observe(at(NOON, 0), NodeId(2), 0, NOON - 60_000);
+        assert!(!core.leads_ok(at(NOON, 0)));
+        assert_eq!(core.stamp(at(NOON, 0)), None);
+    }
+
+    #[test]
+    fn a_step_ahead_ends_stamping_at_once_and_a_step_back_does_not() {
+        let mut core = ClockCore::default();
+        for peer in [2, 3] {
+            core.observe(at(NOON, 0), NodeId(peer), NOON, NOON);
+        }
+        assert_eq!(core.stamp(at(NOON + 1_000, 1_000)), Some(NOON + 1_000));
+        assert_eq!(core.stamp(at(NOON + 61_000, 1_000)), None);
+        assert!(core.stamp(at(NOON - 59_000, 1_000)).is_some());
+    }
+
     #[test]
     fn a_peer_that_mends_its_clock_is_believed_after_two_windows() {
         let mut core = ClockCore::default();
         core.observe(at(NOON, 0), NodeId(2), 0, NOON + 60_000);
+        core.observe(at(NOON, 0), NodeId(3), 0, NOON + 60_000);
         assert!(!core.leads_ok(at(NOON, 0)));
         for mono in (1_000..=2 * WINDOW_MS).step_by(1_000) {
             core.observe(at(NOON + mono, mono), NodeId(2), 0, NOON + mono);
@@ -354,9 +435,9 @@ mod tests {
     #[test]
     fn silent_peers_lose_their_say() {
         let mut core = ClockCore::default();
-        core.observe(at(NOON, 0), NodeId(2), 0, NOON + 60_000);
+        core.observe(at(NOON, 0), NodeId(2), 0, NOON - 60_000);
+        assert!(!core.leads_ok(at(NOON, 0)));
         assert!(core.leads_ok(at(NOON + EXPIRY_MS, EXPIRY_MS)));
-        core.observe(at(NOON, 0), NodeId(2), 0, NOON + 60_000);
         core.forget(NodeId(2));
         assert!(core.leads_ok(at(NOON, 0)));
     }
@@ -373,8 +454,9 @@ mod tests {
         assert_eq!(clock.now(), Millis(NOON));
         clock.observe(NodeId(2), Millis(NOON + 400), Millis(NOON + 400));
         assert_eq!((clock.now(), clock.wall()), (Millis(NOON + 400), Millis(NOON)));
-        assert!(clock.accepts(Millis(NOON + 900)) && !clock.accepts(Millis(NOON + 901)));
-        assert_eq!(clock.offsets(), [(NodeId(2), 400)]);
+        clock.observe(NodeId(3), Millis(NOON + 501), Millis(NOON + 400));
+        assert_eq!(clock.stamp(), Some(Millis(NOON + 400)));
+        assert_eq!(clock.offsets(), [(NodeId(2), 400), (NodeId(3), 400)]);
         assert!(clock.leads_ok());
     }
 }

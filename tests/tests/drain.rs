@@ -5,11 +5,16 @@ use messenger_tests::device::{Device, ids, text, unique};
 use messenger_tests::wait;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long all nodes of a cluster that is told to stop may take, well below what a hand-over may.
+const ALL_END_WITHIN: Duration = Duration::from_secs(4);
 
 /// Sends until told to stop; a refusal or a lost connection is retried with the same keys through another node, as a
 /// client does. The ids of what was accepted, in the order it was.
-async fn send_steadily(through: &[Device], thread: &str, stop: &AtomicBool) -> Vec<String> {
+async fn send_steadily(through: [Device; 3], thread: String, stop: Arc<AtomicBool>) -> Vec<String> {
     let mut accepted = Vec::new();
     for client_seq in 1.. {
         if stop.load(Ordering::Relaxed) {
@@ -19,7 +24,7 @@ async fn send_steadily(through: &[Device], thread: &str, stop: &AtomicBool) -> V
         let mut turns = through.iter().cycle();
         let id = wait::eventually("a message is accepted", || {
             let device = turns.next().expect("a cycle has no end");
-            let key = &key;
+            let (thread, key) = (&thread, &key);
             async move {
                 let answer = device.try_send(thread, key, client_seq, "steady").await.ok()?;
                 match answer.status.as_u16() {
@@ -43,6 +48,45 @@ fn leads(status: &Value, node: u16) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_told_to_stop_leaves_in_good_order() {
+    const LEAVING: u16 = 2;
+    let cluster = Cluster::start(Size::default());
+    // As a child of this test, so that its exit status can be seen.
+    cluster.kill(LEAVING);
+    cluster.restart(LEAVING);
+    let (alice, bob) = (unique("alice"), unique("bob"));
+    let hers = cluster.device(1, &alice, "phone");
+    let thread = hers.one_to_one(&bob).await;
+    wait::eventually("the node leads shards again", || async {
+        (leads(&cluster.status(1), LEAVING) > 0).then_some(())
+    })
+    .await;
+    let through = [LEAVING, 1, 3].map(|node| hers.at(cluster.client_addr(node)));
+    let mut socket = cluster.device(LEAVING, &bob, "tablet").connect().await;
+    socket.catch_up().await;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let sending = tokio::spawn(send_steadily(through, thread.clone(), Arc::clone(&stop)));
+    socket.next_of("msg").await;
+    cluster.terminate(LEAVING);
+    assert_eq!(socket.closed_within(wait::PATIENCE).await, Some(1001));
+    cluster.wait_gone(LEAVING);
+    let status = cluster.exit_status(LEAVING).expect("it was restarted by this test");
+    assert_eq!(status.code(), Some(0));
+    let log = std::fs::read_to_string(cluster.node_directory(LEAVING).join("log")).expect("a node keeps a log");
+    assert!(!log.contains("leaving while still leading"), "leaders move before the process ends");
+    assert_eq!(leads(&cluster.status(1), LEAVING), 0);
+    cluster.restart(LEAVING);
+    stop.store(true, Ordering::Relaxed);
+    let accepted = sending.await.expect("the sender does not fail");
+    assert!(!accepted.is_empty());
+    for node in cluster.nodes() {
+        let history = hers.at(cluster.client_addr(node)).history(&thread).await;
+        assert_eq!(ids(&history), accepted, "through node {node}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_is_told_to_stop_ends_whole_and_comes_back_whole() {
     let cluster = Cluster::start(Size::default());
     let (alice, bob) = (unique("alice"), unique("bob"));
@@ -52,8 +96,14 @@ async fn a_cluster_that_is_told_to_stop_ends_whole_and_comes_back_whole() {
     for n in 0..20 {
         sent.insert(text(&hers.send(&thread, &n.to_string()).await, "id"));
     }
+    let begun = Instant::now();
     messenger_tests::cluster::process::signal(cluster.dev_pid(), nix::sys::signal::Signal::SIGTERM);
     assert_eq!(cluster.wait_dev().code(), Some(0));
+    assert!(
+        begun.elapsed() < ALL_END_WITHIN,
+        "nobody is left to hand over to, and yet they took {:?}",
+        begun.elapsed()
+    );
     for node in cluster.nodes() {
         assert_eq!(cluster.pid(node), None, "`messenger dev` does not leave its nodes behind");
     }

@@ -1,12 +1,15 @@
 //! A node that cannot start says why in one line and exits with a status of its own for each cause.
 
-use messenger_tests::cluster::{Cluster, Size, binary};
+use messenger_tests::cluster::{Cluster, Size, binary, ports, process};
 use messenger_tests::wait;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 const SMALL: Size = Size { nodes: 3, shards: 4 };
 
@@ -120,4 +123,58 @@ fn each_cause_has_one_line_and_its_own_status() {
     cluster.restart(3);
     cluster.wait_ready();
     assert!(statuses.len() >= 4, "{statuses:?}");
+}
+
+/// `messenger dev` in a directory of its own, and where its output goes.
+fn dev(directory: &Path, nodes: u16, base_port: u16) -> (Child, PathBuf) {
+    let path = directory.join("dev.log");
+    let log = fs::File::create(&path).expect("the directory is writable");
+    let child = Command::new(binary::messenger())
+        .args(["dev", "--shards", "4", "--nodes", &nodes.to_string(), "--base-port", &base_port.to_string(), "--data"])
+        .arg(directory.join("data"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file handle can be cloned"))
+        .stderr(log)
+        .spawn()
+        .expect("the binary starts");
+    (child, path)
+}
+
+#[test]
+fn messenger_dev_does_not_take_another_process_for_its_node() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let _guard = process::Guard::over(directory.path());
+    let base_port = ports::free_base(1);
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, base_port)).expect("the port is free");
+    std::thread::spawn(move || {
+        for mut caller in other.incoming().flatten() {
+            let _ignored = caller.read(&mut [0; 1024]);
+            let _ignored = caller.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let (mut dev, log) = dev(directory.path(), 1, base_port);
+    let status = wait::until("messenger dev gives up", wait::PATIENCE, || dev.try_wait().ok().flatten());
+    let said = fs::read_to_string(log).expect("it is readable");
+    assert_eq!(status.code(), Some(4), "{said}");
+    assert!(said.contains("cannot listen on") && !said.contains("are ready"), "{said}");
+}
+
+#[test]
+fn messenger_dev_goes_on_without_a_node_that_is_killed_while_it_starts() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let _guard = process::Guard::over(directory.path());
+    let (mut dev, log) = dev(directory.path(), 3, ports::free_base(3));
+    let config = directory.path().join("data/node-3/node.toml");
+    let node = wait::until("the node runs", wait::PATIENCE, || {
+        process::with_argument(&config.to_string_lossy()).first().copied()
+    });
+    process::signal(node, Signal::SIGKILL);
+    wait::until("the others are ready", wait::PATIENCE * 2, || {
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        assert!(dev.try_wait().is_ok_and(|ended| ended.is_none()), "{said}");
+        (said.contains("node 3 was killed") && said.contains("nodes are ready")).then_some(())
+    });
+    process::signal(Pid::from_raw(dev.id().try_into().expect("process ids are positive")), Signal::SIGTERM);
+    let status = wait::until("messenger dev ends", wait::PATIENCE, || dev.try_wait().ok().flatten());
+    assert_eq!(status.code(), Some(0));
 }

@@ -1,22 +1,16 @@
 //! How a node goes.
 //!
-//! Owns: the signals, and the steps from SIGTERM to the end with the bound of each.
+//! Owns: the signals, and the order of the steps from SIGTERM to the end.
 //! Must not know: what a part does to drain.
-//! Invariants: readiness goes first and consensus last, so that whoever is sent away finds the new leader; a second
-//! signal ends the process at once.
+//! Invariants: readiness goes first and consensus last, so that whoever is sent away finds the new leader; leaders are
+//! handed over until consensus stops.
 
 use super::BootError;
-use super::readiness::Readiness;
-use messenger_raft::group::host::Host;
-use std::time::Duration;
+use super::leaders::Leaders;
+use super::node::Node;
+use super::serving::Serving;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep};
-
-/// Longest wait for other nodes to take over this one's leaders.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(8);
-/// Between two looks at what this node still leads.
-const HAND_OVER_POLL: Duration = Duration::from_millis(100);
 
 /// The signals that end a node.
 pub struct Signals {
@@ -57,19 +51,13 @@ async fn end_of_stdin() {
     while matches!(stdin.read(&mut ignored).await, Ok(1..)) {}
 }
 
-/// Hands over every leader, as far as others can take over in time.
-pub async fn hand_over(host: &Host, readiness: &Readiness) {
-    readiness.draining();
-    let deadline = Instant::now() + HAND_OVER_WITHIN;
-    loop {
-        let led = host.balance(true).await;
-        if led == 0 {
-            return;
-        }
-        if Instant::now() >= deadline {
-            tracing::warn!(led, "leaving while still leading: no other replica was fit to take over");
-            return;
-        }
-        sleep(HAND_OVER_POLL).await;
-    }
+/// Takes a node from serving to nothing.
+pub async fn drain(node: &Node, serving: Serving) {
+    tracing::info!("draining");
+    let rest = async {
+        serving.drain().await;
+        serving.stop().await;
+    };
+    Leaders::new(node.host.clone(), node.transport.clone()).hand_over(&node.readiness, rest).await;
+    node.stop().await;
 }

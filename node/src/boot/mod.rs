@@ -8,6 +8,7 @@
 
 mod bootstrap;
 mod drain;
+mod leaders;
 mod meta;
 mod node;
 mod peers;

@@ -4,7 +4,8 @@
 //! Must not know: what flows through them.
 
 use super::bootstrap::first_record;
-use super::drain::{Signals, hand_over};
+use super::drain::{Signals, drain};
+use super::leaders::Leaders;
 use super::meta::MetaClient;
 use super::readiness::Readiness;
 use super::sessions::NodeSessions;
@@ -30,11 +31,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{interval, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks at where leaders should be.
-const BALANCE_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at whether every replica has a leader, while starting.
 const SETTLE_POLL: Duration = Duration::from_millis(25);
 
@@ -118,29 +117,13 @@ async fn live(
     let Listeners { client, peer, admin } = listeners;
     node.serve_peers(&raft, peer);
     let serving = serving::start(config, &node, client, admin)?;
-    let start = node.start(config);
     tokio::select! {
-        started = start => started?,
-        // Nothing is led yet, and nobody was let in.
-        () = signals.next() => return Ok(()),
-    }
-    readiness.ready();
-    tracing::info!(node = %node.host.node(), "ready");
-    let balance = tokio::spawn(balance(node.host.clone(), node.clock.clone()));
-    tokio::select! {
+        lived = node.live(config) => lived?,
+        // Also while it starts: some of its replicas may lead already.
         () = signals.next() => {}
-        () = node.removed() => return Err(BootError::Refused("it was removed from the cluster".into())),
     }
-    balance.abort();
-    tracing::info!("draining");
     tokio::select! {
-        () = async {
-            tokio::join!(hand_over(&node.host, &readiness), serving.drain());
-            serving.stop().await;
-            node.host.stop().await;
-            node.links.shutdown();
-            node.stop.cancel();
-        } => {}
+        () = drain(&node, serving) => {}
         () = signals.next() => tracing::warn!("stopping at once"),
     }
     Ok(())
@@ -171,6 +154,7 @@ pub struct Node {
 }
 
 fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: &Readiness) -> Result<Node, BootError> {
+    let main = Handle::current();
     let _on_raft_threads = raft.enter();
     let (store, identity) = data;
     let link_identity = transport::Identity { cluster: identity.cluster, node: identity.node, store: identity.store };
@@ -195,7 +179,7 @@ fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: 
     .map_err(|error| BootError::Runtime(error.to_string()))?;
     tokio::spawn(super::peers::follow(peers, host.record()));
     let sessions = Arc::new(NodeSessions::default());
-    let handler = NodeHandler::new(host.clone(), Arc::clone(&sessions) as _, readiness.clone());
+    let handler = NodeHandler::new(host.clone(), Arc::clone(&sessions) as _, readiness.clone(), main);
     let transport = NodeTransport::new(identity.node, handler.clone(), links.clone());
     let router = Router::new(transport.clone(), host.record());
     cross.connect(router.clone());
@@ -216,6 +200,25 @@ fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: 
 }
 
 impl Node {
+    /// Starts and then lives until it is removed.
+    async fn live(&self, config: &Config) -> Result<(), BootError> {
+        self.start(config).await?;
+        self.readiness.ready();
+        tracing::info!(node = %self.host.node(), "ready");
+        let leaders = Leaders::new(self.host.clone(), self.transport.clone());
+        tokio::select! {
+            () = leaders.balance(self.clock.clone()) => Ok(()),
+            () = self.removed() => Err(BootError::Refused("it was removed from the cluster".into())),
+        }
+    }
+
+    /// Stops consensus, and whatever else still runs.
+    pub async fn stop(&self) {
+        self.host.stop().await;
+        self.links.shutdown();
+        self.stop.cancel();
+    }
+
     fn serve_peers(&self, raft: &Handle, listener: TcpListener) {
         let server = PeerServer::new(
             self.identity.clone(),
@@ -295,19 +298,5 @@ impl Node {
         if record.wait_for(gone).await.is_err() {
             std::future::pending().await
         }
-    }
-}
-
-/// Keeps leaders where they should be; a node whose clock is off leads nothing.
-async fn balance(host: Host, clock: HybridClock) {
-    let mut tick = interval(BALANCE_EVERY);
-    loop {
-        tick.tick().await;
-        let yielding = !clock.leads_ok();
-        if yielding {
-            tracing::warn!("this node's clock is off the majority's: it leads nothing until it is right again");
-        }
-        host.campaigns(!yielding);
-        host.balance(yielding).await;
     }
 }

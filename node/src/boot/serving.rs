@@ -18,10 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 /// Over how long a draining node sends its devices away.
 const DRAIN_SPREAD: Duration = Duration::from_secs(2);
+/// Between two foldings of the metrics' samples.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// Connections of operators at once.
 const ADMIN_CONNECTIONS: usize = 256;
 
@@ -69,8 +72,10 @@ pub fn start(config: &Config, node: &Node, client: TcpListener, admin: TcpListen
         },
     });
     let status = StatusSource::new(node.handler.clone(), node.transport.clone(), node.readiness.clone());
-    let operators = admin::routes(AdminState { status: Arc::new(status), metrics });
     let stop = CancellationToken::new();
+    let folded = metrics.clone();
+    tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(move || folded.run_upkeep())));
+    let operators = admin::routes(AdminState { status: Arc::new(status), metrics });
     let client_limits = ServeLimits { connections: config.limits.connections as usize, ..ServeLimits::default() };
     let admin_limits = ServeLimits { connections: ADMIN_CONNECTIONS, grace: Duration::from_secs(1), ..client_limits };
     let tasks = vec![
@@ -83,6 +88,15 @@ pub fn start(config: &Config, node: &Node, client: TcpListener, admin: TcpListen
         tokio::spawn(serve(admin, operators, admin_limits, stop.clone().cancelled_owned())),
     ];
     Ok(Serving { realtime, stop, tasks })
+}
+
+/// Folds what histograms have taken in since the last time: otherwise they keep every sample until someone scrapes.
+async fn keep_up(fold: impl Fn()) {
+    let mut tick = interval(UPKEEP_EVERY);
+    loop {
+        tick.tick().await;
+        fold();
+    }
 }
 
 impl Serving {
@@ -98,5 +112,19 @@ impl Serving {
             // One that panicked has been reported.
             let _ = task.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[tokio::test(start_paused = true)]
+    async fn samples_are_folded_as_long_as_the_node_serves() {
+        let folded = Cell::new(0);
+        let within = UPKEEP_EVERY * 10 + UPKEEP_EVERY / 2;
+        let ended = tokio::time::timeout(within, keep_up(|| folded.set(folded.get() + 1))).await;
+        assert!(ended.is_err() && folded.get() == 11, "{}", folded.get());
     }
 }

@@ -55,6 +55,14 @@ pub enum CliError {
     /// No key, or a token that is not accepted.
     #[error("{0}")]
     Token(String),
+    /// A node that this command started ended by itself.
+    #[error("{message}")]
+    Node {
+        /// The node's own exit status.
+        status: u8,
+        /// Which, and why.
+        message: String,
+    },
 }
 
 impl CliError {
@@ -72,6 +80,7 @@ impl CliError {
             Self::Unreachable(_) => 8,
             Self::Refused(_) => 9,
             Self::Token(_) => 10,
+            Self::Node { status, .. } => *status,
         }
     }
 }

@@ -19,6 +19,7 @@ use messenger_raft::group::replica::Replica;
 use messenger_raft::transport::{LinkHandler, Method};
 use messenger_raft::types::{GroupId, META_GROUP};
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// What the node does with calls that no group answers.
@@ -35,13 +36,16 @@ pub struct NodeHandler {
     host: Host,
     sessions: Arc<dyn Sessions>,
     readiness: Readiness,
+    /// Where queries from other nodes run.
+    queries: Handle,
 }
 
 impl NodeHandler {
-    /// A handler over the node's groups and sessions.
+    /// A handler over the node's groups and sessions. Queries from other nodes run on `queries`: they read storage, which
+    /// the few threads of consensus have no time for.
     #[must_use]
-    pub fn new(host: Host, sessions: Arc<dyn Sessions>, readiness: Readiness) -> Self {
-        Self { host, sessions, readiness }
+    pub fn new(host: Host, sessions: Arc<dyn Sessions>, readiness: Readiness, queries: Handle) -> Self {
+        Self { host, sessions, readiness, queries }
     }
 
     /// The node's groups.
@@ -91,7 +95,12 @@ impl LinkHandler for NodeHandler {
         match method {
             Method::Shard => {
                 let request = ShardRequest::decode_from(body).map_err(unreadable)?;
-                Ok(self.shard_call(request).await.to_wire().into())
+                if !matches!(request.call, ShardCall::Query(_)) {
+                    return Ok(self.shard_call(request).await.to_wire().into());
+                }
+                let handler = self.clone();
+                let answer = self.queries.spawn(async move { handler.shard_call(request).await.to_wire().into() });
+                answer.await.map_err(|error| format!("the query was not answered: {error}"))
             }
             Method::Admin => {
                 let request = ShardRequest::decode_from(body).map_err(unreadable)?;

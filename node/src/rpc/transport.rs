@@ -7,7 +7,7 @@
 use super::handler::NodeHandler;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use messenger_proto::error::ErrorCode;
+use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::rpc::{NodeCall, ShardOutcome, ShardRequest};
 use messenger_proto::wire::Wire;
@@ -36,27 +36,16 @@ impl NodeTransport {
     }
 
     async fn one(&self, node: NodeId, request: ShardRequest, deadline: Instant) -> Result<ShardOutcome, CallError> {
-        let outcome = match node == self.node {
-            true => self.handler.shard_call(request).await,
-            false => self.remote(node, request, deadline).await?,
-        };
-        match outcome {
-            // The command's id makes another try safe, and there may be time for one.
-            ShardOutcome::Refused(refusal) if refusal.code == ErrorCode::OutcomeUnknown => {
-                Err(CallError::Lost(refusal.detail))
-            }
-            outcome => Ok(outcome),
+        match node == self.node {
+            true => Ok(self.handler.shard_call(request).await),
+            false => self.remote(node, request, deadline).await,
         }
     }
 
     async fn remote(&self, node: NodeId, request: ShardRequest, deadline: Instant) -> Result<ShardOutcome, CallError> {
         let group = GroupId::of_shard(request.shard);
         let answer = self.links.call(node, Lane::Calls, Method::Shard, group, request.to_wire().into(), deadline).await;
-        let bytes = answer.map_err(|error| match error {
-            LinkError::NotSent(_) | LinkError::Refused(_) => CallError::NotSent(error.to_string()),
-            LinkError::Lost(_) => CallError::Lost(error.to_string()),
-        })?;
-        ShardOutcome::decode_from(bytes).map_err(|error| CallError::Lost(format!("unreadable answer: {error}")))
+        outcome_of(node, answer)
     }
 
     /// Has a node carry out a call to itself, at most once; answers with what it says.
@@ -71,6 +60,22 @@ impl NodeTransport {
         let answer =
             self.links.call(node, Lane::Calls, Method::Node, META_GROUP, call.to_wire().into(), deadline).await;
         answer.map_err(|error| CallError::Lost(error.to_string()))
+    }
+}
+
+/// What a call over a link came to.
+fn outcome_of(node: NodeId, answer: Result<Bytes, LinkError>) -> Result<ShardOutcome, CallError> {
+    match answer {
+        Ok(bytes) => {
+            ShardOutcome::decode_from(bytes).map_err(|error| CallError::Lost(format!("unreadable answer: {error}")))
+        }
+        // The node lives, and may lead: nobody should look elsewhere because of this.
+        Err(LinkError::Busy(_)) => {
+            let detail = format!("too much is under way at node {node}; try again shortly");
+            Ok(ShardOutcome::Refused(Refusal::new(ErrorCode::Overloaded, detail)))
+        }
+        Err(error @ (LinkError::NotSent(_) | LinkError::Refused(_))) => Err(CallError::NotSent(error.to_string())),
+        Err(error @ LinkError::Lost(_)) => Err(CallError::Lost(error.to_string())),
     }
 }
 
@@ -98,5 +103,23 @@ impl ShardTransport for NodeTransport {
             .subscribe(node, shard, Instant::now() + NODE_CALL_WITHIN)
             .await
             .map_err(|error| CallError::NotSent(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_link_says_what_it_means_for_effects() {
+        let of = |answer| outcome_of(NodeId(2), answer);
+        let unknown = ShardOutcome::Refused(Refusal::new(ErrorCode::OutcomeUnknown, "not all members' lists show it"));
+        assert_eq!(of(Ok(unknown.to_wire().into())), Ok(unknown), "the node answered: it is not to be shunned");
+        let busy = of(Err(LinkError::Busy("the lane is full".into())));
+        assert!(matches!(busy, Ok(ShardOutcome::Refused(refusal)) if refusal.code == ErrorCode::Overloaded));
+        assert!(matches!(of(Err(LinkError::NotSent(String::new()))), Err(CallError::NotSent(_))));
+        assert!(matches!(of(Err(LinkError::Refused(String::new()))), Err(CallError::NotSent(_))));
+        assert!(matches!(of(Err(LinkError::Lost(String::new()))), Err(CallError::Lost(_))));
+        assert!(matches!(of(Ok(Bytes::from_static(b"?"))), Err(CallError::Lost(_))));
     }
 }

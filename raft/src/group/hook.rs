@@ -12,12 +12,15 @@ use messenger_proto::event::{Event, ThreadEventBody};
 use messenger_proto::meta::ClusterState;
 use messenger_proto::query::{Answer, ClusterStateQuery, Query};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// The hook of a shard's group.
 pub(super) struct ShardHook {
     pub(super) tail: Tail,
     pub(super) outbox: Outbox,
+    /// See [`super::rules::ShardRules`].
+    pub(super) outbox_shrinks: Arc<AtomicBool>,
 }
 
 fn fills_outbox(event: &Event) -> bool {
@@ -33,12 +36,16 @@ impl ApplyHook for ShardHook {
         if events.iter().any(fills_outbox) {
             self.outbox.wake();
         }
+        if self.outbox_shrinks.swap(false, Ordering::Relaxed) {
+            self.outbox.removed();
+        }
         self.tail.publish(events);
     }
 
     fn installed(&self) {
         self.tail.reset();
         self.outbox.wake();
+        self.outbox.removed();
     }
 }
 

@@ -14,9 +14,9 @@ use super::replica::{Parts, Replica};
 use super::rules::{MetaRules, ShardRules};
 use super::tail::{Subscriber, Tail};
 use super::timing::Timing;
-use super::{balance, proposer};
+use super::{balance, proposer, shed};
 use crate::clock::HybridClock;
-use crate::store::{ApplyHook, GroupReader, Store, StoreError};
+use crate::store::{GroupReader, StateMachine, Store, StoreError};
 use crate::transport::{GroupNetwork, Links};
 use crate::types::{GroupId, META_GROUP};
 use messenger_proto::error::{ErrorCode, Refusal};
@@ -24,15 +24,18 @@ use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::ClusterState;
 use messenger_proto::rpc::{InterestChange, Redirect, ShardCall, ShardOutcome, ShardRequest, StreamItem};
 use openraft::BasicNode;
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Leaders handed over per look at the groups.
 const TRANSFERS_AT_ONCE: usize = 2;
+/// How long a transfer has until another successor may be named.
+const TRANSFER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a group can't run.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +87,18 @@ struct Inner {
     parts: HostParts,
     config: Arc<openraft::Config>,
     admission: Admission,
+    /// Looks at storage.
+    watch: AbortOnDropHandle<()>,
     groups: RwLock<BTreeMap<GroupId, Replica>>,
     record: watch::Sender<Arc<ClusterState>>,
+    /// When each group that this node leads, or led, was last handed over.
+    moving: Mutex<BTreeMap<GroupId, Instant>>,
+}
+
+/// The node that should lead a replica's group.
+fn preferred(record: &ClusterState, replica: &Replica) -> Option<NodeId> {
+    let placed = record.shards.get(replica.group().shard()?.0 as usize)?;
+    placed.replicas.first().copied()
 }
 
 fn no_record() -> ClusterState {
@@ -109,11 +122,15 @@ impl Host {
             .timing
             .to_config()
             .map_err(|error| HostError::Raft { group: META_GROUP, message: error.to_string() })?;
+        let admission = Admission::new(parts.admission_bytes);
+        let watch = parts.runtime.spawn(shed::follow(parts.store.clone(), admission.clone()));
         let inner = Inner {
             config: Arc::new(config),
-            admission: Admission::new(parts.admission_bytes),
+            admission,
+            watch: AbortOnDropHandle::new(watch),
             groups: RwLock::new(BTreeMap::new()),
             record: watch::Sender::new(Arc::new(no_record())),
+            moving: Mutex::default(),
             parts,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -140,7 +157,8 @@ impl Host {
         let hook = Arc::new(MetaHook { reader: reader.clone(), record: self.inner.record.clone() });
         hook.refresh();
         let (tail, outbox) = (Tail::new(0), Outbox::new(reader.clone()));
-        self.start(META_GROUP, reader, hook, tail, outbox).await.map(drop)
+        let machine = self.inner.parts.store.state_machine(META_GROUP, Arc::new(MetaRules), hook)?;
+        self.start(META_GROUP, reader, machine, tail, outbox).await.map(drop)
     }
 
     /// Starts this node's replica of a shard, unless it runs.
@@ -154,24 +172,23 @@ impl Host {
         }
         let reader = self.inner.parts.store.reader(group)?;
         let (tail, outbox) = (Tail::new(self.inner.parts.tail_bytes), Outbox::new(reader.clone()));
-        let hook = Arc::new(ShardHook { tail: tail.clone(), outbox: outbox.clone() });
-        self.start(group, reader, hook, tail, outbox).await
+        let rules = ShardRules::default();
+        let outbox_shrinks = Arc::clone(&rules.outbox_shrinks);
+        let hook = Arc::new(ShardHook { tail: tail.clone(), outbox: outbox.clone(), outbox_shrinks });
+        let machine = self.inner.parts.store.state_machine(group, Arc::new(rules), hook)?;
+        self.start(group, reader, machine, tail, outbox).await
     }
 
     async fn start(
         &self,
         group: GroupId,
         reader: GroupReader,
-        hook: Arc<dyn ApplyHook>,
+        machine: StateMachine,
         tail: Tail,
         outbox: Outbox,
     ) -> Result<Replica, HostError> {
         let parts = &self.inner.parts;
         let log = parts.store.log(group)?;
-        let machine = match group {
-            META_GROUP => parts.store.state_machine(group, Arc::new(MetaRules), hook)?,
-            _ => parts.store.state_machine(group, Arc::new(ShardRules), hook)?,
-        };
         let network = GroupNetwork::new(parts.links.clone(), group, parts.registry.stored_snapshots());
         let failed = |message: String| HostError::Raft { group, message };
         let raft = parts
@@ -191,6 +208,7 @@ impl Host {
             clock: parts.clock.clone(),
             admission: self.inner.admission.clone(),
             cross: Arc::clone(&parts.cross),
+            store: parts.store.clone(),
         });
         self.inner.groups.write().unwrap_or_else(PoisonError::into_inner).insert(group, replica.clone());
         Ok(replica)
@@ -269,26 +287,44 @@ impl Host {
         }
     }
 
-    /// Hands over leaders that should be elsewhere, a few at a time; all of them when `yielding`.
-    /// Says how many groups this node still leads.
-    pub async fn balance(&self, yielding: bool) -> usize {
+    /// The nodes that leaders could be handed to, if they take requests: none while everything is where it should be.
+    #[must_use]
+    pub fn successors(&self, yielding: bool) -> BTreeSet<NodeId> {
+        let record = self.inner.record.borrow().clone();
+        let this = self.inner.parts.node;
+        let led = self.replicas().into_iter().filter(Replica::leads);
+        led.flat_map(|led| balance::candidates(this, &led.voters(), preferred(&record, &led), yielding)).collect()
+    }
+
+    /// Hands over leaders that should be elsewhere, a few at a time, all of them when `yielding`; only to nodes that
+    /// are `ready`. Says how many groups this node still leads.
+    pub async fn balance(&self, yielding: bool, ready: &BTreeSet<NodeId>) -> usize {
         let (mut led, mut moved) = (0, 0);
         let record = self.inner.record.borrow().clone();
         let this = self.inner.parts.node;
         for replica in self.replicas().into_iter().filter(Replica::leads) {
             led += 1;
-            if !yielding && moved >= TRANSFERS_AT_ONCE {
+            if (!yielding && moved >= TRANSFERS_AT_ONCE) || self.is_moving(replica.group()) {
                 continue;
             }
-            let placed = replica.group().shard().and_then(|shard| record.shards.get(shard.0 as usize));
-            let preferred = placed.and_then(|placed| placed.replicas.first().copied());
-            if let Some(to) = balance::successor(this, &replica.voters(), preferred, yielding) {
+            let preferred = preferred(&record, &replica);
+            if let Some(to) = balance::successor(this, &replica.voters(), preferred, yielding, ready) {
                 tracing::info!(group = %replica.group(), %to, "handing over leadership");
+                self.moving().insert(replica.group(), Instant::now());
                 replica.transfer(to).await;
                 moved += 1;
             }
         }
         led
+    }
+
+    /// Whether a successor was named so lately that another one would only get in its way.
+    fn is_moving(&self, group: GroupId) -> bool {
+        self.moving().get(&group).is_some_and(|since| since.elapsed() < TRANSFER_WITHIN)
+    }
+
+    fn moving(&self) -> MutexGuard<'_, BTreeMap<GroupId, Instant>> {
+        self.inner.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this node's replicas may stand for election.
@@ -300,6 +336,7 @@ impl Host {
 
     /// Stops every replica.
     pub async fn stop(&self) {
+        self.inner.watch.abort();
         let replicas = std::mem::take(&mut *self.inner.groups.write().unwrap_or_else(PoisonError::into_inner));
         for replica in replicas.into_values() {
             self.inner.parts.registry.remove(replica.group());

@@ -15,6 +15,7 @@ use futures_util::stream::{self, StreamExt};
 use messenger_proto::command::{Command, IndexMembership, Op, OutboxBarrier, OutboxDelivered, OutboxKey, Retention};
 use messenger_proto::ids::CommandId;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -22,6 +23,8 @@ use tokio::sync::{Notify, watch};
 const BATCH: usize = 256;
 /// Rows under way at once.
 const CONCURRENCY: usize = 32;
+/// Removals under way at once.
+const REMOVALS: usize = 4;
 /// Pause after a failed delivery, doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -53,6 +56,12 @@ impl Outbox {
     /// Says that rows may have been added, or that this replica may have come to lead.
     pub fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// Says that rows were removed, whichever node delivered them: answers may wait here that were begun while this
+    /// replica led.
+    pub(super) fn removed(&self) {
+        self.progress.send_modify(|count| *count += 1);
     }
 
     /// Waits until no row behind `barrier` is left; the caller bounds the wait.
@@ -115,7 +124,9 @@ impl Outbox {
                 return Round::Failed;
             }
         };
-        let delivered: Vec<OutboxKey> = stream::iter(rows)
+        let removed = AtomicBool::new(false);
+        // Rows leave as they are delivered: those whose shards answer do not wait for one that does not.
+        stream::iter(rows)
             .map(|(key, change)| async move {
                 match cross.deliver(change).await {
                     Ok(()) => Some(key),
@@ -127,20 +138,21 @@ impl Outbox {
             })
             .buffer_unordered(CONCURRENCY)
             .filter_map(std::future::ready)
-            .collect()
+            .ready_chunks(BATCH)
+            .for_each_concurrent(REMOVALS, |delivered| async {
+                if self.remove(proposer, delivered).await {
+                    removed.store(true, Ordering::Relaxed);
+                }
+            })
             .await;
-        if delivered.is_empty() {
-            return Round::Failed;
-        }
+        if removed.into_inner() { Round::Delivered } else { Round::Failed }
+    }
+
+    /// Takes delivered rows out of the group's rows.
+    async fn remove(&self, proposer: &Proposer, delivered: Vec<OutboxKey>) -> bool {
         let op = Op::OutboxDelivered(OutboxDelivered { rows: delivered });
         let command = Command { id: CommandId([0; 16]), retention: Retention::None, body_hash: 0, op };
-        match proposer.propose(&command).await {
-            Ok(Proposed::Applied(Ok(_))) => {
-                self.progress.send_modify(|count| *count += 1);
-                Round::Delivered
-            }
-            _ => Round::Failed,
-        }
+        matches!(proposer.propose(&command).await, Ok(Proposed::Applied(Ok(_))))
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Owns: the queue of commands at a leader, how they are packed, and the way back of each result.
 //! Must not know: what a command does.
-//! Invariants: a command is answered exactly once; a refusal for want of leadership given before the entry was handed
-//! to consensus surely had no effect, anything after may have; packs leave in the order their commands came; the queue
+//! Invariants: a command is answered exactly once; one that was refused for want of leadership surely had no effect: the
+//! core says so only of what it did not append, and anything after that may have one; packs leave in the order their commands came; the queue
 //! is bounded by count and by bytes; nothing lingers while the group is idle.
 
 use super::outcome::{Lost, Proposed};
@@ -11,14 +11,16 @@ use crate::clock::HybridClock;
 use crate::types::{PackBytes, PackResults, TypeConfig};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use messenger_proto::command::{Command, CommandResult, Pack};
-use messenger_proto::ids::NodeId;
+use messenger_proto::ids::{Millis, NodeId};
 use messenger_proto::limits::PACK_MAX;
 use messenger_proto::wire::{Field, Wire};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Commands that may wait at one group.
@@ -28,15 +30,30 @@ const IN_FLIGHT: usize = 2;
 /// Bytes of a pack's time stamp, tag included, at most.
 const STAMP_MAX: usize = 16;
 
-/// Commands of all groups of a node that wait or are in flight, by bytes.
+/// Commands of all groups of a node that wait or are in flight, by bytes; none while storage is at its limits.
 #[derive(Debug, Clone)]
-pub struct Admission(Arc<Semaphore>);
+pub struct Admission {
+    bytes: Arc<Semaphore>,
+    closed: Arc<AtomicBool>,
+}
 
 impl Admission {
     /// Admits at most `bytes` bytes.
     #[must_use]
     pub fn new(bytes: u32) -> Self {
-        Self(Arc::new(Semaphore::new(bytes as usize)))
+        Self { bytes: Arc::new(Semaphore::new(bytes as usize)), closed: Arc::default() }
+    }
+
+    /// Admits nothing from now on, or no longer so.
+    pub fn shed(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Relaxed);
+    }
+
+    fn admit(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
+        if self.closed.load(Ordering::Relaxed) {
+            return None;
+        }
+        Arc::clone(&self.bytes).try_acquire_many_owned(bytes).ok()
     }
 }
 
@@ -76,9 +93,7 @@ impl Proposer {
         let mut encoded = Vec::with_capacity(512);
         messenger_proto::wire::write_delimited(2, &mut encoded, |buf| command.write(1, buf));
         let bytes = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
-        let Ok(admitted) = Arc::clone(&self.admission.0).try_acquire_many_owned(bytes) else {
-            return Ok(Proposed::Overloaded);
-        };
+        let Some(admitted) = self.admission.admit(bytes) else { return Ok(Proposed::Overloaded) };
         let (answer, answered) = oneshot::channel();
         match self.queue.try_send(Waiting { encoded, answer, admitted }) {
             Ok(()) => {}
@@ -95,24 +110,43 @@ type InFlight = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Commands that will be one pack.
 #[derive(Default)]
 struct Gathered {
-    encoded: Vec<u8>,
-    answers: Answers,
-    admitted: Vec<OwnedSemaphorePermit>,
+    commands: Vec<Waiting>,
+    bytes: usize,
 }
 
 impl Gathered {
-    fn push(&mut self, Waiting { encoded, answer, admitted }: Waiting) {
-        self.encoded.extend_from_slice(&encoded);
-        self.answers.push(answer);
-        self.admitted.push(admitted);
+    /// Takes one in, unless its caller has given up: what nobody waits for is not worth a place in the log.
+    fn push(&mut self, waiting: Waiting) {
+        if !waiting.answer.is_closed() {
+            self.bytes += waiting.encoded.len();
+            self.commands.push(waiting);
+        }
     }
 
     fn is_full(&self) -> bool {
-        self.encoded.len() >= PACK_MAX
+        self.bytes >= PACK_MAX
     }
 
     fn may_leave(&self, in_flight: usize) -> bool {
-        in_flight < IN_FLIGHT && !self.answers.is_empty()
+        in_flight < IN_FLIGHT && !self.commands.is_empty()
+    }
+
+    /// The commands strung together behind a stamp, and whom to answer; without those whose callers left meanwhile.
+    fn pack(self, stamp: Millis) -> (Vec<u8>, Answers, Vec<OwnedSemaphorePermit>) {
+        let mut pack = Vec::with_capacity(self.bytes + STAMP_MAX);
+        stamp.write(1, &mut pack);
+        let (mut answers, mut admitted) =
+            (Vec::with_capacity(self.commands.len()), Vec::with_capacity(self.commands.len()));
+        for waiting in self.commands.into_iter().filter(|waiting| !waiting.answer.is_closed()) {
+            pack.extend_from_slice(&waiting.encoded);
+            answers.push(waiting.answer);
+            admitted.push(waiting.admitted);
+        }
+        (pack, answers, admitted)
+    }
+
+    fn settle(self, outcome: impl Fn() -> Result<Proposed, Lost>) {
+        settle(self.commands.into_iter().map(|waiting| waiting.answer), outcome);
     }
 }
 
@@ -126,9 +160,12 @@ struct Worker<S: openraft::storage::RaftStateMachine<TypeConfig>> {
 impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
     async fn run(mut self) {
         let mut gathered = Gathered::default();
+        let mut role = self.raft.server_metrics();
         loop {
             tokio::select! {
                 Some(()) = self.in_flight.next() => {}
+                // What was gathered behind a pack that is stuck must not wait for it once another node leads.
+                changed = role.changed() => if changed.is_err() { break },
                 first = self.waiting.recv(), if !gathered.is_full() => {
                     let Some(first) = first else { break };
                     gathered.push(first);
@@ -139,30 +176,35 @@ impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
             {
                 gathered.push(next);
             }
-            if gathered.may_leave(self.in_flight.len()) {
+            let leaves = gathered.may_leave(self.in_flight.len());
+            if leaves || (!gathered.commands.is_empty() && !role.borrow_watched().state.is_leader()) {
                 self.propose(std::mem::take(&mut gathered)).await;
             }
         }
-        // Nobody is left who could be answered late.
-        drop(gathered);
+        // Nobody is left who could be answered late, or the core has ended and took none of these.
+        gathered.settle(|| Ok(Proposed::NotLeader(None)));
         while self.in_flight.next().await.is_some() {}
     }
 
     /// Hands a pack to consensus.
-    async fn propose(&mut self, Gathered { encoded, answers, admitted }: Gathered) {
+    async fn propose(&mut self, gathered: Gathered) {
+        let this = *self.raft.node_id();
         if !self.raft.is_leader() {
-            let leader = self.raft.current_leader().await.map(NodeId);
-            return settle(answers, || {
-                Ok(Proposed::NotLeader(leader.filter(|leader| leader.0 != *self.raft.node_id())))
-            });
+            let leader = self.raft.current_leader().await;
+            return gathered.settle(|| Ok(not_leader(leader, this)));
         }
-        let mut pack = Vec::with_capacity(encoded.len() + STAMP_MAX);
-        self.clock.now().write(1, &mut pack);
-        pack.extend_from_slice(&encoded);
+        let Some(stamp) = self.clock.stamp() else {
+            // Whoever is next has a clock that others share; this node is about to hand over.
+            return gathered.settle(|| Ok(not_leader(None, this)));
+        };
+        let (pack, answers, admitted) = gathered.pack(stamp);
+        if answers.is_empty() {
+            return;
+        }
         debug_assert!(Pack::from_wire(&pack).is_ok_and(|pack| pack.commands.len() == answers.len()));
         let (responder, done) = ProgressResponder::complete_only();
         match self.raft.client_write_ff(PackBytes(pack.into()), Some(responder)).await {
-            Ok(()) => self.in_flight.push(Box::pin(finish(done, answers, admitted))),
+            Ok(()) => self.in_flight.push(Box::pin(finish(done, answers, admitted, this))),
             Err(fatal) => settle(answers, || Err(Lost(fatal.to_string()))),
         }
     }
@@ -172,14 +214,23 @@ async fn finish(
     done: OneshotReceiverOf<TypeConfig, ClientWriteResult<TypeConfig>>,
     answers: Answers,
     _admitted: Vec<OwnedSemaphorePermit>,
+    this: u64,
 ) {
     match done.await {
         Ok(Ok(response)) => distribute(answers, response.data),
-        // Refused by the core, or leadership went while the entry was in flight: it may still be committed.
-        Ok(Err(ClientWriteError::ForwardToLeader(_))) => settle(answers, || Err(Lost("leadership was lost".into()))),
+        // Said before anything is appended, and never after.
+        Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
+            settle(answers, || Ok(not_leader(forward.leader_id, this)));
+        }
+        // Leadership went while the entry was in flight (`LogEntryDiscarded`): another leader may have committed it.
         Ok(Err(other)) => settle(answers, || Err(Lost(other.to_string()))),
         Err(_) => settle(answers, || Err(Lost("the group stopped".into()))),
     }
+}
+
+/// A leader that is about to go, or whose lease ran out, may still name itself: that helps nobody.
+fn not_leader(leader: Option<u64>, this: u64) -> Proposed {
+    Proposed::NotLeader(leader.filter(|leader| *leader != this).map(NodeId))
 }
 
 fn distribute(answers: Answers, results: PackResults) {
@@ -194,8 +245,53 @@ fn distribute(answers: Answers, results: PackResults) {
     }
 }
 
-fn settle(answers: Answers, outcome: impl Fn() -> Result<Proposed, Lost>) {
+fn settle(
+    answers: impl IntoIterator<Item = oneshot::Sender<Result<Proposed, Lost>>>,
+    outcome: impl Fn() -> Result<Proposed, Lost>,
+) {
     for answer in answers {
         let _ = answer.send(outcome());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(admission: &Admission, bytes: usize) -> (Waiting, oneshot::Receiver<Result<Proposed, Lost>>) {
+        let (answer, answered) = oneshot::channel();
+        (Waiting { encoded: vec![7; bytes], answer, admitted: admission.admit(bytes as u32).unwrap() }, answered)
+    }
+
+    #[test]
+    fn commands_whose_callers_left_are_not_packed() {
+        let admission = Admission::new(100);
+        let mut gathered = Gathered::default();
+        let (stays, _answer) = waiting(&admission, 3);
+        let (leaves_later, late) = waiting(&admission, 5);
+        let (has_left, left) = waiting(&admission, 9);
+        drop(left);
+        for each in [stays, leaves_later, has_left] {
+            gathered.push(each);
+        }
+        assert_eq!((gathered.commands.len(), gathered.bytes), (2, 8));
+        drop(late);
+        let stamp = Millis(1);
+        let mut expected = Vec::new();
+        stamp.write(1, &mut expected);
+        expected.extend([7; 3]);
+        let (pack, answers, admitted) = gathered.pack(stamp);
+        assert_eq!((pack, answers.len(), admitted.len()), (expected, 1, 1));
+        drop(admitted);
+        assert!(admission.admit(100).is_some(), "what was left out is not counted any more");
+    }
+
+    #[test]
+    fn nothing_is_admitted_while_storage_is_at_its_limits() {
+        let admission = Admission::new(100);
+        admission.shed(true);
+        assert!(admission.clone().admit(1).is_none());
+        admission.shed(false);
+        assert!(admission.admit(100).is_some() && admission.admit(101).is_none());
     }
 }

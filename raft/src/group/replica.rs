@@ -14,7 +14,7 @@ use super::tail::{Subscriber, Tail};
 use crate::clock::HybridClock;
 use crate::machine;
 use crate::machine::tables::TableError;
-use crate::store::{GroupReader, StateMachine};
+use crate::store::{GroupReader, StateMachine, Store};
 use crate::types::{GroupId, META_GROUP, TypeConfig};
 use messenger_proto::command::{Command, CommandResult, Reply};
 use messenger_proto::error::{ErrorCode, Refusal};
@@ -24,8 +24,12 @@ use messenger_proto::rpc::{InterestChange, Redirect, ReplicaRole, ReplicaStatus,
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
+
+/// What an answer needs to reach its caller, who counts the leader as lost when none came in time.
+const ANSWER_TAKES: Duration = Duration::from_millis(100);
 
 /// A replica; cheap to clone.
 #[derive(Clone)]
@@ -59,19 +63,21 @@ pub struct Parts {
     pub admission: Admission,
     /// The way to other shards.
     pub cross: Arc<dyn CrossShard>,
+    /// Where it is kept; told when its consensus core ends by itself.
+    pub store: Store,
 }
 
 impl Replica {
     /// Starts a replica's tasks on the current runtime.
     #[must_use]
     pub fn start(parts: Parts) -> Self {
-        let Parts { group, raft, reader, tail, outbox, clock, admission, cross } = parts;
+        let Parts { group, raft, reader, tail, outbox, clock, admission, cross, store } = parts;
         let proposer = Proposer::spawn(raft.clone(), clock, admission);
         let gate = ReadGate::spawn(raft.clone());
         let (stop, stopped) = watch::channel(());
         let replica = Self { group, raft, proposer, gate, tail, outbox, reader, stop: Arc::new(stop) };
         tokio::spawn(replica.outbox_task(cross, stopped.clone()));
-        tokio::spawn(replica.leadership_task(stopped));
+        tokio::spawn(replica.core_task(store, stopped));
         replica
     }
 
@@ -89,10 +95,11 @@ impl Replica {
         self.outbox.clone().work(self.proposer.clone(), cross, leads, stopped)
     }
 
-    /// A new leader looks at the outbox it inherited.
-    fn leadership_task(&self, mut stopped: watch::Receiver<()>) -> impl Future<Output = ()> + Send + use<> {
+    /// A new leader looks at the outbox it inherited; and when the core ends by itself, by an error or a panic, the node
+    /// must end too: it would go on without this replica, and nobody would know.
+    fn core_task(&self, store: Store, mut stopped: watch::Receiver<()>) -> impl Future<Output = ()> + Send + use<> {
         let mut metrics = self.raft.server_metrics();
-        let outbox = self.outbox.clone();
+        let (raft, group, outbox) = (self.raft.clone(), self.group, self.outbox.clone());
         async move {
             let follow = async {
                 while metrics.changed().await.is_ok() {
@@ -102,8 +109,14 @@ impl Replica {
                 }
             };
             tokio::select! {
-                () = follow => {}
+                biased;
+                // A value or the sender's end: both mean stop, and come before the core is told.
                 _ = stopped.changed() => {}
+                () = follow => {
+                    let state = raft.metrics().borrow_watched().running_state.clone();
+                    let why = state.err().map_or_else(|| "it panicked".to_owned(), |fatal| fatal.to_string());
+                    store.fail(&format!("running group {group}"), &why);
+                }
             }
         }
     }
@@ -220,7 +233,9 @@ impl Replica {
             Err(refusal) => return Ok(ShardOutcome::Refused(refusal)),
         };
         if let Reply { barrier: Some(barrier), .. } = &reply
-            && timeout_at(deadline, self.outbox.passed(barrier)).await.is_err()
+            && timeout_at(deadline.checked_sub(ANSWER_TAKES).unwrap_or(deadline), self.outbox.passed(barrier))
+                .await
+                .is_err()
         {
             let detail = "it is stored, but not all members' thread lists show it yet";
             return Ok(ShardOutcome::Refused(Refusal::new(ErrorCode::OutcomeUnknown, detail)));

@@ -9,8 +9,10 @@ use crate::machine;
 use crate::machine::tables::{Overlay, TableError};
 use crate::store::{GroupRows, LogPosition, Machine, Outcome};
 use bytes::Bytes;
-use messenger_proto::command::Pack;
+use messenger_proto::command::{Op, Pack};
 use messenger_proto::wire::Wire;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn decode(pack: &Bytes, position: LogPosition) -> Result<Pack, TableError> {
     Pack::decode_from(pack.clone())
@@ -18,7 +20,11 @@ fn decode(pack: &Bytes, position: LogPosition) -> Result<Pack, TableError> {
 }
 
 /// The rules of a shard.
-pub(super) struct ShardRules;
+#[derive(Default)]
+pub(super) struct ShardRules {
+    /// Set when a pack takes rows out of the outbox, for the hook that runs once they are gone.
+    pub(super) outbox_shrinks: Arc<AtomicBool>,
+}
 
 impl Machine for ShardRules {
     fn apply(
@@ -27,7 +33,11 @@ impl Machine for ShardRules {
         position: LogPosition,
         pack: &Bytes,
     ) -> Result<Outcome, TableError> {
-        let applied = machine::apply(tables, position.index, &decode(pack, position)?)?;
+        let pack = decode(pack, position)?;
+        if pack.commands.iter().any(|command| matches!(command.op, Op::OutboxDelivered(_))) {
+            self.outbox_shrinks.store(true, Ordering::Relaxed);
+        }
+        let applied = machine::apply(tables, position.index, &pack)?;
         Ok(Outcome { results: applied.results, events: applied.events })
     }
 }

@@ -33,9 +33,9 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(200),
-            suppression: Duration::from_millis(150),
-            election_min: Duration::from_millis(500),
-            election_max: Duration::from_millis(750),
+            suppression: Duration::from_millis(100),
+            election_min: Duration::from_millis(400),
+            election_max: Duration::from_millis(550),
             snapshot_every: 20_000,
             keep_entries: 20_000,
         }
@@ -79,9 +79,16 @@ mod tests {
     #[test]
     fn the_defaults_are_consistent() {
         let timing = Timing::default();
-        assert!(timing.to_config().is_ok_and(|config| config.enable_leader_restore == Some(false)));
         let tick = timing.heartbeat * 13 / 64;
         assert!(timing.heartbeat + timing.suppression + tick < timing.election_min);
+        // What a leader's death costs at most, with as much again for split votes: within the goal of three seconds.
+        assert!(2 * (timing.election_max + timing.election_max) < Duration::from_secs(3));
+        let config = timing.to_config().unwrap();
+        assert_eq!(config.enable_leader_restore, Some(false));
+        assert_eq!(config.enable_pre_vote, Some(true));
+        assert_eq!(config.heartbeat_min_interval, Some(100));
+        assert!(config.quorum_loss_probe_interval.is_some_and(|probe| probe >= 2 * config.election_timeout_max));
+        assert_eq!(config.purge_batch_size, timing.keep_entries / 5);
         let backwards = Timing { election_min: timing.election_max * 2, ..timing };
         assert!(backwards.to_config().is_err());
     }

@@ -129,6 +129,12 @@ impl Store {
         self.0.engine.fatal.subscribe()
     }
 
+    /// Raises the signal that the process must end, for a failure that storage has not met itself.
+    pub fn fail(&self, doing: &str, reason: &str) {
+        // The signal is what matters; nobody waits for the error.
+        let _ = self.0.engine.fatal.raise(doing, reason);
+    }
+
     /// How close storage is to its limits.
     #[must_use]
     pub fn pressure(&self) -> Pressure {

@@ -13,6 +13,7 @@ use super::codec::{
     encode_vote_response, lone_result,
 };
 use super::config::{FRAME_MAX, FRAME_OVERHEAD, TransportConfig};
+use super::lane::OVERLOADED;
 use super::method::Method;
 use super::port::{Groups, LinkHandler, RaftPort};
 use crate::clock::HybridClock;
@@ -165,7 +166,7 @@ impl<G: Groups, H: LinkHandler> Inbound<G, H> {
 
     /// Lets a call run in a task of its own.
     fn start(&self, method: Method, group: GroupId, frame: Frame) -> Result<(), String> {
-        let overloaded = |_| "overloaded".to_owned();
+        let overloaded = |_| OVERLOADED.to_owned();
         let work = self.work.clone().try_acquire_owned().map_err(overloaded)?;
         let bytes = self.bytes.clone().try_acquire_many_owned(self.cost(&frame)).map_err(overloaded)?;
         let time = match frame.deadline_ms {

@@ -26,6 +26,9 @@ pub enum LinkError {
     /// It surely never left this node.
     #[error("not sent: {0}")]
     NotSent(String),
+    /// It was not carried out, because too much is under way here or at the peer; the peer is well otherwise.
+    #[error("too busy: {0}")]
+    Busy(String),
     /// It left, and no answer came: it may have had effects.
     #[error("no answer: {0}")]
     Lost(String),
@@ -33,6 +36,9 @@ pub enum LinkError {
     #[error("refused: {0}")]
     Refused(String),
 }
+
+/// What a peer answers to a call beyond its bounds.
+pub(crate) const OVERLOADED: &str = "overloaded";
 
 /// Why a call was not queued.
 #[derive(Debug)]
@@ -211,7 +217,7 @@ impl LaneSender {
             self.queue.send(outgoing).await.map_err(|_| ended())?;
             Ok(answer)
         };
-        timeout_at(deadline, queued).await.unwrap_or_else(|_| Err(LinkError::NotSent("the lane is full".into())))
+        timeout_at(deadline, queued).await.unwrap_or_else(|_| Err(full()))
     }
 
     /// Permits of the byte bound that a call takes.
@@ -245,6 +251,11 @@ impl LaneSender {
         self.in_flight.close();
         self.pending.close();
     }
+}
+
+/// There is no room for another call.
+pub(crate) fn full() -> LinkError {
+    LinkError::Busy("the lane is full".into())
 }
 
 fn ended() -> LinkError {
@@ -282,6 +293,7 @@ impl Future for Answer {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.receiver).poll(context).map(|reply| match reply {
             Ok(Ok(body)) => Ok(body),
+            Ok(Err(error)) if error == OVERLOADED => Err(LinkError::Busy(error)),
             Ok(Err(error)) => Err(LinkError::Refused(error)),
             Err(_) => Err(self.failure("the connection has ended")),
         })
@@ -411,5 +423,9 @@ mod tests {
         pending.complete(Frame { call: number, error: "no".into(), ..Frame::default() });
         pending.complete(Frame { call: number, ..Frame::default() });
         assert_eq!(answer.await, Err(LinkError::Refused("no".into())));
+        let answer = sender.try_submit(call(1)).unwrap();
+        let number = queue.recv().await.unwrap().into_frame(Instant::now()).unwrap().call;
+        pending.complete(Frame { call: number, error: OVERLOADED.into(), ..Frame::default() });
+        assert_eq!(answer.await, Err(LinkError::Busy(OVERLOADED.into())));
     }
 }

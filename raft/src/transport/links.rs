@@ -7,7 +7,7 @@
 use super::config::TransportConfig;
 use super::connect::{Connection, Keeper, Shared, Slot};
 use super::identity::{Identity, Peer, Peers};
-use super::lane::{Answer, Call, LinkError, NotQueued};
+use super::lane::{self, Answer, Call, LinkError, NotQueued};
 use super::method::{Lane, Method};
 use super::subscribe;
 use crate::clock::HybridClock;
@@ -99,7 +99,7 @@ impl Links {
         let connection = self.connection(node)?;
         let call = Call { method, group, body, deadline };
         let answer = connection.lane(lane).try_submit(call).map_err(|error| match error {
-            NotQueued::Full => LinkError::NotSent("the lane is full".into()),
+            NotQueued::Full => lane::full(),
             NotQueued::Never(error) => error,
         })?;
         drop(connection);

@@ -121,7 +121,7 @@ impl<S> Network<S> {
 
 fn rpc_error(error: &LinkError) -> RpcError {
     match error {
-        LinkError::NotSent(_) | LinkError::Refused(_) => Unreachable::from_string(error).into(),
+        LinkError::NotSent(_) | LinkError::Busy(_) | LinkError::Refused(_) => Unreachable::from_string(error).into(),
         LinkError::Lost(_) => NetworkError::from_string(error).into(),
     }
 }

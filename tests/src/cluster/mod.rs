@@ -95,6 +95,10 @@ impl Cluster {
         let (dev, restarted) = (Mutex::new(dev), Mutex::default());
         let cluster = Self { size, environment, base_port, directory, dev, restarted, _guard: guard };
         cluster.wait_ready();
+        // It asks the nodes itself, one by one: until it has said so, a node that a test kills is one that did not start.
+        wait::until("messenger dev says so", READY_WITHIN, || {
+            cluster.dev_output().contains("nodes are ready").then_some(())
+        });
         cluster
     }
 
@@ -217,10 +221,16 @@ impl Cluster {
     /// Waits until a node's process has ended.
     pub fn wait_gone(&self, node: u16) {
         wait::until(&format!("node {node} ends"), wait::PATIENCE, || {
-            // A child of this process stays in the table, as a zombie, until it is asked how it ended.
-            let _ended = self.exit_status(node);
-            self.pid(node).is_none().then_some(())
+            // A process on its way out has no arguments any more, and yet its files: one's own child is waited for.
+            let runs = self.is_own(node) && self.exit_status(node).is_none();
+            (!runs && self.pid(node).is_none()).then_some(())
         });
+    }
+
+    /// Whether this fixture, and not `dev`, started a node last.
+    fn is_own(&self, node: u16) -> bool {
+        let restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
+        restarted.iter().any(|(own, _)| *own == node)
     }
 
     /// How a node that this fixture restarted has ended; `None` while it runs, or when `dev` started it.

@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, ChildStdin, Command};
@@ -25,6 +26,43 @@ struct Node {
     /// Its end, when this process goes, tells the child to go too.
     _leash: Option<ChildStdin>,
     ended: bool,
+}
+
+impl Node {
+    /// Whether the process was killed, which is reported; an error when it ended by itself.
+    fn is_gone(&mut self, log: &Path) -> Result<bool, CliError> {
+        if self.ended {
+            return Ok(true);
+        }
+        let Ok(Some(status)) = self.child.try_wait() else { return Ok(false) };
+        self.ended = true;
+        let how = format!("node {} {}", self.id, describe(status));
+        match status.code() {
+            Some(code) => {
+                let status = u8::try_from(code).unwrap_or(1);
+                Err(CliError::Node { status, message: format!("{how}: {}", last_line(log)) })
+            }
+            None => {
+                super::say(&how);
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// Makes sure that nobody else holds an address that a node will listen on: it would answer in the node's stead.
+///
+/// # Errors
+/// [`CliError::Address`] for the first that is taken.
+pub fn addresses_are_free(layout: &Layout) -> Result<(), CliError> {
+    for config in &layout.nodes {
+        let node = config.this_node().map_err(|error| CliError::Config(error.to_string()))?;
+        for address in [node.client_addr, node.peer_addr, node.admin_addr] {
+            std::net::TcpListener::bind(address)
+                .map_err(|error| CliError::Address(format!("cannot listen on {address}: {error}")))?;
+        }
+    }
+    Ok(())
 }
 
 /// A local cluster's nodes.
@@ -62,20 +100,24 @@ impl Children {
         Ok(Self(nodes))
     }
 
-    /// Waits until every node says that it is ready.
+    /// Waits until every node says that it is ready; one that is killed meanwhile is reported and passed over.
     ///
     /// # Errors
-    /// [`CliError`] when a node ends or `within` passes first; its log says why.
+    /// [`CliError`], with the node's own exit status, when one ends by itself; or when `within` passes first. Its log
+    /// says why.
     pub async fn ready(&mut self, layout: &Layout, within: Duration) -> Result<(), CliError> {
         let deadline = Instant::now() + within;
         for (node, config) in self.0.iter_mut().zip(&layout.nodes) {
             let address = config.this_node().map_err(|error| CliError::Config(error.to_string()))?.client_addr;
             let log = layout.log_path(node.id);
-            while !is_ready(address).await {
-                if let Ok(Some(status)) = node.child.try_wait() {
-                    node.ended = true;
-                    let message = format!("node {} {}: {}", node.id, describe(status), last_line(&log));
-                    return Err(CliError::Failed(message));
+            loop {
+                // What answers may be another process that holds the port, so the child is looked at before and after.
+                if node.is_gone(&log)? {
+                    break;
+                }
+                let ready = is_ready(address).await;
+                if node.is_gone(&log)? || ready {
+                    break;
                 }
                 if Instant::now() > deadline {
                     let message = format!("node {} is not ready after {within:?}; see {}", node.id, log.display());
@@ -140,7 +182,7 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-fn last_line(log: &std::path::Path) -> String {
+fn last_line(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     text.lines().last().unwrap_or("its log is empty").to_owned()
 }

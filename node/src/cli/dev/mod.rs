@@ -9,8 +9,8 @@ mod children;
 mod layout;
 
 use super::exit::CliError;
-use children::Children;
 pub use children::PARENT_ENV;
+use children::{Children, addresses_are_free};
 pub use layout::Layout;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,6 +47,7 @@ pub struct DevArgs {
 pub async fn run(args: DevArgs) -> Result<(), CliError> {
     let mut interrupts = Interrupts::new()?;
     let layout = Layout::prepare(&args.data, args.nodes, args.shards, args.base_port)?;
+    addresses_are_free(&layout)?;
     let mut children = Children::start(&layout)?;
     let ready = tokio::select! {
         ready = children.ready(&layout, READY_WITHIN) => ready,

@@ -1,7 +1,7 @@
-//! Whole groups: three hosts over real sockets and real storage.
+//! Hosts of one group over real sockets and real storage.
 //!
-//! Owns: what holds of a group as such: agreement, failover, catching up by log and by snapshot.
-//! Must not know: routers, gateways.
+//! Owns: starting and stopping them, calls to whichever leads, and what they hold.
+//! Must not know: what is tested.
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -29,14 +29,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-type Metrics = openraft::RaftMetrics<messenger_raft::types::TypeConfig>;
-
-const SHARD: ShardId = ShardId(0);
-const WITHIN: Duration = Duration::from_secs(60);
-const THREAD: ThreadId = ThreadId([7; 16]);
+pub const SHARD: ShardId = ShardId(0);
+pub const WITHIN: Duration = Duration::from_secs(60);
+pub const THREAD: ThreadId = ThreadId([7; 16]);
 
 /// Every change of membership arrives at once: these tests have one shard.
-struct Nowhere;
+pub struct Nowhere;
 
 impl CrossShard for Nowhere {
     fn deliver(&self, _change: IndexMembership) -> BoxFuture<'_, Result<(), String>> {
@@ -60,14 +58,32 @@ impl LinkHandler for NoCalls {
     }
 }
 
-struct Node {
-    host: Host,
+/// What a node has to do with beside its peers.
+pub struct World {
+    pub cross: Arc<dyn CrossShard>,
+    pub clock: HybridClock,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self { cross: Arc::new(Nowhere), clock: HybridClock::system() }
+    }
+}
+
+pub struct Node {
+    pub host: Host,
+    pub store: Store,
     links: Links,
     stop: CancellationToken,
 }
 
 impl Node {
-    async fn start(id: u64, directory: &Path, addresses: &[SocketAddr], timing: Timing) -> Self {
+    pub async fn start(id: u64, directory: &Path, addresses: &[SocketAddr], timing: Timing) -> Self {
+        Self::start_with(id, directory, addresses, timing, World::default()).await
+    }
+
+    pub async fn start_with(id: u64, directory: &Path, addresses: &[SocketAddr], timing: Timing, world: World) -> Self {
+        let World { cross, clock } = world;
         let cluster = ClusterId([9; 16]);
         let store = Store::open(&directory.join(id.to_string()), StoreOptions::default()).unwrap();
         let known = store.identity().unwrap();
@@ -78,20 +94,19 @@ impl Node {
             .map(|(node, address)| (NodeId(node), Peer { addr: address.to_string(), store: None }))
             .collect();
         let (_, peers) = watch::channel(Arc::new(peers));
-        let clock = HybridClock::system();
         let config = TransportConfig::default();
         let links = Links::start(identity.clone(), clock.clone(), peers.clone(), config.clone());
         let registry = Registry::new(store.clone());
         let host = Host::new(HostParts {
             node: NodeId(id),
-            store,
+            store: store.clone(),
             clock: clock.clone(),
             links: links.clone(),
             registry: registry.clone(),
             timing,
             admission_bytes: 1 << 24,
             tail_bytes: 1 << 20,
-            cross: Arc::new(Nowhere),
+            cross,
             runtime: Handle::current(),
         })
         .unwrap();
@@ -102,17 +117,17 @@ impl Node {
         host.start_shard(SHARD).await.unwrap();
         let members: Vec<_> = (1..).zip(addresses).map(|(node, address)| (NodeId(node), address.to_string())).collect();
         host.initialize(GroupId::of_shard(SHARD), &members).await.unwrap();
-        Self { host, links, stop }
+        Self { host, store, links, stop }
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.cancel();
         self.links.shutdown();
         self.host.stop().await;
     }
 }
 
-async fn addresses() -> Vec<SocketAddr> {
+pub async fn addresses() -> Vec<SocketAddr> {
     let mut listeners = Vec::new();
     for _ in 0..3 {
         listeners.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
@@ -120,11 +135,11 @@ async fn addresses() -> Vec<SocketAddr> {
     listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
 }
 
-fn user(name: &str) -> UserId {
+pub fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
-fn create() -> Command {
+pub fn create() -> Command {
     let op = Op::CreateThread(CreateThread {
         thread: THREAD,
         kind: ThreadKind::OneToOne,
@@ -136,7 +151,7 @@ fn create() -> Command {
     Command { id: CommandId([1; 16]), retention: Retention::Minted, body_hash: 1, op }
 }
 
-fn send(number: u64) -> Command {
+pub fn send(number: u64) -> Command {
     let op = Op::SendMessage(SendMessage {
         thread: THREAD,
         sender: user("a"),
@@ -153,7 +168,7 @@ fn send(number: u64) -> Command {
 }
 
 /// Asks whichever replica leads, until one answers.
-async fn call(nodes: &[&Node], call: ShardCall) -> ShardOutcome {
+pub async fn call(nodes: &[&Node], call: ShardCall) -> ShardOutcome {
     let request = ShardRequest { shard: SHARD, deadline_ms: 5_000, call };
     let asking = async {
         loop {
@@ -169,14 +184,14 @@ async fn call(nodes: &[&Node], call: ShardCall) -> ShardOutcome {
     timeout(WITHIN, asking).await.expect("a leader answers")
 }
 
-async fn store_messages(nodes: &[&Node], numbers: std::ops::Range<u64>) {
+pub async fn store_messages(nodes: &[&Node], numbers: std::ops::Range<u64>) {
     for number in numbers {
         let outcome = call(nodes, ShardCall::Command(send(number))).await;
         assert!(matches!(outcome, ShardOutcome::Reply(_)), "{outcome:?}");
     }
 }
 
-async fn newest(nodes: &[&Node], limit: u32) -> Vec<Vec<u8>> {
+pub async fn newest(nodes: &[&Node], limit: u32) -> Vec<Vec<u8>> {
     let query = HistoryQuery {
         thread: THREAD,
         viewer: user("b"),
@@ -193,7 +208,7 @@ async fn newest(nodes: &[&Node], limit: u32) -> Vec<Vec<u8>> {
 }
 
 /// Waits until every replica has applied the same entry, and checks that they hold the same rows.
-async fn agree(nodes: &[&Node]) {
+pub async fn agree(nodes: &[&Node]) {
     let deadline = Instant::now() + WITHIN;
     loop {
         let states: Vec<_> = nodes
@@ -213,63 +228,4 @@ async fn agree(nodes: &[&Node]) {
         assert!(Instant::now() < deadline, "replicas do not level: {states:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_outlives_its_leader_and_all_replicas_agree() {
-    let (directory, addresses) = (tempfile::tempdir().unwrap(), addresses().await);
-    let timing = Timing::default();
-    let mut nodes = Vec::new();
-    for id in 1..=3 {
-        nodes.push(Some(Node::start(id, directory.path(), &addresses, timing).await));
-    }
-    let all: Vec<&Node> = nodes.iter().flatten().collect();
-    assert!(matches!(call(&all, ShardCall::Command(create())).await, ShardOutcome::Reply(_)));
-    store_messages(&all, 0..20).await;
-    agree(&all).await;
-
-    let leader = all[0].host.shard(SHARD).unwrap().leader().unwrap().0;
-    nodes[leader as usize - 1].take().unwrap().stop().await;
-    let left: Vec<&Node> = nodes.iter().flatten().collect();
-    store_messages(&left, 20..40).await;
-    assert_eq!(newest(&left, 100).await.len(), 40);
-
-    nodes[leader as usize - 1] = Some(Node::start(leader, directory.path(), &addresses, timing).await);
-    agree(&nodes.iter().flatten().collect::<Vec<_>>()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_whose_entries_were_purged_catches_up_by_snapshot() {
-    let (directory, addresses) = (tempfile::tempdir().unwrap(), addresses().await);
-    let timing = Timing { snapshot_every: 20, keep_entries: 5, ..Timing::default() };
-    let mut nodes = Vec::new();
-    for id in 1..=3 {
-        nodes.push(Node::start(id, directory.path(), &addresses, timing).await);
-    }
-    let all: Vec<&Node> = nodes.iter().collect();
-    assert!(matches!(call(&all, ShardCall::Command(create())).await, ShardOutcome::Reply(_)));
-    agree(&all).await;
-
-    let away = nodes.pop().unwrap();
-    let had = away.host.shard(SHARD).unwrap().metrics().last_log_index.unwrap();
-    away.stop().await;
-    let left: Vec<&Node> = nodes.iter().collect();
-    store_messages(&left, 0..200).await;
-    for node in &left {
-        let replica = node.host.shard(SHARD).unwrap();
-        let metrics = replica.raft().wait(Some(WITHIN));
-        let purged = |metrics: &Metrics| metrics.purged.is_some_and(|purged| purged.index > had);
-        metrics.metrics(purged, "the log is purged beyond what the other has").await.unwrap();
-    }
-
-    nodes.push(Node::start(3, directory.path(), &addresses, timing).await);
-    let all: Vec<&Node> = nodes.iter().collect();
-    agree(&all).await;
-    // The metrics follow the rows.
-    let metrics = all[2].host.shard(SHARD).unwrap().raft().wait(Some(WITHIN));
-    let came_by_snapshot = |metrics: &Metrics| metrics.snapshot.is_some_and(|snapshot| snapshot.index > had);
-    metrics.metrics(came_by_snapshot, "a snapshot beyond what it had").await.unwrap();
-    store_messages(&all, 200..210).await;
-    agree(&all).await;
-    assert_eq!(newest(&all, 1).await, [209u64.to_be_bytes().to_vec()]);
 }
