@@ -9,7 +9,7 @@ use super::extract::{MemberPath, ThreadPath, Writer, idempotency_key, json_body}
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::Object;
 use super::respond::{no_content, replayed, thread_of};
-use super::threads::{USER_LIST_MAX, answer, user_id, without_repeats};
+use super::threads::{USER_LIST_MAX, answer, check_room, user_id, without_repeats};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -40,9 +40,11 @@ pub(super) async fn add(
     hash.list(named.iter().map(UserId::as_str));
     let origin = Origin::of(&actor.user, PostPath::Participants(thread), key.as_ref());
     let users = without_repeats(&named, None);
+    let deadline = state.deadline();
+    check_room(&state, users.iter(), thread, false, deadline).await?;
     let op = Op::AddParticipants(AddParticipants { thread, actor: actor.user.clone(), users });
     let command = Command { id: origin.id, retention: origin.retention, body_hash: hash.finish(), op };
-    let reply = state.router().command(Slot::of_thread(thread), command, state.deadline()).await?;
+    let reply = state.router().command(Slot::of_thread(thread), command, deadline).await?;
     let was_replayed = reply.replayed;
     Ok(replayed(answer(&state, StatusCode::OK, &thread_of(reply)?.thread)?, was_replayed))
 }

@@ -77,6 +77,7 @@ pub(super) fn unexpected(answer: &Answer) -> ApiError {
         Answer::Recipients(_) => "recipients",
         Answer::Messages(_) => "messages",
         Answer::UserThreads(_) => "user threads",
+        Answer::Room(_) => "room",
         Answer::Activity(_) => "activity",
         Answer::Summaries(_) => "summaries",
         Answer::Resume(_) => "resume",

@@ -17,12 +17,14 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use messenger_proto::command::{ClaimKey, Command, CreateThread, Op, Retention};
-use messenger_proto::ids::UserId;
-use messenger_proto::limits::{DESCRIPTION_MAX, THREAD_MEMBERS_MAX, TITLE_MAX};
+use messenger_proto::error::ErrorCode;
+use messenger_proto::ids::{ShardId, ThreadId, UserId};
+use messenger_proto::limits::{DESCRIPTION_MAX, THREAD_MEMBERS_MAX, TITLE_MAX, USER_THREADS_MAX};
 use messenger_proto::model::{Thread, ThreadKind};
-use messenger_proto::query::{Answer, Query, ThreadQuery};
+use messenger_proto::query::{Answer, Query, RoomQuery, ThreadQuery};
 use messenger_proto::slot::Slot;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 /// Elements of a list of users at most: room for everyone, some twice.
@@ -108,6 +110,8 @@ impl NewThread {
             }
             _ => (group, origin),
         };
+        let everyone = self.others.iter().chain([&creator.user]);
+        check_room(state, everyone, thread, true, deadline).await?;
         let op = Op::CreateThread(CreateThread {
             thread,
             kind: self.kind,
@@ -127,6 +131,37 @@ impl NewThread {
         }
         Ok(response)
     }
+}
+
+/// Asks the users' shards whether they can be in one more thread.
+///
+/// # Errors
+/// [`ErrorCode::Conflict`] that names who cannot; a shard's refusal, before anything was done.
+pub(super) async fn check_room(
+    state: &GatewayState,
+    users: impl Iterator<Item = &UserId>,
+    thread: ThreadId,
+    creates: bool,
+    deadline: Instant,
+) -> Result<(), ApiError> {
+    let mut parts: BTreeMap<ShardId, Vec<UserId>> = BTreeMap::new();
+    for user in users {
+        parts.entry(state.router().shard_of(Slot::of_user(user))).or_default().push(user.clone());
+    }
+    let query = |(shard, users)| (shard, Query::Room(RoomQuery { users, thread, creates }));
+    let mut full = Vec::new();
+    for answer in state.router().scatter(parts.into_iter().map(query).collect(), deadline).await {
+        match answer? {
+            Answer::Room(answer) => full.extend(answer.full),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    if full.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = full.iter().map(UserId::as_str).collect();
+    let detail = format!("In {USER_THREADS_MAX} threads already, the most there may be: {}.", names.join(", "));
+    Err(ApiError::new(ErrorCode::Conflict, detail))
 }
 
 /// Before a keyed creation of a pair's thread, whose shard depends on the pair: remembers the key where a group made
