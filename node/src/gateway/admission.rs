@@ -79,6 +79,23 @@ impl Admission {
         Ok(Admitted { _request: request, _bytes: bytes })
     }
 
+    /// The bytes of an answer to what was carried out; a large one takes room as far as there is any, since it cannot be
+    /// said any more that nothing was done.
+    pub(super) fn answer_done(&self, bytes: Vec<u8>) -> Bytes {
+        if bytes.len() <= SMALL_ANSWER {
+            return bytes.into();
+        }
+        match self.room_for(&bytes) {
+            Some(room) => Bytes::from_owner(Held { bytes, _room: room }),
+            None => bytes.into(),
+        }
+    }
+
+    fn room_for(&self, bytes: &[u8]) -> Option<OwnedSemaphorePermit> {
+        let length = u32::try_from(bytes.len()).ok()?;
+        Arc::clone(&self.answer_bytes).try_acquire_many_owned(length).ok()
+    }
+
     /// An answer's bytes; a large one takes room until they are sent.
     ///
     /// # Errors
@@ -87,8 +104,7 @@ impl Admission {
         if bytes.len() <= SMALL_ANSWER {
             return Ok(bytes.into());
         }
-        let length = u32::try_from(bytes.len()).map_err(|_| overloaded())?;
-        let room = Arc::clone(&self.answer_bytes).try_acquire_many_owned(length).map_err(|_| overloaded())?;
+        let room = self.room_for(&bytes).ok_or_else(overloaded)?;
         Ok(Bytes::from_owner(Held { bytes, _room: room }))
     }
 }

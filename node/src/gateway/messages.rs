@@ -9,7 +9,7 @@ use super::error::{ApiError, FieldError};
 use super::extract::{IDEMPOTENCY_KEY, MessagePath, Reader, ThreadPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::Object;
-use super::respond::{json, located, message_of, no_content, replayed, unexpected};
+use super::respond::{json, json_done, located, message_of, no_content, replayed, unexpected};
 use super::send::{SendRequest, message_id};
 use super::view::{MessageView, RecipientView};
 use axum::extract::{Request, State};
@@ -56,7 +56,7 @@ pub(super) async fn send(
         return Err(ApiError::duplicate(reply.message));
     }
     let size = MessageView::size_hint(&reply.message);
-    let response = json(&state, StatusCode::ACCEPTED, &MessageView::of(&reply.message), size)?;
+    let response = json_done(&state, StatusCode::ACCEPTED, &MessageView::of(&reply.message), size)?;
     Ok(replayed(located(response, &format!("/v1/messages/{}", reply.message.id)), was_replayed))
 }
 

@@ -9,7 +9,7 @@ use super::extract::{MemberPath, ThreadPath, Writer, idempotency_key, json_body}
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::Object;
 use super::respond::{no_content, replayed, thread_of};
-use super::threads::{USER_LIST_MAX, answer, check_room, user_id, without_repeats};
+use super::threads::{USER_LIST_MAX, answer_done, check_room, user_id, without_repeats};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -46,7 +46,7 @@ pub(super) async fn add(
     let command = Command { id: origin.id, retention: origin.retention, body_hash: hash.finish(), op };
     let reply = state.router().command(Slot::of_thread(thread), command, deadline).await?;
     let was_replayed = reply.replayed;
-    Ok(replayed(answer(&state, StatusCode::OK, &thread_of(reply)?.thread)?, was_replayed))
+    Ok(replayed(answer_done(&state, StatusCode::OK, &thread_of(reply)?.thread)?, was_replayed))
 }
 
 /// `DELETE /v1/threads/{id}/participants/{uid}`

@@ -8,23 +8,45 @@ use super::error::ApiError;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use messenger_proto::command::{MessageReply, Reply, ReplyBody, ThreadReply};
 use messenger_proto::query::Answer;
 use serde::Serialize;
 
-/// A JSON answer of about `size` bytes.
+/// A JSON answer of about `size` bytes to a question.
+///
+/// # Errors
+/// [`messenger_proto::error::ErrorCode::Overloaded`] when too many large answers wait to be taken.
 pub(super) fn json(
     state: &GatewayState,
     status: StatusCode,
     view: &impl Serialize,
     size: usize,
 ) -> Result<Response, ApiError> {
+    Ok(response(status, state.admission().answer(written(view, size)?)?))
+}
+
+/// A JSON answer of about `size` bytes to a command. It was carried out, so it is said, however much waits to be taken.
+pub(super) fn json_done(
+    state: &GatewayState,
+    status: StatusCode,
+    view: &impl Serialize,
+    size: usize,
+) -> Result<Response, ApiError> {
+    Ok(response(status, state.admission().answer_done(written(view, size)?)))
+}
+
+fn written(view: &impl Serialize, size: usize) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::with_capacity(size);
     serde_json::to_writer(&mut bytes, view).map_err(|error| ApiError::internal(format!("unwritable: {error}")))?;
-    let mut response = Response::new(Body::from(state.admission().answer(bytes)?));
+    Ok(bytes)
+}
+
+fn response(status: StatusCode, bytes: Bytes) -> Response {
+    let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    response
 }
 
 /// Success with nothing to say.

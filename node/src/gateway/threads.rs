@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::extract::{Reader, ThreadPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::{Complaint, Object, text};
-use super::respond::{json, located, replayed, thread_of, unexpected};
+use super::respond::{json, json_done, located, replayed, thread_of, unexpected};
 use super::view::ThreadView;
 use crate::auth::Identity;
 use axum::extract::{Request, State};
@@ -58,7 +58,7 @@ pub(super) async fn one(
 ) -> Result<Response, ApiError> {
     let query = Query::Thread(ThreadQuery { thread, viewer: viewer.user.clone() });
     match state.router().query(Slot::of_thread(thread), query, state.deadline()).await? {
-        Answer::Thread(thread) => answer(&state, StatusCode::OK, &thread),
+        Answer::Thread(thread) => json(&state, StatusCode::OK, &ThreadView::of(&thread), size_hint(&thread)),
         other => Err(unexpected(&other)),
     }
 }
@@ -125,7 +125,7 @@ impl NewThread {
         let was_replayed = reply.replayed;
         let reply = thread_of(reply)?;
         let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };
-        let mut response = replayed(answer(state, status, &reply.thread)?, was_replayed);
+        let mut response = replayed(answer_done(state, status, &reply.thread)?, was_replayed);
         if reply.created {
             response = located(response, &format!("/v1/threads/{}", reply.thread.id));
         }
@@ -210,7 +210,11 @@ fn check_count(kind: ThreadKind, others: usize) -> Result<(), Complaint> {
     }
 }
 
-/// An answer that is a thread.
-pub(super) fn answer(state: &GatewayState, status: StatusCode, thread: &Thread) -> Result<Response, ApiError> {
-    json(state, status, &ThreadView::of(thread), 640 + 128 * thread.participants.len())
+/// The thread that a command answers with.
+pub(super) fn answer_done(state: &GatewayState, status: StatusCode, thread: &Thread) -> Result<Response, ApiError> {
+    json_done(state, status, &ThreadView::of(thread), size_hint(thread))
+}
+
+fn size_hint(thread: &Thread) -> usize {
+    640 + 128 * thread.participants.len()
 }

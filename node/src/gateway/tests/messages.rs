@@ -1,6 +1,7 @@
 //! Sending, looking at a message, and marking as read.
 
-use super::harness::world;
+use super::harness::{world, world_with};
+use crate::gateway::AdmissionLimits;
 use axum::body::Body;
 use axum::http::Method;
 use base64::Engine;
@@ -212,4 +213,15 @@ async fn a_bad_read_mark_is_refused() {
     assert_eq!(both.bad_fields(), ["Idempotency-Key", "up_to_msg_id", "x"]);
     let answer = alice.request(Method::POST, &read, &[], Body::empty()).await;
     answer.problem(415, "unsupported_media_type");
+}
+
+#[tokio::test]
+async fn a_send_that_was_carried_out_is_said_so_however_much_waits_to_be_taken() {
+    let world = world_with(AdmissionLimits { answer_bytes: 1_000, ..Default::default() }, axum::Router::new());
+    let alice = world.client("alice");
+    let thread = alice.pair("bob").await;
+    let body = json!({"client_seq": 1, "ciphertext": STANDARD.encode(vec![7; 65_536])});
+    let sent = alice.post_as("a", &path(&thread), &body).await.expect(202);
+    let one = format!("/v1/messages/{}", sent["id"].as_str().unwrap());
+    alice.get(&one).await.problem(503, "overloaded");
 }
