@@ -193,7 +193,11 @@ const UNKNOWN_DETAIL: &str = "It may or may not have been carried out; try again
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { code, detail, existing } = refusal;
+        let Refusal { code, detail, existing, field } = refusal;
+        if let Some(field) = field {
+            return Self { existing, ..Self::new(code, FIELDS_DETAIL) }
+                .with_fields(vec![FieldError::new(field, detail)]);
+        }
         // What these say is about nodes and storage, and for the operator.
         let detail: Cow<'static, str> = match code {
             ErrorCode::Internal => return Self::internal(detail),

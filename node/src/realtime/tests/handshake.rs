@@ -133,6 +133,12 @@ async fn bad_frames_get_an_error_and_disturb_nobody() {
         assert_eq!(error["code"], code, "{frame}");
         assert!(error["trace_id"].is_string() && error["title"].is_string());
     }
+    let own = cluster.group("mallory", &["bob"]).await.id.to_string();
+    let reply = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    mallory
+        .say(&json!({"t": "send", "thread_id": own, "client_seq": 1, "ciphertext": "aGk=", "reply_to_msg_id": reply}))
+        .await;
+    assert_eq!(mallory.expect("error").await["errors"][0]["field"], "reply_to_msg_id");
     let large = json!({
         "t": "send", "request_id": "big", "thread_id": foreign, "client_seq": 1, "ciphertext": "A".repeat(100_000),
     });
