@@ -21,7 +21,7 @@ use messenger_proto::slot::Slot;
 pub(super) async fn add(
     State(state): State<GatewayState>,
     Writer(actor): Writer,
-    ThreadPath(thread): ThreadPath,
+    path: ThreadPath,
     request: Request,
 ) -> Result<Response, ApiError> {
     let key = idempotency_key(request.headers());
@@ -31,11 +31,13 @@ pub(super) async fn add(
     if named.is_empty() && object.complaints() == 0 {
         object.complain("user_ids", "must name someone");
     }
+    let thread = path.beside(&mut object);
     let key = key.unwrap_or_else(|error| {
         object.complain(error.field, error.message);
         None
     });
     object.finish()?;
+    let thread = thread.ok_or_else(|| ApiError::internal("a path without errors was not read"))?;
     let mut hash = BodyHash::new("participants");
     hash.list(named.iter().map(UserId::as_str));
     let origin = Origin::of(&actor.user, PostPath::Participants(thread), key.as_ref());

@@ -54,8 +54,9 @@ pub(super) async fn create(
 pub(super) async fn one(
     State(state): State<GatewayState>,
     Reader(viewer): Reader,
-    ThreadPath(thread): ThreadPath,
+    path: ThreadPath,
 ) -> Result<Response, ApiError> {
+    let thread = path.id()?;
     let query = Query::Thread(ThreadQuery { thread, viewer: viewer.user.clone() });
     match state.router().query(Slot::of_thread(thread), query, state.deadline()).await? {
         Answer::Thread(thread) => json(&state, StatusCode::OK, &ThreadView::of(&thread), size_hint(&thread)),

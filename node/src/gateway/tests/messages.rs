@@ -225,3 +225,19 @@ async fn a_send_that_was_carried_out_is_said_so_however_much_waits_to_be_taken()
     let one = format!("/v1/messages/{}", sent["id"].as_str().unwrap());
     alice.get(&one).await.problem(503, "overloaded");
 }
+
+#[tokio::test]
+async fn a_bad_path_is_named_with_everything_else_that_is_bad() {
+    let world = world();
+    let alice = world.client("alice");
+    let sent = alice.post(&path("x"), &json!({"client_seq": -1, "ciphertext": "aGk="})).await;
+    assert_eq!(sent.bad_fields(), ["Idempotency-Key", "client_seq", "thread_id"]);
+    let read = alice.post("/v1/threads/x/read", &json!({"up_to_msg_id": 7})).await;
+    assert_eq!(read.bad_fields(), ["thread_id", "up_to_msg_id"]);
+    let added = alice.post("/v1/threads/x/participants", &json!({"user_ids": []})).await;
+    assert_eq!(added.bad_fields(), ["thread_id", "user_ids"]);
+    let good = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    let listed = alice.get(&format!("{}?page_size=0&before={good}", path("x"))).await;
+    assert_eq!(listed.bad_fields(), ["page_size", "thread_id"]);
+    assert_eq!(alice.get("/v1/threads/x").await.bad_fields(), ["thread_id"]);
+}
