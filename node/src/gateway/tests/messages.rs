@@ -206,6 +206,11 @@ async fn a_bad_read_mark_is_refused() {
     let foreign = alice.say(&elsewhere, 1).await;
     alice.post(&read, &json!({"up_to_msg_id": foreign})).await.problem(404, "not_found");
     alice.post(&read, &json!({"up_to_msg_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV"})).await.problem(404, "not_found");
+    let group = alice.group(&["bob"]).await;
+    let early = alice.say(&group, 7).await;
+    alice.post(&format!("/v1/threads/{group}/participants"), &json!({"user_ids": ["late"]})).await.expect(200);
+    let (late, read_group) = (world.client("late"), format!("/v1/threads/{group}/read"));
+    late.post(&read_group, &json!({"up_to_msg_id": early})).await.problem(403, "forbidden");
     for body in [json!({}), json!({"up_to_msg_id": 7}), json!({"up_to_msg_id": "x"}), json!({"up_to_msg_id": null})] {
         assert_eq!(alice.post(&read, &body).await.bad_fields(), ["up_to_msg_id"]);
     }
