@@ -17,7 +17,7 @@ pub mod input;
 mod messages;
 mod metrics;
 mod participants;
-mod respond;
+pub(crate) mod respond;
 pub mod send;
 pub mod serve;
 mod thread_list;

@@ -55,7 +55,7 @@ pub(super) fn no_content() -> Response {
 }
 
 /// The answer to OPTIONS.
-pub(super) fn options(allow: &'static str) -> Response {
+pub(crate) fn options(allow: &'static str) -> Response {
     (StatusCode::NO_CONTENT, [(header::ALLOW, HeaderValue::from_static(allow))]).into_response()
 }
 

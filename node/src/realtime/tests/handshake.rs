@@ -68,7 +68,7 @@ async fn what_can_be_refused_over_http_is() {
 #[tokio::test]
 async fn a_plain_request_is_told_to_upgrade() {
     let cluster = Cluster::start(1).await;
-    for (method, status) in [("GET", "426"), ("POST", "405")] {
+    for (method, status) in [("GET", "426"), ("HEAD", "426"), ("POST", "405"), ("OPTIONS", "204")] {
         let mut stream = TcpStream::connect(cluster.addresses[0]).await.unwrap();
         let head =
             format!("{method} /v1/realtime HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
@@ -76,6 +76,8 @@ async fn a_plain_request_is_told_to_upgrade() {
         let mut answer = String::new();
         tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert_eq!(answer.contains("sec-websocket-version: 13"), status == "426", "{answer}");
+        assert_eq!(answer.contains("allow: GET, HEAD, OPTIONS"), status != "426", "{answer}");
     }
 }
 
