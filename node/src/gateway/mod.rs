@@ -11,6 +11,7 @@ mod edge;
 pub mod error;
 mod extract;
 mod health;
+mod held;
 mod history;
 pub mod idempotency;
 pub mod input;
@@ -33,6 +34,7 @@ pub use admission::AdmissionLimits;
 pub use edge::HEADERS_MAX;
 pub use extract::authenticate;
 pub use health::Readiness;
+pub use held::TakeLimits;
 
 use crate::auth::{Authenticator, Clock};
 use admission::Admission;

@@ -5,6 +5,7 @@
 
 use super::GatewayState;
 use super::error::ApiError;
+use super::held::Holding;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -42,8 +43,11 @@ fn written(view: &impl Serialize, size: usize) -> Result<Vec<u8>, ApiError> {
     Ok(bytes)
 }
 
-fn response(status: StatusCode, bytes: Bytes) -> Response {
+fn response(status: StatusCode, (bytes, holding): (Bytes, Option<Holding>)) -> Response {
     let mut response = Response::new(Body::from(bytes));
+    if let Some(holding) = holding {
+        response.extensions_mut().insert(holding);
+    }
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -1,12 +1,16 @@
 //! Sending, looking at a message, and marking as read.
 
 use super::harness::{world, world_with};
-use crate::gateway::AdmissionLimits;
+use crate::gateway::serve::{ServeLimits, serve};
+use crate::gateway::{AdmissionLimits, TakeLimits};
 use axum::body::Body;
 use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket};
 
 fn path(thread: &str) -> String {
     format!("/v1/threads/{thread}/messages")
@@ -245,4 +249,39 @@ async fn a_bad_path_is_named_with_everything_else_that_is_bad() {
     let listed = alice.get(&format!("{}?page_size=0&before={good}", path("x"))).await;
     assert_eq!(listed.bad_fields(), ["page_size", "thread_id"]);
     assert_eq!(alice.get("/v1/threads/x").await.bad_fields(), ["thread_id"]);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_answer_in_drops_does_not_hold_it_for_ever() {
+    let world = world_with(AdmissionLimits { answer_bytes: 12_000_000, ..Default::default() }, axum::Router::new());
+    let alice = world.client("alice");
+    let thread = alice.pair("bob").await;
+    let ciphertext = STANDARD.encode(vec![7; 65_536]);
+    for seq in 0..100_u64 {
+        let body = json!({"client_seq": seq, "ciphertext": ciphertext});
+        alice.post_as(&seq.to_string(), &path(&thread), &body).await.expect(202);
+    }
+    let take = TakeLimits { time: Duration::from_millis(300), bytes_per_second: u32::MAX };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ServeLimits { take, ..ServeLimits::default() };
+    tokio::spawn(serve(listener, world.app.clone(), limits, std::future::pending()));
+    let mut slow = socket.connect(address).await.unwrap();
+    let page = format!("{}?page_size=100", path(&thread));
+    let head = format!("GET {page} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", alice.token());
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut drop_by_drop = [0; 64];
+    slow.read_exact(&mut drop_by_drop).await.unwrap();
+    assert!(drop_by_drop.starts_with(b"HTTP/1.1 200"));
+    alice.get(&page).await.problem(503, "overloaded");
+    // It takes a little all the time, and would for minutes.
+    let taking = async {
+        while alice.get(&page).await.status != 200 {
+            let _ = slow.read(&mut drop_by_drop).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taking).await.expect("cut off, and its room given back");
 }
