@@ -5,23 +5,27 @@
 //! Invariants: text is handed over only when the socket took all that came before; a connection that ends, ends with the
 //! close code that was asked for, as far as the peer reads it.
 
+use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use messenger_proto::limits::BODY_MAX;
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 /// Bytes read at a time: what an idle socket keeps.
 const READ_BUFFER: usize = 1024;
-/// Bytes gathered before the socket is written to.
+/// Bytes gathered before the socket is written to, and of one WebSocket frame at most. A longer text goes in several, each
+/// once the one before is written: the library's buffer never shrinks, and an idle socket would keep its largest text.
 const WRITE_BUFFER: usize = 4 * 1024;
 /// Bytes handed over to the socket at a time.
 pub(super) const BURST: usize = 16 * 1024;
@@ -96,6 +100,10 @@ pub(super) enum WireEvent {
 /// One socket.
 pub(super) struct Wire {
     socket: WebSocketStream<Counted<TokioIo<Upgraded>>>,
+    /// What was handed over and did not fit the library's buffer yet.
+    waiting: VecDeque<Message>,
+    /// Bytes in the library's buffer, at most.
+    buffered: usize,
     /// Something was handed over and is not written yet.
     unflushed: bool,
     /// Reading has ended.
@@ -111,7 +119,7 @@ impl Wire {
             .max_frame_size(Some(BODY_MAX));
         let counted = Counted { inner: TokioIo::new(upgraded), written: 0 };
         let socket = WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await;
-        Self { socket, unflushed: false, ended: false }
+        Self { socket, waiting: VecDeque::new(), buffered: 0, unflushed: false, ended: false }
     }
 
     /// Bytes the transport took so far.
@@ -126,14 +134,47 @@ impl Wire {
 
     /// Hands over a frame. Whether the connection still stands.
     pub(super) fn hand_over(&mut self, text: String) -> bool {
-        self.unflushed = true;
-        Pin::new(&mut self.socket).start_send(Message::Text(text.into())).is_ok()
+        if text.len() <= WRITE_BUFFER {
+            self.waiting.push_back(Message::Text(text.into()));
+        } else {
+            self.waiting.extend(pieces(text.into()));
+        }
+        self.fill()
+    }
+
+    /// Moves what waits to the library's buffer, as far as it fits.
+    fn fill(&mut self) -> bool {
+        while self.buffered < WRITE_BUFFER
+            && let Some(message) = self.waiting.pop_front()
+        {
+            self.unflushed = true;
+            self.buffered += message.len();
+            if Pin::new(&mut self.socket).start_send(message).is_err() {
+                return false;
+            }
+        }
+        if self.waiting.is_empty() {
+            self.waiting.shrink_to(0);
+        }
+        true
+    }
+
+    /// Ready once everything that was handed over is written, or cannot be.
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while self.unflushed {
+            std::task::ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+            (self.unflushed, self.buffered) = (false, 0);
+            if !self.fill() {
+                return Poll::Ready(Err(Error::ConnectionClosed));
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes what was handed over and, if `listen`, reads. Cancel-safe.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, listen: bool) -> Poll<WireEvent> {
         if self.unflushed
-            && let Poll::Ready(outcome) = Pin::new(&mut self.socket).poll_flush(cx)
+            && let Poll::Ready(outcome) = self.poll_written(cx)
         {
             self.unflushed = false;
             return Poll::Ready(outcome.map_or(WireEvent::Heard(Heard::Gone), |()| WireEvent::Flushed));
@@ -158,8 +199,8 @@ impl Wire {
     /// Sends a close frame; [`Wire::poll_closed`] brings it to its end, if there is anything to bring.
     pub(super) fn start_close(&mut self, close: Close) -> bool {
         let frame = CloseFrame { code: CloseCode::from(close.code), reason: Utf8Bytes::from_static(close.reason) };
-        self.unflushed = true;
-        Pin::new(&mut self.socket).start_send(Message::Close(Some(frame))).is_ok()
+        self.waiting.push_back(Message::Close(Some(frame)));
+        self.fill()
     }
 
     /// The peer closed, and the library has its answer ready; see [`Wire::poll_closed`].
@@ -170,11 +211,8 @@ impl Wire {
 
     /// Ready once everything is written and the peer has closed too, or is gone.
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.unflushed {
-            match std::task::ready!(Pin::new(&mut self.socket).poll_flush(cx)) {
-                Ok(()) => self.unflushed = false,
-                Err(_) => return Poll::Ready(()),
-            }
+        if std::task::ready!(self.poll_written(cx)).is_err() {
+            return Poll::Ready(());
         }
         if self.ended {
             return Poll::Ready(());
@@ -188,6 +226,16 @@ impl Wire {
         self.ended = true;
         Poll::Ready(())
     }
+}
+
+/// A text as frames that the library need not buffer whole.
+fn pieces(text: Bytes) -> impl Iterator<Item = Message> {
+    let last = text.len().saturating_sub(1) / WRITE_BUFFER;
+    (0..=last).map(move |n| {
+        let piece = text.slice(n * WRITE_BUFFER..text.len().min((n + 1) * WRITE_BUFFER));
+        let kind = if n == 0 { Data::Text } else { Data::Continue };
+        Message::Frame(Frame::message(piece, OpCode::Data(kind), n == last))
+    })
 }
 
 fn broken(error: &Error) -> Heard {
