@@ -217,6 +217,7 @@ async fn serve(node: Realtime, on_upgrade: OnUpgrade, ask: Ask, seat: Seat) {
         None => Box::pin(first_frame(&node, &mut wire, device.as_ref())).await,
     };
     if let Some(identity) = identity {
+        wire.trust();
         Box::pin(Connection::new(node, identity, last_seen, wire).run()).await;
     }
     drop(seat);

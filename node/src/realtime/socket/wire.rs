@@ -5,11 +5,11 @@
 //! Invariants: text is handed over only when the socket took all that came before; a connection that ends, ends with the
 //! close code that was asked for, as far as the peer reads it.
 
+use crate::auth::TOKEN_MAX;
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use messenger_proto::limits::BODY_MAX;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
@@ -30,15 +30,30 @@ const WRITE_BUFFER: usize = 4 * 1024;
 /// Bytes handed over to the socket at a time.
 pub(super) const BURST: usize = 16 * 1024;
 
+/// Bytes of a message from a client: room for a `subscribe` that names as many threads as there may be, and so for any
+/// `send`.
+const MESSAGE_MAX: usize = 512 * 1024;
+/// Bytes from a client that nobody knows yet: room for a token, and a little more.
+const STRANGER_MAX: usize = TOKEN_MAX + 2 * 1024;
+
 /// Bytes over a transport, counted.
 struct Counted<S> {
     inner: S,
     written: u64,
+    /// Bytes that may still be read; `None` for any number. One read may go beyond it.
+    left: Option<usize>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        if self.left == Some(0) {
+            return Poll::Ready(Err(io::Error::other("too much from a stranger")));
+        }
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let read = buf.filled().len() - before;
+        self.left = self.left.map(|left| left.saturating_sub(read));
+        outcome
     }
 }
 
@@ -71,7 +86,7 @@ impl Close {
     pub(super) const BINARY: Self = Self { code: 1003, reason: "frames must be text" };
     pub(super) const NOT_UTF8: Self = Self { code: 1007, reason: "frames must be UTF-8" };
     pub(super) const ABUSE: Self = Self { code: 1008, reason: "too many malformed frames" };
-    pub(super) const TOO_BIG: Self = Self { code: 1009, reason: "a frame may take at most 1 MiB" };
+    pub(super) const TOO_BIG: Self = Self { code: 1009, reason: "a frame may take at most 512 KiB" };
     pub(super) const UNAUTHENTICATED: Self = Self { code: 4401, reason: "a valid token is required" };
     pub(super) const EXPIRED: Self = Self { code: 4401, reason: "the token has expired" };
     pub(super) const NO_PONG: Self = Self { code: 4408, reason: "no pong" };
@@ -115,11 +130,16 @@ impl Wire {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
-            .max_message_size(Some(BODY_MAX))
-            .max_frame_size(Some(BODY_MAX));
-        let counted = Counted { inner: TokioIo::new(upgraded), written: 0 };
+            .max_message_size(Some(MESSAGE_MAX))
+            .max_frame_size(Some(MESSAGE_MAX));
+        let counted = Counted { inner: TokioIo::new(upgraded), written: 0, left: Some(STRANGER_MAX) };
         let socket = WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await;
         Self { socket, waiting: VecDeque::new(), buffered: 0, unflushed: false, ended: false }
+    }
+
+    /// The client is known: it may say as much as it likes from now on.
+    pub(super) fn trust(&mut self) {
+        self.socket.get_mut().left = None;
     }
 
     /// Bytes the transport took so far.
@@ -189,6 +209,7 @@ impl Wire {
                 // The library answers a ping by itself.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
                 Some(Ok(Message::Close(_))) | None => Heard::Gone,
+                Some(Err(Error::Io(_))) if self.socket.get_ref().left == Some(0) => Heard::Broken(Close::TOO_BIG),
                 Some(Err(error)) => broken(&error),
             };
             self.ended = !matches!(heard, Heard::Text(_));

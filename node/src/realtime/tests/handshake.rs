@@ -6,6 +6,7 @@ use crate::auth::Scopes;
 use crate::gateway::Readiness;
 use crate::realtime::Tuning;
 use futures_util::SinkExt;
+use messenger_proto::ids::ThreadId;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -170,8 +171,26 @@ async fn what_is_no_text_frame_closes_with_its_own_code() {
     assert_eq!(broken.closed().await, Some(1007));
 
     let mut huge = cluster.online(1, "alice", "c").await;
-    huge.socket.send(Message::text("x".repeat(1024 * 1024 + 1))).await.unwrap();
+    huge.socket.send(Message::text("x".repeat(512 * 1024 + 1))).await.unwrap();
     assert_eq!(huge.closed().await, Some(1009));
+
+    // Whoever is not known yet has room for a token.
+    let address = cluster.addresses[0];
+    let mut stranger = Device::open_with(address, request(address, "", &[])).await.unwrap();
+    stranger.say_text(&json!({"t": "auth", "token": "x".repeat(12 * 1024)}).to_string()).await;
+    assert_eq!(stranger.closed().await, Some(1009));
+}
+
+#[tokio::test]
+async fn a_device_may_name_as_many_threads_as_there_may_be() {
+    let cluster = Cluster::start(1).await;
+    let address = cluster.addresses[0];
+    let threads: Vec<_> = (0..10_000_u128).map(|n| ThreadId(n.to_be_bytes()).to_string()).collect();
+    let mut alice = Device::open_with(address, request(address, "", &[])).await.unwrap();
+    // Nothing is waited for: what follows the token comes with it.
+    alice.say(&json!({"t": "auth", "token": cluster.token("alice", "a")})).await;
+    alice.say(&json!({"t": "subscribe", "request_id": 1, "thread_ids": threads})).await;
+    assert_eq!(alice.expect("subscribed").await["thread_ids"].as_array().unwrap().len(), 10_000);
 }
 
 #[tokio::test]
