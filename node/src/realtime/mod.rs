@@ -34,8 +34,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Resumptions under way on a node at a time; each holds a batch of some 200 KiB.
-const RESUMES_MAX: usize = 64;
+/// Sessions of a node that read from storage at a time; each holds some 200 KiB, and a message more of each shard that it
+/// asks at once, a dozen at most.
+const RESUMES_MAX: usize = 128;
 /// How long the last acknowledgements may take when a node drains.
 const LAST_ACKS: Duration = Duration::from_secs(2);
 
@@ -66,7 +67,7 @@ struct Inner {
     hub: Hub,
     acks: Acks,
     registrations: Registrations,
-    resumes: Semaphore,
+    resumes: Arc<Semaphore>,
     seats: Arc<Semaphore>,
 }
 
@@ -77,7 +78,7 @@ impl Realtime {
         let hub = Hub::new(parts.router.clone());
         let acks = Acks::start(parts.router.clone());
         let registrations = Registrations::start(parts.router.clone());
-        let (resumes, seats) = (Semaphore::new(RESUMES_MAX), Arc::new(Semaphore::new(parts.sockets_max)));
+        let (resumes, seats) = (Arc::new(Semaphore::new(RESUMES_MAX)), Arc::new(Semaphore::new(parts.sockets_max)));
         Self(Arc::new(Inner { parts, hub, acks, registrations, resumes, seats }))
     }
 
@@ -159,7 +160,7 @@ impl Realtime {
         &self.0.registrations
     }
 
-    fn resumes(&self) -> &Semaphore {
+    fn resumes(&self) -> &Arc<Semaphore> {
         &self.0.resumes
     }
 

@@ -164,7 +164,7 @@ impl Connection {
 
     fn deadline(&self) -> Instant {
         let pulse = self.pulse.deadline(self.node.tuning());
-        self.replay.deadline().map_or(pulse, |retry| retry.min(pulse))
+        self.replay.deadline(Instant::now()).map_or(pulse, |retry| retry.min(pulse))
     }
 
     fn listens(&self) -> bool {
@@ -232,6 +232,7 @@ impl Connection {
                     self.session.listening(thread);
                 }
             }
+            Done::Turn(permit) => self.replay.turn(permit, now),
             Done::Resumed(answered) => self.replay.resumed(&mut self.session, answered, now),
             Done::Noted { request_id, outcome: Err(error) } => self.refuse(&request_id, &error),
             Done::Sent { thread, bytes, request_id, outcome } => {

@@ -68,6 +68,8 @@ pub(super) struct Shared {
     nodes: OnceLock<Vec<Realtime>>,
     /// Whether queries for what was missed are answered.
     storage: watch::Sender<bool>,
+    /// A shard that does not answer queries for what was missed.
+    stuck: watch::Sender<Option<ShardId>>,
     /// Whether streams carry anything.
     deaf: AtomicBool,
     /// Questions for what was missed.
@@ -136,6 +138,7 @@ impl Shared {
                 if matches!(query, Query::Resume(_)) {
                     self.resumes.fetch_add(1, Ordering::SeqCst);
                     self.storage.subscribe().wait_for(|open| *open).await.unwrap();
+                    self.stuck.subscribe().wait_for(|stuck| *stuck != Some(request.shard)).await.unwrap();
                 }
                 match self.query(request.shard, &query) {
                     Ok(answer) => ShardOutcome::Answer(answer),
@@ -244,6 +247,7 @@ impl Cluster {
             registry: OnceLock::new(),
             nodes: OnceLock::new(),
             storage: watch::Sender::new(true),
+            stuck: watch::Sender::new(None),
             deaf: AtomicBool::new(false),
             resumes: AtomicU64::new(0),
             acknowledgements: AtomicU64::new(0),
@@ -386,6 +390,11 @@ impl Cluster {
     /// From now on, storage answers no question for what was missed, or does again.
     pub(super) fn storage(&self, open: bool) {
         self.shared.storage.send_replace(open);
+    }
+
+    /// From now on, this shard answers no question for what was missed, or all do again.
+    pub(super) fn stuck(&self, shard: Option<ShardId>) {
+        self.shared.stuck.send_replace(shard);
     }
 
     /// From now on, streams lose everything, or carry it again.

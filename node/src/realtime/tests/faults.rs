@@ -1,10 +1,11 @@
 //! Losses, interruptions and slow readers: nothing is missing in the end, and nothing is told twice.
 
-use super::cluster::{Cluster, hasty};
+use super::cluster::{Cluster, hasty, shard_of};
 use super::device::Device;
 use crate::realtime::Tuning;
 use crate::realtime::mailbox::MAILBOX_BYTES;
 use messenger_proto::ids::ThreadId;
+use messenger_proto::slot::Slot;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -107,4 +108,25 @@ async fn a_reader_that_stands_still_is_closed_with_4429() {
     // Whoever reads is not disturbed.
     cluster.group("alice", &["carol"]).await;
     carol.expect("thread").await;
+}
+
+#[tokio::test]
+async fn a_shard_that_does_not_answer_holds_no_other_thread_back() {
+    let cluster = Cluster::start(1).await;
+    let one = cluster.group("alice", &["bob"]).await.id;
+    let mut two = cluster.group("alice", &["bob"]).await.id;
+    while shard_of(Slot::of_thread(two)) == shard_of(Slot::of_thread(one)) {
+        two = cluster.group("alice", &["bob"]).await.id;
+    }
+    say(&cluster, one, 1..=3, 10).await;
+    say(&cluster, two, 11..=13, 10).await;
+    cluster.stuck(Some(shard_of(Slot::of_thread(one))));
+    let mut bob = cluster.connect(1, "bob", "phone", "").await;
+    let heard = tokio::time::timeout(Duration::from_secs(3), all_up_to(&mut bob, 11, 13)).await;
+    heard.expect("within the time that the other shard is given");
+    say(&cluster, two, 14..=14, 10).await;
+    all_up_to(&mut bob, 14, 14).await;
+    cluster.stuck(None);
+    all_up_to(&mut bob, 1, 3).await;
+    bob.caught_up().await;
 }
