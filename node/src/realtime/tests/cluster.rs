@@ -68,6 +68,8 @@ pub(super) struct Shared {
     nodes: OnceLock<Vec<Realtime>>,
     /// Whether queries for what was missed are answered.
     storage: watch::Sender<bool>,
+    /// Whether messages are taken.
+    pub(super) taking: watch::Sender<bool>,
     /// A shard that does not answer queries for what was missed.
     stuck: watch::Sender<Option<ShardId>>,
     /// Whether streams carry anything.
@@ -126,6 +128,9 @@ impl Shared {
     }
 
     async fn carry_out(&self, request: ShardRequest) -> ShardOutcome {
+        if matches!(&request.call, ShardCall::Command(Command { op: Op::SendMessage(_), .. })) {
+            self.taking.subscribe().wait_for(|taking| *taking).await.unwrap();
+        }
         match request.call {
             ShardCall::Command(command) => match self.apply(request.shard, command) {
                 Ok(reply) => {
@@ -247,6 +252,7 @@ impl Cluster {
             registry: OnceLock::new(),
             nodes: OnceLock::new(),
             storage: watch::Sender::new(true),
+            taking: watch::Sender::new(true),
             stuck: watch::Sender::new(None),
             deaf: AtomicBool::new(false),
             resumes: AtomicU64::new(0),

@@ -130,3 +130,17 @@ async fn a_shard_that_does_not_answer_holds_no_other_thread_back() {
     all_up_to(&mut bob, 1, 3).await;
     bob.caught_up().await;
 }
+
+#[tokio::test]
+async fn a_send_that_waited_for_others_all_its_time_is_not_begun() {
+    let tuning = Tuning { request: Duration::from_millis(300), ..hasty() };
+    let cluster = Cluster::start_with(1, tuning, 10).await;
+    let thread = cluster.group("alice", &["bob"]).await.id;
+    let mut alice = cluster.online(1, "alice", "phone").await;
+    cluster.shared.taking.send_replace(false);
+    alice.send(thread, "one").await;
+    alice.send(thread, "two").await;
+    let (first, second) = (alice.expect("error").await, alice.expect("error").await);
+    assert_eq!((&first["request_id"], &first["code"]), (&json!("r1"), &json!("outcome_unknown")));
+    assert_eq!((&second["request_id"], &second["code"]), (&json!("r2"), &json!("unavailable")));
+}
