@@ -425,6 +425,11 @@ impl Session {
         self.threads.keys().copied()
     }
 
+    /// The threads that may be listened to when the connection ends: those it follows, and those it was about to forget.
+    pub fn take_heard(&mut self) -> Vec<ThreadId> {
+        self.threads.keys().copied().chain(std::mem::take(&mut self.forget)).collect()
+    }
+
     /// The client took `frame` and all before it; what that means for each thread.
     ///
     /// # Errors

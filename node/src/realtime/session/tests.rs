@@ -611,3 +611,11 @@ fn an_acknowledgement_of_the_last_frame_takes_what_was_stepped_over_too() {
     let progress = session.ack(FrameSeq(2)).unwrap();
     assert_eq!(progress[0].position, Some(Position { seq: Seq(1), rev: Rev(2) }));
 }
+
+#[test]
+fn a_thread_that_was_removed_last_is_still_to_be_forgotten_when_the_connection_ends() {
+    let (mut session, thread) = resuming();
+    session.resumed(&Resumed { thread, events: vec![], position: at(1), more: false, gap: None, left: true });
+    assert_eq!(session.threads().count(), 0);
+    assert_eq!(session.take_heard(), [thread]);
+}

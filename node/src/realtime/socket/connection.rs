@@ -393,7 +393,7 @@ impl Drop for Connection {
         let Self { node, identity, mailbox, session, .. } = self;
         node.acks().hasten(&identity.user, &identity.device, session.threads());
         node.hub().forget(node.shard_of_user(&identity.user), &[Topic::User(identity.user.clone())], mailbox);
-        for thread in session.threads() {
+        for thread in session.take_heard() {
             node.hub().forget(node.shard_of_thread(thread), &[Topic::Thread(thread)], mailbox);
         }
     }
