@@ -51,10 +51,14 @@ impl Registrations {
         Self { shared }
     }
 
-    /// Registers a connection that opened, and again until [`Registrations::closing`].
-    pub async fn opened(&self, session: RegisterSession, mailbox: &Arc<Mailbox>) {
-        let open = Open { session: session.clone(), mailbox: Arc::downgrade(mailbox) };
-        self.shared.lock().insert(session.connection, open);
+    /// Keeps a connection that opened, and renews it until [`Registrations::closing`].
+    pub fn opened(&self, session: RegisterSession, mailbox: &Arc<Mailbox>) {
+        let connection = session.connection;
+        self.shared.lock().insert(connection, Open { session, mailbox: Arc::downgrade(mailbox) });
+    }
+
+    /// Registers a connection that opened for the first time.
+    pub async fn register(&self, session: RegisterSession) {
         self.shared.register(session).await;
     }
 

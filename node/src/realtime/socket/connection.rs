@@ -123,9 +123,14 @@ impl Connection {
             node: self.node.id(),
             opened_at: self.node.now(),
         };
-        let (node, mailbox) = (self.node.clone(), Arc::clone(&self.mailbox));
+        self.node.registrations().opened(registration.clone(), &self.mailbox);
+        // Either a drain finds it there, or it finds the drain.
+        if self.node.is_draining() {
+            self.mailbox.close(CloseReason::Draining);
+        }
+        let node = self.node.clone();
         self.work.push(Box::pin(async move {
-            node.registrations().opened(registration, &mailbox).await;
+            node.registrations().register(registration).await;
             Done::Registered
         }));
     }

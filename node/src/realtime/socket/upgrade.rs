@@ -225,8 +225,12 @@ async fn serve(node: Realtime, on_upgrade: OnUpgrade, ask: Ask, seat: Seat) {
 
 /// Authenticates by the first frame, or closes.
 async fn first_frame(node: &Realtime, wire: &mut Wire, device: Option<&DeviceId>) -> Option<Arc<Identity>> {
-    let heard = poll_fn(|cx| wire.poll(cx, true));
-    let (error, close) = match tokio::time::timeout(node.tuning().auth, heard).await {
+    let heard = tokio::time::timeout(node.tuning().auth, poll_fn(|cx| wire.poll(cx, true)));
+    let heard = tokio::select! {
+        heard = heard => heard,
+        () = node.drains() => Ok(WireEvent::Heard(Heard::Broken(Close::DRAINING))),
+    };
+    let (error, close) = match heard {
         Err(_) => (Some(ApiError::from(AuthError::Missing)), Close::UNAUTHENTICATED),
         Ok(WireEvent::Heard(Heard::Text(text))) => match authenticate(node, &text, device) {
             Ok(identity) => return Some(identity),

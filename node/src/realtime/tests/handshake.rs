@@ -248,10 +248,15 @@ async fn a_draining_node_sends_its_devices_away() {
     let cluster = Cluster::start(2).await;
     let mut here = [cluster.online(1, "alice", "a").await, cluster.online(1, "bob", "b").await];
     let mut there = cluster.online(2, "carol", "c").await;
+    let address = cluster.addresses[0];
+    let mut unknown = Device::open_with(address, request(address, "", &[])).await.unwrap();
     cluster.nodes[0].drain(Duration::from_millis(50)).await;
     for device in &mut here {
         assert_eq!(device.closed().await, Some(1001));
     }
+    assert_eq!(unknown.closed().await, Some(1001), "whoever was still authenticating");
+    let mut late = Device::open(address, &cluster.token("alice", "late"), "").await.unwrap();
+    assert_eq!(late.closed().await, Some(1001), "whoever got past the gateway just before");
     cluster.group("carol", &["alice"]).await;
     there.expect("thread").await;
 }
