@@ -169,7 +169,7 @@ fn plain(op: Op) -> Command {
     Command { id: CommandId(rand::random()), retention: Retention::None, body_hash: 0, op }
 }
 
-pub(super) fn shard_of(slot: Slot) -> ShardId {
+pub(in crate::realtime) fn shard_of(slot: Slot) -> ShardId {
     SlotMap::new(SHARDS).unwrap().shard_of(slot)
 }
 
@@ -430,7 +430,7 @@ impl Cluster {
     }
 }
 
-fn cluster_state() -> ClusterState {
+pub(in crate::realtime) fn cluster_state() -> ClusterState {
     let place =
         |shard| ShardPlacement { shard: ShardId(shard), replicas: vec![NodeId(1)], first_members: vec![NodeId(1)] };
     let node = NodeInfo {
