@@ -118,10 +118,11 @@ impl ApiError {
         Self { challenge: Some(challenge.into()), ..error }
     }
 
-    /// A `client_seq` that was used before, and what it was used for.
+    /// A message that was sent before under another key, and what became of it.
     #[must_use]
     pub fn duplicate(existing: Message) -> Self {
-        let error = Self::new(ErrorCode::DuplicateClientSeq, "The device sent another message under this client_seq.");
+        let detail = "The device sent this message before, under another Idempotency-Key; here it is.";
+        let error = Self::new(ErrorCode::DuplicateClientSeq, detail);
         Self { existing: Some(Box::new(existing)), ..error }
     }
 

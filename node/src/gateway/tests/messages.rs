@@ -64,8 +64,9 @@ async fn sending_twice_is_answered_as_the_table_says() {
     let next = json!({"client_seq": 2, "ciphertext": "aGk="});
     alice.post_as("k1", &path(&thread), &next).await.problem(422, "idempotency_key_reused");
     // New key, number seen: the problem is also the message.
-    for body in [&body, &other] {
+    for (body, detail) in [(&body, "sent this message before"), (&other, "for another message")] {
         let problem = alice.post_as("k2", &path(&thread), body).await.problem(409, "duplicate_client_seq");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.contains(detail)), "{problem}");
         for (member, value) in first.as_object().unwrap() {
             assert_eq!(&problem[member], value, "{member}");
         }
