@@ -5,6 +5,7 @@ use super::device::Device;
 use crate::realtime::Tuning;
 use crate::realtime::mailbox::MAILBOX_BYTES;
 use messenger_proto::ids::ThreadId;
+use messenger_proto::limits::{GAP_TAIL, RESUME_EVENTS_MAX};
 use messenger_proto::slot::Slot;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -143,4 +144,28 @@ async fn a_send_that_waited_for_others_all_its_time_is_not_begun() {
     let (first, second) = (alice.expect("error").await, alice.expect("error").await);
     assert_eq!((&first["request_id"], &first["code"]), (&json!("r1"), &json!("outcome_unknown")));
     assert_eq!((&second["request_id"], &second["code"]), (&json!("r2"), &json!("unavailable")));
+}
+
+#[tokio::test]
+async fn a_long_absence_ends_in_a_gap_and_the_newest_thousand() {
+    let cluster = Cluster::start(1).await;
+    let thread = cluster.group("alice", &["bob"]).await.id;
+    let mut bob = cluster.online(1, "bob", "phone").await;
+    say(&cluster, thread, 1..=1, 10).await;
+    all_up_to(&mut bob, 1, 1).await;
+    bob.ack().await;
+    drop(bob);
+    while cluster.nodes[0].connections() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let last = 1 + RESUME_EVENTS_MAX + 500;
+    say(&cluster, thread, 2..=last, 10).await;
+    let mut bob = cluster.connect(1, "bob", "phone", "").await;
+    let (gap, before) = bob.until("gap").await;
+    assert!(before.iter().all(|frame| frame["t"] != "msg"), "{before:?}");
+    assert_eq!(gap["thread_id"], json!(thread.to_string()));
+    all_up_to(&mut bob, last - GAP_TAIL + 1, last).await;
+    bob.caught_up().await;
+    say(&cluster, thread, last + 1..=last + 1, 10).await;
+    all_up_to(&mut bob, last + 1, last + 1).await;
 }
