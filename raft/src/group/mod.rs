@@ -16,3 +16,4 @@ pub mod timing;
 
 mod hook;
 mod rules;
+mod sequence;

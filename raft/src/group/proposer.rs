@@ -3,15 +3,16 @@
 //! Owns: the queue of commands at a leader, how they are packed, and the way back of each result.
 //! Must not know: what a command does.
 //! Invariants: a command is answered exactly once; a refusal for want of leadership given before the entry was handed
-//! to consensus surely had no effect, anything after may have; packs leave in the order their commands came; the queue
-//! is bounded by count and by bytes; nothing lingers while the group is idle.
+//! to consensus surely had no effect, anything after may have; packs leave in the order their commands came, but for
+//! a device's sends that wait together, which are ordered by its numbers; the queue is bounded by count and by bytes; nothing lingers while the group is idle.
 
 use super::outcome::{Lost, Proposed};
+use super::sequence::{self, Place};
 use crate::clock::HybridClock;
 use crate::types::{PackBytes, PackResults, TypeConfig};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use messenger_proto::command::{Command, CommandResult, Pack};
-use messenger_proto::ids::NodeId;
+use messenger_proto::ids::{Millis, NodeId};
 use messenger_proto::limits::PACK_MAX;
 use messenger_proto::wire::{Field, Wire};
 use openraft::errors::ClientWriteError;
@@ -45,6 +46,7 @@ impl Admission {
 
 struct Waiting {
     encoded: Vec<u8>,
+    place: Option<Place>,
     answer: oneshot::Sender<Result<Proposed, Lost>>,
     admitted: OwnedSemaphorePermit,
 }
@@ -83,7 +85,7 @@ impl Proposer {
             return Ok(Proposed::Overloaded);
         };
         let (answer, answered) = oneshot::channel();
-        match self.queue.try_send(Waiting { encoded, answer, admitted }) {
+        match self.queue.try_send(Waiting { encoded, place: Place::of(command), answer, admitted }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Ok(Proposed::Overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => return Ok(Proposed::NotLeader(None)),
@@ -98,26 +100,38 @@ type InFlight = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Commands that will be one pack.
 #[derive(Default)]
 struct Gathered {
-    encoded: Vec<u8>,
-    answers: Answers,
-    admitted: Vec<OwnedSemaphorePermit>,
+    commands: Vec<Waiting>,
+    bytes: usize,
 }
 
 impl Gathered {
-    fn push(&mut self, Waiting { encoded, answer, admitted }: Waiting) {
-        self.encoded.extend_from_slice(&encoded);
-        self.answers.push(answer);
-        self.admitted.push(admitted);
+    fn push(&mut self, waiting: Waiting) {
+        self.bytes += waiting.encoded.len();
+        self.commands.push(waiting);
     }
 
     fn is_full(&self) -> bool {
-        self.encoded.len() >= PACK_MAX
+        self.bytes >= PACK_MAX
+    }
+
+    /// The commands strung together behind a stamp, and whom to answer.
+    fn pack(mut self, stamp: Millis) -> (Vec<u8>, Answers, Vec<OwnedSemaphorePermit>) {
+        sequence::by_number(&mut self.commands, |waiting| waiting.place);
+        let mut pack = Vec::with_capacity(self.bytes + STAMP_MAX);
+        stamp.write(1, &mut pack);
+        let (mut answers, mut admitted) = (Vec::new(), Vec::new());
+        for waiting in self.commands {
+            pack.extend_from_slice(&waiting.encoded);
+            answers.push(waiting.answer);
+            admitted.push(waiting.admitted);
+        }
+        (pack, answers, admitted)
     }
 
     fn may_leave(&self, in_flight: usize) -> bool {
         match in_flight {
-            0 => !self.answers.is_empty(),
-            1..IN_FLIGHT => self.answers.len() >= WORTH_A_PACK || self.is_full(),
+            0 => !self.commands.is_empty(),
+            1..IN_FLIGHT => self.commands.len() >= WORTH_A_PACK || self.is_full(),
             _ => false,
         }
     }
@@ -156,16 +170,15 @@ impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
     }
 
     /// Hands a pack to consensus.
-    async fn propose(&mut self, Gathered { encoded, answers, admitted }: Gathered) {
+    async fn propose(&mut self, gathered: Gathered) {
         if !self.raft.is_leader() {
             let leader = self.raft.current_leader().await.map(NodeId);
+            let answers = gathered.commands.into_iter().map(|waiting| waiting.answer).collect();
             return settle(answers, || {
                 Ok(Proposed::NotLeader(leader.filter(|leader| leader.0 != *self.raft.node_id())))
             });
         }
-        let mut pack = Vec::with_capacity(encoded.len() + STAMP_MAX);
-        self.clock.now().write(1, &mut pack);
-        pack.extend_from_slice(&encoded);
+        let (pack, answers, admitted) = gathered.pack(self.clock.now());
         debug_assert!(Pack::from_wire(&pack).is_ok_and(|pack| pack.commands.len() == answers.len()));
         let (responder, done) = ProgressResponder::complete_only();
         match self.raft.client_write_ff(PackBytes(pack.into()), Some(responder)).await {
@@ -204,5 +217,46 @@ fn distribute(answers: Answers, results: PackResults) {
 fn settle(answers: Answers, outcome: impl Fn() -> Result<Proposed, Lost>) {
     for answer in answers {
         let _ = answer.send(outcome());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use messenger_proto::command::{ClaimKey, Op, Retention, SendMessage};
+    use messenger_proto::ids::{ClientSeq, CommandId, DeviceId, ThreadId, UserId};
+    use messenger_proto::model::ContentType;
+
+    fn command(number: Option<u64>) -> Command {
+        let op = match number {
+            None => Op::ClaimKey(ClaimKey {}),
+            Some(number) => Op::SendMessage(SendMessage {
+                thread: ThreadId([1; 16]),
+                sender: UserId::new("u").unwrap(),
+                device: DeviceId::new("d").unwrap(),
+                client_seq: ClientSeq(number),
+                ciphertext: vec![1].into(),
+                content_type: ContentType::Text,
+                attachments: Vec::new(),
+                reply_to: None,
+            }),
+        };
+        Command { id: CommandId([0; 16]), retention: Retention::None, body_hash: 0, op }
+    }
+
+    #[test]
+    fn a_device_s_sends_that_wait_together_leave_in_order_of_their_numbers() {
+        let (queue, mut waiting) = mpsc::channel(8);
+        let proposer = Proposer { queue, admission: Admission::new(1 << 20) };
+        let mut gathered = Gathered::default();
+        for number in [Some(3), None, Some(1), Some(2)] {
+            let command = command(number);
+            let proposing = proposer.propose(&command);
+            assert!(futures_util::FutureExt::now_or_never(proposing).is_none());
+            gathered.push(waiting.try_recv().unwrap());
+        }
+        let (pack, ..) = gathered.pack(Millis(1));
+        let expected: Vec<_> = [Some(1), None, Some(2), Some(3)].map(command).into();
+        assert_eq!(Pack::from_wire(&pack).unwrap().commands, expected);
     }
 }
