@@ -128,11 +128,13 @@ impl ErrorCode {
 }
 
 crate::wire_struct! {
-    /// A refusal: a code, what exactly, and for a duplicate the message that is there.
+    /// A refusal: a code, what exactly, for a duplicate the message that is there, and which member of the request is bad
+    /// if it is one.
     pub struct Refusal {
         1 => code: ErrorCode,
         2 => detail: String,
         3 => existing: Option<Box<Message>>,
+        4 => field: Option<String>,
     }
 }
 
@@ -148,7 +150,7 @@ impl Refusal {
     /// A refusal with a code and what exactly is wrong.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), existing: None }
+        Self { code, detail: detail.into(), existing: None, field: None }
     }
 
     /// The message of a [`ErrorCode::DuplicateClientSeq`], if that is what this is.

@@ -27,7 +27,8 @@ pub const PAGE_MAX: u32 = 100;
 pub const PAGE_DEFAULT: u32 = 50;
 /// `unread_count` counts no further.
 pub const UNREAD_MAX: u32 = 999;
-/// Threads a user may be in at most; beyond it an invitation is refused by the user's shard index.
+/// Threads a user may be in; beyond it a gateway refuses creations and invitations, having asked the user's shard. Those
+/// that pass the check at the same time may go a little over it.
 pub const USER_THREADS_MAX: usize = 10_000;
 /// Events of one thread that resume replays at most; beyond it a `gap` frame stands for the older ones.
 pub const RESUME_EVENTS_MAX: u64 = 10_000;

@@ -22,6 +22,7 @@ crate::wire_enum! {
         7 => Summaries(SummariesQuery),
         8 => Resume(ResumeQuery),
         9 => ClusterState(ClusterStateQuery),
+        10 => Room(RoomQuery),
     }
 }
 
@@ -91,6 +92,12 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
+    /// To the shard of some users: which of them have no room for a thread. Whoever is in it needs none, and when it is
+    /// about to be made nor does who ever was: then this is the creation's repeat. Answer: [`Answer::Room`].
+    pub struct RoomQuery { 1 => users: Vec<UserId>, 2 => thread: ThreadId, 3 => creates: bool }
+}
+
+crate::wire_struct! {
     /// When each thread was last active, as of an instant. Answer: [`Answer::Activity`].
     pub struct ActivityQuery { 1 => viewer: UserId, 2 => threads: Vec<ThreadId>, 3 => as_of: Millis }
 }
@@ -142,6 +149,7 @@ crate::wire_enum! {
         7 => Summaries(SummariesAnswer),
         8 => Resume(ResumeAnswer),
         9 => ClusterState(ClusterState),
+        10 => Room(RoomAnswer),
     }
 }
 
@@ -167,6 +175,11 @@ crate::wire_struct! {
 crate::wire_struct! {
     /// A row of a user's index.
     pub struct UserThread { 1 => thread: ThreadId, 2 => source_seq: Seq }
+}
+
+crate::wire_struct! {
+    /// The users that are in [`crate::limits::USER_THREADS_MAX`] threads already, in the order asked.
+    pub struct RoomAnswer { 1 => full: Vec<UserId> }
 }
 
 crate::wire_struct! {

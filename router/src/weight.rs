@@ -30,6 +30,7 @@ pub(crate) fn of_query(query: &Query) -> usize {
         Query::Activity(query) => query.threads.len() * ITEM,
         Query::Summaries(query) => query.threads.len() * ITEM,
         Query::Resume(query) => query.threads.len() * ITEM,
+        Query::Room(query) => query.users.len() * ITEM,
         Query::Thread(_)
         | Query::Message(_)
         | Query::Recipients(_)

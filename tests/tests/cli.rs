@@ -95,6 +95,7 @@ fn every_command_explains_itself_and_wrong_usage_has_its_own_status() {
         assert!(output.status.success(), "{command:?}: {output:?}");
         let help = said(&output);
         assert!(command.is_empty() || help.contains("Examples:"), "{command:?} shows no example: {help}");
+        assert!(help.contains("Exit status:"), "{command:?} shows no exit status: {help}");
     }
     for wrong in [&["dance"][..], &["serve", "--loudly"], &["token"], &["dev", "--nodes", "0"]] {
         let output = cluster.messenger(wrong);

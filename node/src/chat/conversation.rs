@@ -2,7 +2,8 @@
 //!
 //! Owns: the order of things: history, then live; what each event and each line does.
 //! Must not know: how anything looks or travels.
-//! Invariants: every message of the thread is shown once, in order; sends are shown when they are committed.
+//! Invariants: every message of the thread is shown once, in the thread's order, one's own too; leaving waits until what
+//! was sent is shown, for a bounded time.
 
 use super::clock::LocalTime;
 use super::input::{Console, Line};
@@ -16,11 +17,14 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use messenger_proto::ids::{ClientSeq, DeviceId, MessageId, UserId};
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 
 /// Sends that are under way at the end are waited for this long.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// And once they are committed, their place in the thread for this long, if nothing comes.
+const ECHO: Duration = Duration::from_secs(2);
 /// Rows asked for at a time.
 const PAGE: u32 = 100;
 
@@ -74,6 +78,8 @@ struct Conversation {
     read_to: Option<MessageId>,
     last_number: u64,
     sending: FuturesOrdered<BoxFuture<'static, Result<Message, ClientError>>>,
+    /// Committed, and still to come in its place among the others.
+    unshown: BTreeMap<MessageId, Message>,
     connected_before: bool,
     elsewhere: usize,
 }
@@ -117,6 +123,7 @@ async fn converse(config: ChatConfig, console: impl FnOnce() -> Console) -> Resu
         read_to: None,
         last_number: 0,
         sending: FuturesOrdered::new(),
+        unshown: BTreeMap::new(),
         connected_before: false,
         elsewhere: 0,
     };
@@ -190,6 +197,7 @@ impl Conversation {
                     .then(|| self.view.notice(&format!("{sender} wrote in another thread; see /threads")))
             }
             ServerFrame::Message(message) => {
+                self.unshown.remove(&message.id);
                 if self.history_end.is_some_and(|end| message.id <= end) {
                     return;
                 }
@@ -273,13 +281,9 @@ impl Conversation {
 
     fn sent(&mut self, sent: Result<Message, ClientError>) {
         match sent {
-            Ok(message) => {
-                // The device's own copy may have come first.
-                if self.live.mark_seen(message.id) {
-                    let text = self.view.message(&message);
-                    self.console.screen.show(&text);
-                }
-            }
+            // The thread shows it, after what came before it; it may have already.
+            Ok(message) if self.live.has_given(message.id) => {}
+            Ok(message) => drop(self.unshown.insert(message.id, message)),
             Err(error) if error.may_have_had_effects() => self.notice(&format!("perhaps not sent: {error}")),
             Err(error) => self.notice(&format!("not sent: {error}")),
         }
@@ -291,13 +295,28 @@ impl Conversation {
     }
 
     async fn leave(mut self) -> Result<(), ChatError> {
-        let rest = async {
-            while let Some(sent) = self.sending.next().await {
-                self.sent(sent);
+        let (end, mut connected) = (Instant::now() + FAREWELL, true);
+        while !self.sending.is_empty() || (connected && !self.unshown.is_empty()) {
+            let patience = if self.sending.is_empty() { end.min(Instant::now() + ECHO) } else { end };
+            // Answers come on the same socket as everything else, which is not read while events wait.
+            let next = tokio::select! {
+                Some(sent) = self.sending.next() => Next::Sent(sent),
+                event = self.live.next(), if connected => Next::Event(event),
+                () = sleep_until(patience) => break,
+            };
+            match next {
+                Next::Event(None | Some(LiveEvent::Ended(_))) => connected = false,
+                Next::Event(Some(event)) => self.event(event).await,
+                Next::Sent(sent) => self.sent(sent),
+                Next::Line(_) => {}
             }
-        };
-        if timeout(FAREWELL, rest).await.is_err() {
+        }
+        if !self.sending.is_empty() {
             self.notice("leaving before all was sent");
+        }
+        for message in std::mem::take(&mut self.unshown).into_values() {
+            let text = self.view.message(&message);
+            self.console.screen.show(&text);
         }
         self.live.close().await;
         Ok(())
@@ -326,6 +345,7 @@ mod tests {
     use std::io::Write;
     use tokio::sync::mpsc;
     use tokio::task::JoinHandle;
+    use tokio::time::timeout;
 
     struct Shown(mpsc::UnboundedSender<String>);
 
@@ -429,8 +449,38 @@ mod tests {
         while let Ok(line) = alice.sees.try_recv() {
             shown += usize::from(line.contains("you: hi"));
         }
-        assert!(shown <= 1, "shown {shown} times");
+        assert_eq!(shown, 1);
         assert_eq!(cluster.memory().messages.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn messages_are_shown_in_the_order_of_the_thread() {
+        let cluster = FakeCluster::start(1).await;
+        let mut alice = Person::sit_down(&cluster);
+        cluster.until(|memory| (!memory.resumes.is_empty()).then_some(())).await;
+        cluster.fault(Fault::Overtake);
+        alice.sees("NOT encrypted").await;
+        alice.types("second").await;
+        let first = alice.sees(": ").await;
+        assert!(first.contains("bob: in front"), "{first}");
+        alice.sees("you: second").await;
+    }
+
+    #[tokio::test]
+    async fn leaving_reads_on_until_what_was_sent_is_answered() {
+        let cluster = FakeCluster::start(1).await;
+        let mut alice = Person::sit_down(&cluster);
+        cluster.until(|memory| (!memory.resumes.is_empty()).then_some(())).await;
+        // More than waits anywhere between the socket and the screen.
+        cluster.fault(Fault::Crowd(600));
+        alice.types("last words").await;
+        alice.types("/quit").await;
+        timeout(Duration::from_secs(8), &mut alice.chat).await.expect("at once").unwrap().unwrap();
+        let mut lines = Vec::new();
+        while let Ok(line) = alice.sees.try_recv() {
+            lines.push(line);
+        }
+        assert!(lines.last().is_some_and(|line| line.contains("you: last words")), "{:?}", lines.last());
     }
 
     #[tokio::test]

@@ -32,6 +32,11 @@ const IDLE_EXAMPLES: &str = "\
 Examples:
   messenger bench idle-sockets --count 10000 --seconds 30 --pids 1234,1235,1236";
 
+const ETCD_EXAMPLES: &str = "\
+Examples:
+  messenger bench etcd
+  messenger bench etcd --endpoint http://127.0.0.1:2379 --clients 16,64,256 --output json";
+
 const COMPARE_EXAMPLES: &str = "\
 Examples:
   messenger bench send --clients 64 --output json > runs.jsonl
@@ -157,6 +162,7 @@ pub struct IdleArgs {
 
 /// The same closed loop against etcd: puts of a value under a new key each
 #[derive(Debug, Args)]
+#[command(after_help = ETCD_EXAMPLES)]
 pub struct EtcdArgs {
     /// Client URL of a member; several, or a list with commas
     #[arg(

@@ -17,14 +17,14 @@ mod terminal;
 pub use exit::CliError;
 
 use crate::client::{ServerUrl, Servers};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use exit::EXIT_STATUS;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// A self-hosted messenger backend: a cluster of identical nodes that store, order and deliver messages.
 #[derive(Debug, Parser)]
-#[command(name = "messenger", version, after_help = EXIT_STATUS)]
+#[command(name = "messenger", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -85,13 +85,20 @@ pub struct DataArgs {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let cli = Cli::from_arg_matches(&explained(Cli::command()).get_matches()).unwrap_or_else(|error| error.exit());
+    match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("messenger: {error}");
             ExitCode::from(&error)
         }
     }
+}
+
+/// The command and those below it, each with the exit statuses in its help.
+fn explained(command: clap::Command) -> clap::Command {
+    let own = command.get_after_help().map(|own| format!("{own}\n\n")).unwrap_or_default();
+    command.after_help(format!("{own}{EXIT_STATUS}")).mut_subcommands(explained)
 }
 
 fn run(command: Command) -> Result<(), CliError> {
@@ -113,4 +120,24 @@ fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), C
     // A read of standard input may be under way for ever.
     runtime.shutdown_background();
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(mut command: clap::Command) {
+        let help = command.render_help().to_string();
+        assert_eq!(help.matches(EXIT_STATUS).count(), 1, "{help}");
+        let leaf = !command.has_subcommands();
+        assert!(!leaf || help.contains("Examples:"), "{help}");
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            check(below.clone());
+        }
+    }
+
+    #[test]
+    fn every_command_shows_examples_and_exit_statuses() {
+        check(explained(Cli::command()));
+    }
 }

@@ -15,15 +15,16 @@ use super::model::{Draft, Sent};
 use super::token::TokenSource;
 use messenger_proto::ids::{DeviceId, MessageId, ThreadId};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Frames that wait for the user at most; beyond, the socket is not read.
 const EVENTS_MAX: usize = 256;
 /// Commands that wait for the task at most.
-const COMMANDS_MAX: usize = 256;
+pub(super) const COMMANDS_MAX: usize = 256;
 /// Message ids remembered against repeats.
 const SEEN_MAX: usize = 65_536;
 
@@ -141,6 +142,7 @@ pub struct Live {
     taken: watch::Sender<Taken>,
     given: Option<(u64, u64, Option<MessageId>)>,
     seen: Seen,
+    closing: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -159,8 +161,9 @@ impl Live {
         let (events_out, events) = mpsc::channel(EVENTS_MAX);
         let (taken, taken_in) = watch::channel(Taken { last_seen: config.last_seen, ..Taken::default() });
         let sender = LiveSender { commands, deadline: config.send_deadline };
-        let task = tokio::spawn(Task::new(config, commands_in, events_out, taken_in).run());
-        Self { sender, events, taken, given: None, seen: Seen::new(SEEN_MAX), task }
+        let closing = Arc::new(Notify::new());
+        let task = tokio::spawn(Task::new(config, commands_in, events_out, taken_in, Arc::clone(&closing)).run());
+        Self { sender, events, taken, given: None, seen: Seen::new(SEEN_MAX), closing, task }
     }
 
     /// A handle that sends, for another task.
@@ -172,6 +175,12 @@ impl Live {
     /// Counts a message as given: it came by another way. Answers whether it had not been given before.
     pub fn mark_seen(&mut self, id: MessageId) -> bool {
         self.seen.insert(id)
+    }
+
+    /// Whether a message was given already, or counts as given.
+    #[must_use]
+    pub fn has_given(&self, id: MessageId) -> bool {
+        self.seen.contains(id)
     }
 
     /// The next event; `None` after [`LiveEvent::Ended`]. What was given before now counts as taken. May be cancelled.
@@ -216,8 +225,8 @@ impl Live {
     /// Acknowledges what was given, says goodbye and waits, for a bounded time, until it is done.
     pub async fn close(mut self) {
         self.take_given();
-        let Self { sender, mut events, taken, task, .. } = self;
-        let _ = sender.commands.send(Command::Close).await;
+        let Self { mut events, taken, closing, task, .. } = self;
+        closing.notify_one();
         // The task may stand before a full queue.
         let drain = async { while events.recv().await.is_some() {} };
         let _ = timeout(Duration::from_secs(3), async { tokio::join!(drain, task) }).await;

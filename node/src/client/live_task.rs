@@ -2,7 +2,8 @@
 //!
 //! Owns: connecting to one server after the other, reading, acknowledging, sending again after a break.
 //! Must not know: what frames mean to the user.
-//! Invariants: while the user's queue is full the socket is not read; a silent connection is given up.
+//! Invariants: while the user's queue is full the socket is not read, and while too many sends wait for their answers no
+//! more are taken; a silent connection is given up.
 
 use super::backoff::Backoff;
 use super::error::ClientError;
@@ -12,8 +13,9 @@ use super::model::Draft;
 use super::outbox::{Outbox, Reply};
 use super::socket::{CloseReason, Socket, SocketConfig, SocketItem};
 use messenger_proto::ids::{MessageId, ThreadId};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Acknowledgements within this time travel as one.
@@ -24,7 +26,6 @@ const SILENCE_HALF_INTERVALS: u32 = 5;
 pub(super) enum Command {
     Send { thread: ThreadId, draft: Draft, reply: Reply },
     Read { thread: ThreadId, up_to: MessageId },
-    Close,
 }
 
 /// How a connection ended.
@@ -52,6 +53,7 @@ pub(super) struct Task {
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Item>,
     taken: watch::Receiver<Taken>,
+    closing: Arc<Notify>,
     outbox: Outbox,
     backoff: Backoff,
     connection: u64,
@@ -76,9 +78,11 @@ impl Task {
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<Item>,
         taken: watch::Receiver<Taken>,
+        closing: Arc<Notify>,
     ) -> Self {
         let backoff = Backoff::new(config.pause, config.servers.count());
-        Self { config, commands, events, taken, outbox: Outbox::default(), backoff, connection: 0, refused_tokens: 0 }
+        let (outbox, connection, refused_tokens) = (Outbox::default(), 0, 0);
+        Self { config, commands, events, taken, closing, outbox, backoff, connection, refused_tokens }
     }
 
     pub(super) async fn run(mut self) {
@@ -113,6 +117,7 @@ impl Task {
                     tokio::select! {
                         () = sleep(pause) => {}
                         () = self.events.closed() => return,
+                        () = self.closing.notified() => return self.outbox.fail_all("the connection was closed"),
                     }
                 }
             }
@@ -134,6 +139,7 @@ impl Task {
         let socket = tokio::select! {
             socket = connecting => socket.map_err(|e| self.refused(e))?,
             () = self.events.closed() => return Err(Over::Closed),
+            () = self.closing.notified() => return Err(Over::Closed),
         };
         self.connection += 1;
         let silence = self.config.handshake;
@@ -186,11 +192,17 @@ impl Task {
                     (Ok(permit), Some(item)) => permit.send(item),
                     _ => return Over::Closed,
                 },
-                command = self.commands.recv() => match command {
-                    Some(Command::Send { thread, draft, reply }) => self.outbox.push(thread, draft, reply),
-                    Some(Command::Read { thread, up_to }) => self.outbox.read(thread, up_to),
-                    Some(Command::Close) | None => return Over::Closed,
+                command = self.commands.recv(), if self.outbox.has_room() => match command {
+                    Some(command) => self.take(command),
+                    None => return Over::Closed,
                 },
+                () = self.closing.notified() => {
+                    while let Ok(command) = self.commands.try_recv() {
+                        self.take(command);
+                    }
+                    let _ = self.write_due(connected).await;
+                    return Over::Closed;
+                }
                 changed = self.taken.changed() => match changed {
                     Ok(()) if self.config.acks == AckMode::Auto => {
                         connected.ack_at.get_or_insert_with(|| Instant::now() + ACK_DELAY);
@@ -203,6 +215,13 @@ impl Task {
                     return Over::Broken("the server fell silent".into());
                 }
             }
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Send { thread, draft, reply } => self.outbox.push(thread, draft, reply),
+            Command::Read { thread, up_to } => self.outbox.read(thread, up_to),
         }
     }
 

@@ -2,17 +2,20 @@
 //!
 //! Owns: which sends to write, again after a reconnect or a passing refusal, and to whom each answer goes.
 //! Must not know: sockets and time, but as it is told.
-//! Invariants: a send is written again only as it was: same key, number and bytes; in the order they were made.
+//! Invariants: a send is written again only as it was: same key, number and bytes; in the order they were made, and in a
+//! thread not before an earlier one that is yet to be tried again; there are never more than [`SENDS_MAX`].
 
 use super::error::{ClientError, Problem};
 use super::frames::ClientFrame;
 use super::model::{Draft, Sent};
 use messenger_proto::ids::{MessageId, ThreadId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+/// Sends that wait for their answer at most.
+pub(super) const SENDS_MAX: usize = 1024;
 /// Threads whose read mark is remembered for a reconnect.
 const READS_MAX: usize = 1024;
 
@@ -43,6 +46,11 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// Whether another send may come.
+    pub(super) fn has_room(&self) -> bool {
+        self.sends.len() < SENDS_MAX
+    }
+
     /// Takes a send.
     pub(super) fn push(&mut self, thread: ThreadId, draft: Draft, reply: Reply) {
         self.last_request += 1;
@@ -70,12 +78,16 @@ impl Outbox {
         // Callers that gave up wait for nothing any more.
         self.sends.retain(|_, pending| !pending.reply.is_closed());
         let mut frames = Vec::new();
+        let mut held_up = HashSet::new();
         for (request, pending) in &mut self.sends {
             let ready = match pending.state {
-                State::Waiting => true,
                 State::Written => false,
-                State::RetryAt(at) => at <= now,
+                State::Waiting => !held_up.contains(&pending.thread),
+                State::RetryAt(at) => at <= now && !held_up.contains(&pending.thread),
             };
+            if !ready && matches!(pending.state, State::RetryAt(_)) {
+                held_up.insert(pending.thread);
+            }
             if ready {
                 pending.state = State::Written;
                 frames.push(ClientFrame::send(request.to_string(), pending.thread, &pending.draft));
@@ -194,6 +206,20 @@ mod tests {
         outbox.refused("1", problem("not_a_member", 403), now, |_| pause);
         assert_eq!(answer.await.unwrap().unwrap_err().code(), "not_a_member");
         assert!(outbox.sends.is_empty());
+    }
+
+    #[test]
+    fn later_sends_of_a_thread_wait_for_one_that_is_tried_again() {
+        let mut outbox = Outbox::default();
+        let (now, pause) = (Instant::now(), Duration::from_millis(100));
+        let _first = push(&mut outbox, 1);
+        assert_eq!(outbox.due(now).len(), 1);
+        outbox.refused("1", problem("unavailable", 503), now, |_| pause);
+        let _second = push(&mut outbox, 2);
+        let (reply, _elsewhere) = oneshot::channel();
+        outbox.push(ThreadId([8; 16]), Draft::new(ClientSeq(1), vec![1]), reply);
+        assert_eq!(outbox.due(now).len(), 1, "that of the other thread");
+        assert_eq!(outbox.due(now + pause).len(), 2);
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub(crate) enum Fault {
     Refuse(u16, &'static str),
     /// Carried out, and the answer lost.
     LoseAnswer,
+    /// So many messages of bob come first, in the thread and on the socket.
+    Crowd(usize),
+    /// A message of bob comes first in the thread, and its frame after the answer.
+    Overtake,
     /// The socket is closed so after `hello`.
     Close(u16),
 }
@@ -200,8 +204,8 @@ impl Shared {
     fn rest_fault(&self) -> Option<Fault> {
         let mut memory = self.memory.lock().unwrap();
         match memory.faults.front() {
-            Some(Fault::Refuse(..) | Fault::LoseAnswer) => memory.faults.pop_front(),
-            _ => None,
+            Some(Fault::Close(_)) | None => None,
+            Some(_) => memory.faults.pop_front(),
         }
     }
 }
@@ -298,11 +302,16 @@ async fn realtime(
         memory.faults.pop_front();
         return problem(status, code);
     }
-    memory.resumes.push(query.get("last_seen_id").cloned());
+    let last_seen = query.get("last_seen_id").cloned();
+    // Who comes back missed what it has not seen.
+    let missed = if memory.resumes.is_empty() { Vec::new() } else { memory.messages.clone() };
+    let unseen = |message: &Value| last_seen.as_deref().is_none_or(|seen| message["id"].as_str() > Some(seen));
+    let missed: Vec<_> = missed.into_iter().filter(unseen).collect();
+    memory.resumes.push(last_seen);
     drop(memory);
     node.note();
     let live = node.live.subscribe();
-    upgrade.on_upgrade(move |socket| converse(socket, node, who, live))
+    upgrade.on_upgrade(move |socket| converse(socket, node, who, live, missed))
 }
 
 struct Talk {
@@ -318,11 +327,20 @@ impl Talk {
     }
 }
 
-async fn converse(socket: WebSocket, node: Node, who: (UserId, DeviceId), mut live: broadcast::Receiver<Value>) {
+async fn converse(
+    socket: WebSocket,
+    node: Node,
+    who: (UserId, DeviceId),
+    mut live: broadcast::Receiver<Value>,
+    missed: Vec<Value>,
+) {
     let mut talk = Talk { socket, frame_seq: 0 };
     talk.write(json!({"t": "hello", "connection_id": "c", "user_id": who.0.as_str(), "device_id": who.1.as_str(),
         "server_time": "2030-01-01T10:00:00.000Z", "ping_interval_s": 30}))
         .await;
+    for message in missed {
+        talk.write(framed("msg", message)).await;
+    }
     talk.write(json!({"t": "caught_up"})).await;
     let fault = {
         let mut memory = node.memory.lock().unwrap();
@@ -361,9 +379,22 @@ async fn answer(talk: &mut Talk, node: &Node, who: &(UserId, DeviceId), frame: &
             .await;
         return true;
     }
+    let crowd = |text: &str| {
+        let body = json!({"client_seq": 1, "ciphertext": super::model::encoded(text)});
+        commit(node, "bob", "phone", THREAD, &body)
+    };
+    match fault {
+        Some(Fault::Crowd(count)) => {
+            for _ in 0..count {
+                talk.write(framed("msg", crowd("crowd"))).await;
+            }
+        }
+        Some(Fault::Overtake) => drop(crowd("in front")),
+        _ => {}
+    }
     let key = frame["idempotency_key"].as_str().unwrap();
     let (message, replayed) = commit_once(node, key, who, frame["thread_id"].as_str().unwrap(), frame);
-    if fault.is_some() {
+    if matches!(fault, Some(Fault::LoseAnswer)) {
         return false;
     }
     let mut sent = framed("sent", message);

@@ -296,3 +296,29 @@ async fn read_marks_are_written() {
     let read = cluster.until(|memory| memory.frames.iter().find(|frame| frame["t"] == "read").cloned()).await;
     assert_eq!(read["up_to"], MessageId(9).to_string());
 }
+
+#[tokio::test]
+async fn sends_that_wait_are_bounded_and_closing_does_not_wait_for_them() {
+    let cluster = FakeCluster::start(1).await;
+    let mut config = LiveConfig::new(cluster.servers(), minted("alice"), DeviceId::new("phone").unwrap());
+    config.pause.first = Duration::from_mins(1);
+    config.pause.ceiling = Duration::from_mins(1);
+    let mut live = Live::connect(config);
+    connected(&mut live).await;
+    cluster.fault(Fault::Refuse(503, "unavailable"));
+    let (sender, mut waiting) = (live.sender(), Vec::new());
+    // The first is to be tried again in a minute, and holds up the others once that is known.
+    waiting.push(sender.begin(thread(), draft(0, "hi")).await.unwrap());
+    cluster.until(|memory| (memory.keys.len() == 1).then_some(())).await;
+    cluster.show(serde_json::json!({"t": "ping"}));
+    cluster.until(|memory| memory.frames.iter().any(|frame| frame["t"] == "pong").then_some(())).await;
+    while waiting.len() < 2 * (super::outbox::SENDS_MAX + super::live::COMMANDS_MAX) {
+        let begun = sender.begin(thread(), draft(waiting.len() as u64, "hi"));
+        match tokio::time::timeout(Duration::from_millis(500), begun).await {
+            Ok(sending) => waiting.push(sending.unwrap()),
+            Err(_) => break,
+        }
+    }
+    assert!(waiting.len() <= super::outbox::SENDS_MAX + super::live::COMMANDS_MAX + 1, "{}", waiting.len());
+    tokio::time::timeout(Duration::from_secs(2), live.close()).await.expect("at once");
+}

@@ -102,6 +102,7 @@ keys = "keys.json"
             ("[auth]", "[limits]\nrequests = 0\n[auth]", "limits.requests"),
             ("[auth]", "[auth]\nsurprise = 1", "surprise"),
             ("id = 1\n", "id = \"one\"\n", "line 3"),
+            ("id = 1\n", "id = 1\nsurprise = 1\n", "line 4"),
         ];
         for (from, to, expected) in cases {
             let error = load(&GOOD.replacen(from, to, 1)).unwrap_err();

@@ -5,6 +5,7 @@
 //! Invariants: nothing waits here: there is room, or the client is turned away; room comes back when its holder is gone.
 
 use super::error::ApiError;
+use super::held::{self, Holding};
 use bytes::Bytes;
 use messenger_proto::error::ErrorCode;
 use std::sync::Arc;
@@ -79,28 +80,33 @@ impl Admission {
         Ok(Admitted { _request: request, _bytes: bytes })
     }
 
+    /// The bytes of an answer to what was carried out; a large one takes room as far as there is any, since it cannot be
+    /// said any more that nothing was done.
+    pub(super) fn answer_done(&self, bytes: Vec<u8>) -> (Bytes, Option<Holding>) {
+        if bytes.len() <= SMALL_ANSWER {
+            return (bytes.into(), None);
+        }
+        let room = self.room_for(&bytes);
+        let (bytes, holding) = held::hold(bytes, room);
+        (bytes, Some(holding))
+    }
+
+    fn room_for(&self, bytes: &[u8]) -> Option<OwnedSemaphorePermit> {
+        let length = u32::try_from(bytes.len()).ok()?;
+        Arc::clone(&self.answer_bytes).try_acquire_many_owned(length).ok()
+    }
+
     /// An answer's bytes; a large one takes room until they are sent.
     ///
     /// # Errors
     /// [`ErrorCode::Overloaded`] when there is no room.
-    pub(super) fn answer(&self, bytes: Vec<u8>) -> Result<Bytes, ApiError> {
+    pub(super) fn answer(&self, bytes: Vec<u8>) -> Result<(Bytes, Option<Holding>), ApiError> {
         if bytes.len() <= SMALL_ANSWER {
-            return Ok(bytes.into());
+            return Ok((bytes.into(), None));
         }
-        let length = u32::try_from(bytes.len()).map_err(|_| overloaded())?;
-        let room = Arc::clone(&self.answer_bytes).try_acquire_many_owned(length).map_err(|_| overloaded())?;
-        Ok(Bytes::from_owner(Held { bytes, _room: room }))
-    }
-}
-
-struct Held {
-    bytes: Vec<u8>,
-    _room: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        let room = self.room_for(&bytes).ok_or_else(overloaded)?;
+        let (bytes, holding) = held::hold(bytes, Some(room));
+        Ok((bytes, Some(holding)))
     }
 }
 
@@ -133,11 +139,11 @@ mod tests {
     #[test]
     fn large_answers_take_room_until_they_are_gone() {
         let admission = admission();
-        let large = admission.answer(vec![1; 150_000]).unwrap();
+        let large = admission.answer(vec![1; 150_000]).unwrap().0;
         let rest = large.slice(100_000..);
         drop(large);
         assert!(admission.answer(vec![1; 100_000]).is_err());
-        assert_eq!(admission.answer(vec![7; SMALL_ANSWER]).unwrap().len(), SMALL_ANSWER);
+        assert_eq!(admission.answer(vec![7; SMALL_ANSWER]).unwrap().0.len(), SMALL_ANSWER);
         drop(rest);
         assert!(admission.answer(vec![1; 100_000]).is_ok());
     }

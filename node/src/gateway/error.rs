@@ -118,10 +118,11 @@ impl ApiError {
         Self { challenge: Some(challenge.into()), ..error }
     }
 
-    /// A `client_seq` that was used before, and what it was used for.
+    /// A message that was sent before under another key, and what became of it.
     #[must_use]
     pub fn duplicate(existing: Message) -> Self {
-        let error = Self::new(ErrorCode::DuplicateClientSeq, "The device sent another message under this client_seq.");
+        let detail = "The device sent this message before, under another Idempotency-Key; here it is.";
+        let error = Self::new(ErrorCode::DuplicateClientSeq, detail);
         Self { existing: Some(Box::new(existing)), ..error }
     }
 
@@ -193,7 +194,11 @@ const UNKNOWN_DETAIL: &str = "It may or may not have been carried out; try again
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { code, detail, existing } = refusal;
+        let Refusal { code, detail, existing, field } = refusal;
+        if let Some(field) = field {
+            return Self { existing, ..Self::new(code, FIELDS_DETAIL) }
+                .with_fields(vec![FieldError::new(field, detail)]);
+        }
         // What these say is about nodes and storage, and for the operator.
         let detail: Cow<'static, str> = match code {
             ErrorCode::Internal => return Self::internal(detail),

@@ -8,7 +8,7 @@ use super::GatewayState;
 use super::edge::{body_too_large, discard};
 use super::error::{ApiError, FieldError};
 use super::idempotency::IdempotencyKey;
-use super::input::Complaint;
+use super::input::{Complaint, Object};
 use crate::auth::{AuthError, Identity, Scope};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
@@ -60,15 +60,32 @@ impl FromRequestParts<GatewayState> for Writer {
     }
 }
 
-/// The path's `thread_id`.
-pub(super) struct ThreadPath(pub(super) ThreadId);
+/// The path's `thread_id`; a bad one is named together with whatever else is bad.
+pub(super) struct ThreadPath(Result<ThreadId, FieldError>);
+
+impl ThreadPath {
+    /// The id, of a request that has nothing else to read.
+    pub(super) fn id(self) -> Result<ThreadId, ApiError> {
+        self.0.map_err(|error| ApiError::fields(vec![error]))
+    }
+
+    /// The id; a bad one is noted with the fields of the body.
+    pub(super) fn beside(self, object: &mut Object<'_>) -> Option<ThreadId> {
+        self.0.map_err(|error| object.complain(error.field, error.message)).ok()
+    }
+
+    /// The id; a bad one is noted with the parameters.
+    pub(super) fn among(self, params: &mut Params) -> Option<ThreadId> {
+        self.0.map_err(|error| params.errors.push(error)).ok()
+    }
+}
 
 impl FromRequestParts<GatewayState> for ThreadPath {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
         let mut ids = PathIds::of(parts, state).await?;
         let thread = ids.take("thread_id", "must be a UUID");
-        ids.finish(thread).map(Self)
+        Ok(Self(thread.ok_or_else(|| FieldError::new("thread_id", "must be a UUID"))))
     }
 }
 

@@ -132,14 +132,16 @@ struct Page<'a> {
 pub(super) async fn history(
     State(state): State<GatewayState>,
     Reader(viewer): Reader,
-    ThreadPath(thread): ThreadPath,
+    path: ThreadPath,
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let mut params = Params::of(&uri)?;
+    let thread = path.among(&mut params);
     let limit = params.page_size();
     let cursor = params.take("cursor", |text| Ok(text.to_owned()));
     let start = take_start(&mut params, thread);
     params.finish()?;
+    let thread = thread.ok_or_else(|| ApiError::internal("a path without errors was not read"))?;
     let seal = CursorSeal::new(&state.secret()?, &viewer.user, List::Messages(thread));
     let (range, order, list) = match cursor {
         None => {
@@ -172,7 +174,8 @@ fn page(
     json(state, StatusCode::OK, &Page { messages, next_cursor: answer.next.map(cursor_at) }, size)
 }
 
-fn take_start(params: &mut Params, thread: ThreadId) -> Option<Start> {
+/// Message ids are held against the thread, if that is known.
+fn take_start(params: &mut Params, thread: Option<ThreadId>) -> Option<Start> {
     let starts = [
         ("before", params.take("before", |text| message_of(text, thread).map(Start::Before))),
         ("since", params.take("since", |text| since(text, thread))),
@@ -186,12 +189,13 @@ fn take_start(params: &mut Params, thread: ThreadId) -> Option<Start> {
     first.map(|(_, start)| start)
 }
 
-fn message_of(text: &str, thread: ThreadId) -> Result<MessageId, Complaint> {
+fn message_of(text: &str, thread: Option<ThreadId>) -> Result<MessageId, Complaint> {
     let id: MessageId = text.parse().map_err(|_| "must be a message id")?;
-    if id.slot() == Slot::of_thread(thread) { Ok(id) } else { Err("must be the id of a message of this thread".into()) }
+    let fits = thread.is_none_or(|thread| id.slot() == Slot::of_thread(thread));
+    if fits { Ok(id) } else { Err("must be the id of a message of this thread".into()) }
 }
 
-fn since(text: &str, thread: ThreadId) -> Result<Start, Complaint> {
+fn since(text: &str, thread: Option<ThreadId>) -> Result<Start, Complaint> {
     if text.parse::<MessageId>().is_ok() {
         return message_of(text, thread).map(Start::SinceMessage);
     }

@@ -9,7 +9,7 @@ use super::error::{ApiError, FieldError};
 use super::extract::{IDEMPOTENCY_KEY, MessagePath, Reader, ThreadPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::Object;
-use super::respond::{json, located, message_of, no_content, replayed, unexpected};
+use super::respond::{json, json_done, located, message_of, no_content, replayed, unexpected};
 use super::send::{SendRequest, message_id};
 use super::view::{MessageView, RecipientView};
 use axum::extract::{Request, State};
@@ -25,7 +25,7 @@ use serde::Serialize;
 pub(super) async fn send(
     State(state): State<GatewayState>,
     Writer(sender): Writer,
-    ThreadPath(thread): ThreadPath,
+    path: ThreadPath,
     request: Request,
 ) -> Result<Response, ApiError> {
     let key = idempotency_key(request.headers())
@@ -33,8 +33,9 @@ pub(super) async fn send(
     let key_is_missing = !super::extract::has_idempotency_key(request.headers());
     let body = json_body(&state, request).await?;
     let mut object = Object::parse(&body)?;
-    let message = SendRequest::take(&mut object);
-    let (message, key) = match (object.finish(), message, key) {
+    let thread = path.beside(&mut object);
+    let message = SendRequest::take(&mut object).zip(thread);
+    let ((message, thread), key) = match (object.finish(), message, key) {
         (Ok(()), Some(message), Ok(key)) => (message, key),
         (Ok(()), _, Err(error)) if key_is_missing => {
             let what = ApiError::new(ErrorCode::IdempotencyKeyRequired, "A send needs an Idempotency-Key of its own.");
@@ -56,7 +57,7 @@ pub(super) async fn send(
         return Err(ApiError::duplicate(reply.message));
     }
     let size = MessageView::size_hint(&reply.message);
-    let response = json(&state, StatusCode::ACCEPTED, &MessageView::of(&reply.message), size)?;
+    let response = json_done(&state, StatusCode::ACCEPTED, &MessageView::of(&reply.message), size)?;
     Ok(replayed(located(response, &format!("/v1/messages/{}", reply.message.id)), was_replayed))
 }
 
@@ -101,19 +102,21 @@ pub(super) async fn recipients(
 pub(super) async fn read(
     State(state): State<GatewayState>,
     Writer(reader): Writer,
-    ThreadPath(thread): ThreadPath,
+    path: ThreadPath,
     request: Request,
 ) -> Result<Response, ApiError> {
     let key = idempotency_key(request.headers());
     let body = json_body(&state, request).await?;
     let mut object = Object::parse(&body)?;
+    let thread = path.beside(&mut object);
     let up_to = object.required("up_to_msg_id", message_id);
     let key = key.unwrap_or_else(|error| {
         object.complain(error.field, error.message);
         None
     });
     object.finish()?;
-    let up_to = up_to.ok_or_else(|| ApiError::internal("a body without errors was not read"))?;
+    let read = thread.zip(up_to).ok_or_else(|| ApiError::internal("a body without errors was not read"));
+    let (thread, up_to) = read?;
     let mut hash = BodyHash::new("read");
     hash.bytes(&up_to.0.to_be_bytes());
     let origin = Origin::of(&reader.user, PostPath::Read(thread), key.as_ref());

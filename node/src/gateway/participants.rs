@@ -9,7 +9,7 @@ use super::extract::{MemberPath, ThreadPath, Writer, idempotency_key, json_body}
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::Object;
 use super::respond::{no_content, replayed, thread_of};
-use super::threads::{USER_LIST_MAX, answer, user_id, without_repeats};
+use super::threads::{USER_LIST_MAX, answer_done, check_room, user_id, without_repeats};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -21,7 +21,7 @@ use messenger_proto::slot::Slot;
 pub(super) async fn add(
     State(state): State<GatewayState>,
     Writer(actor): Writer,
-    ThreadPath(thread): ThreadPath,
+    path: ThreadPath,
     request: Request,
 ) -> Result<Response, ApiError> {
     let key = idempotency_key(request.headers());
@@ -31,20 +31,24 @@ pub(super) async fn add(
     if named.is_empty() && object.complaints() == 0 {
         object.complain("user_ids", "must name someone");
     }
+    let thread = path.beside(&mut object);
     let key = key.unwrap_or_else(|error| {
         object.complain(error.field, error.message);
         None
     });
     object.finish()?;
+    let thread = thread.ok_or_else(|| ApiError::internal("a path without errors was not read"))?;
     let mut hash = BodyHash::new("participants");
     hash.list(named.iter().map(UserId::as_str));
     let origin = Origin::of(&actor.user, PostPath::Participants(thread), key.as_ref());
     let users = without_repeats(&named, None);
+    let deadline = state.deadline();
+    check_room(&state, users.iter(), thread, false, deadline).await?;
     let op = Op::AddParticipants(AddParticipants { thread, actor: actor.user.clone(), users });
     let command = Command { id: origin.id, retention: origin.retention, body_hash: hash.finish(), op };
-    let reply = state.router().command(Slot::of_thread(thread), command, state.deadline()).await?;
+    let reply = state.router().command(Slot::of_thread(thread), command, deadline).await?;
     let was_replayed = reply.replayed;
-    Ok(replayed(answer(&state, StatusCode::OK, &thread_of(reply)?.thread)?, was_replayed))
+    Ok(replayed(answer_done(&state, StatusCode::OK, &thread_of(reply)?.thread)?, was_replayed))
 }
 
 /// `DELETE /v1/threads/{id}/participants/{uid}`

@@ -5,26 +5,52 @@
 
 use super::GatewayState;
 use super::error::ApiError;
+use super::held::Holding;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use messenger_proto::command::{MessageReply, Reply, ReplyBody, ThreadReply};
 use messenger_proto::query::Answer;
 use serde::Serialize;
 
-/// A JSON answer of about `size` bytes.
+/// A JSON answer of about `size` bytes to a question.
+///
+/// # Errors
+/// [`messenger_proto::error::ErrorCode::Overloaded`] when too many large answers wait to be taken.
 pub(super) fn json(
     state: &GatewayState,
     status: StatusCode,
     view: &impl Serialize,
     size: usize,
 ) -> Result<Response, ApiError> {
+    Ok(response(status, state.admission().answer(written(view, size)?)?))
+}
+
+/// A JSON answer of about `size` bytes to a command. It was carried out, so it is said, however much waits to be taken.
+pub(super) fn json_done(
+    state: &GatewayState,
+    status: StatusCode,
+    view: &impl Serialize,
+    size: usize,
+) -> Result<Response, ApiError> {
+    Ok(response(status, state.admission().answer_done(written(view, size)?)))
+}
+
+fn written(view: &impl Serialize, size: usize) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::with_capacity(size);
     serde_json::to_writer(&mut bytes, view).map_err(|error| ApiError::internal(format!("unwritable: {error}")))?;
-    let mut response = Response::new(Body::from(state.admission().answer(bytes)?));
+    Ok(bytes)
+}
+
+fn response(status: StatusCode, (bytes, holding): (Bytes, Option<Holding>)) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    if let Some(holding) = holding {
+        response.extensions_mut().insert(holding);
+    }
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    response
 }
 
 /// Success with nothing to say.
@@ -33,7 +59,7 @@ pub(super) fn no_content() -> Response {
 }
 
 /// The answer to OPTIONS.
-pub(super) fn options(allow: &'static str) -> Response {
+pub(crate) fn options(allow: &'static str) -> Response {
     (StatusCode::NO_CONTENT, [(header::ALLOW, HeaderValue::from_static(allow))]).into_response()
 }
 
@@ -77,6 +103,7 @@ pub(super) fn unexpected(answer: &Answer) -> ApiError {
         Answer::Recipients(_) => "recipients",
         Answer::Messages(_) => "messages",
         Answer::UserThreads(_) => "user threads",
+        Answer::Room(_) => "room",
         Answer::Activity(_) => "activity",
         Answer::Summaries(_) => "summaries",
         Answer::Resume(_) => "resume",

@@ -4,8 +4,10 @@
 //! Must not know: what is served.
 //! Invariants: every connection is bounded in number, header size, buffer and time; serving ends within its grace.
 
+use super::held::{HeldAnswers, Holding, TakeLimits};
 use axum::body::Body;
 use axum::http::{Request, header};
+use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -28,11 +30,18 @@ pub struct ServeLimits {
     pub head_time: Duration,
     /// How long connections may take to finish what they are doing once the server ends.
     pub grace: Duration,
+    /// How fast a client must take a large answer.
+    pub take: TakeLimits,
 }
 
 impl Default for ServeLimits {
     fn default() -> Self {
-        Self { connections: 50_000, head_time: Duration::from_secs(75), grace: Duration::from_secs(10) }
+        Self {
+            connections: 50_000,
+            head_time: Duration::from_secs(75),
+            grace: Duration::from_secs(10),
+            take: TakeLimits::default(),
+        }
     }
 }
 
@@ -61,15 +70,23 @@ pub async fn serve(listener: TcpListener, app: axum::Router, limits: ServeLimits
         };
         let seen = Arc::new(AtomicBool::new(false));
         let room = ConnectionRoom { _permit: Arc::new(permit) };
-        let service = Front { app: app.clone(), seen: Arc::clone(&seen), room };
+        let held = Arc::new(HeldAnswers::default());
+        let service =
+            Front { app: app.clone(), seen: Arc::clone(&seen), room, held: Arc::clone(&held), take: limits.take };
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         connections.spawn(async move {
             let mut connection = std::pin::pin!(connection);
-            // The builder waits for the first bytes without a timeout of its own.
-            let first = tokio::time::timeout(limits.head_time, connection.as_mut()).await;
-            if first.is_err() && seen.load(Ordering::Relaxed) {
-                let _ = connection.await;
+            let served = async {
+                // The builder waits for the first bytes without a timeout of its own.
+                let first = tokio::time::timeout(limits.head_time, connection.as_mut()).await;
+                if first.is_err() && seen.load(Ordering::Relaxed) {
+                    let _ = connection.await;
+                }
+            };
+            tokio::select! {
+                () = served => {}
+                () = held.overdue() => tracing::debug!("a connection was cut off: an answer was not taken in its time"),
             }
         });
     }
@@ -138,12 +155,14 @@ struct Front {
     app: axum::Router,
     seen: Arc<AtomicBool>,
     room: ConnectionRoom,
+    held: Arc<HeldAnswers>,
+    take: TakeLimits,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Front {
     type Response = axum::response::Response;
     type Error = Infallible;
-    type Future = <axum::Router as Service<Request<Body>>>::Future;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.seen.store(true, Ordering::Relaxed);
@@ -151,6 +170,13 @@ impl hyper::service::Service<Request<Incoming>> for Front {
         if request.headers().contains_key(header::UPGRADE) {
             request.extensions_mut().insert(self.room.clone());
         }
-        self.app.clone().call(request)
+        let (answering, held, take) = (self.app.clone().call(request), Arc::clone(&self.held), self.take);
+        Box::pin(async move {
+            let mut response = answering.await?;
+            if let Some(holding) = response.extensions_mut().remove::<Holding>() {
+                held.add(holding, take);
+            }
+            Ok(response)
+        })
     }
 }

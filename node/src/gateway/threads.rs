@@ -10,19 +10,21 @@ use super::error::ApiError;
 use super::extract::{Reader, ThreadPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::{Complaint, Object, text};
-use super::respond::{json, located, replayed, thread_of, unexpected};
+use super::respond::{json, json_done, located, replayed, thread_of, unexpected};
 use super::view::ThreadView;
 use crate::auth::Identity;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use messenger_proto::command::{ClaimKey, Command, CreateThread, Op, Retention};
-use messenger_proto::ids::UserId;
-use messenger_proto::limits::{DESCRIPTION_MAX, THREAD_MEMBERS_MAX, TITLE_MAX};
+use messenger_proto::error::ErrorCode;
+use messenger_proto::ids::{ShardId, ThreadId, UserId};
+use messenger_proto::limits::{DESCRIPTION_MAX, THREAD_MEMBERS_MAX, TITLE_MAX, USER_THREADS_MAX};
 use messenger_proto::model::{Thread, ThreadKind};
-use messenger_proto::query::{Answer, Query, ThreadQuery};
+use messenger_proto::query::{Answer, Query, RoomQuery, ThreadQuery};
 use messenger_proto::slot::Slot;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 /// Elements of a list of users at most: room for everyone, some twice.
@@ -52,11 +54,12 @@ pub(super) async fn create(
 pub(super) async fn one(
     State(state): State<GatewayState>,
     Reader(viewer): Reader,
-    ThreadPath(thread): ThreadPath,
+    path: ThreadPath,
 ) -> Result<Response, ApiError> {
+    let thread = path.id()?;
     let query = Query::Thread(ThreadQuery { thread, viewer: viewer.user.clone() });
     match state.router().query(Slot::of_thread(thread), query, state.deadline()).await? {
-        Answer::Thread(thread) => answer(&state, StatusCode::OK, &thread),
+        Answer::Thread(thread) => json(&state, StatusCode::OK, &ThreadView::of(&thread), size_hint(&thread)),
         other => Err(unexpected(&other)),
     }
 }
@@ -108,6 +111,8 @@ impl NewThread {
             }
             _ => (group, origin),
         };
+        let everyone = self.others.iter().chain([&creator.user]);
+        check_room(state, everyone, thread, true, deadline).await?;
         let op = Op::CreateThread(CreateThread {
             thread,
             kind: self.kind,
@@ -121,12 +126,43 @@ impl NewThread {
         let was_replayed = reply.replayed;
         let reply = thread_of(reply)?;
         let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };
-        let mut response = replayed(answer(state, status, &reply.thread)?, was_replayed);
+        let mut response = replayed(answer_done(state, status, &reply.thread)?, was_replayed);
         if reply.created {
             response = located(response, &format!("/v1/threads/{}", reply.thread.id));
         }
         Ok(response)
     }
+}
+
+/// Asks the users' shards whether they can be in one more thread.
+///
+/// # Errors
+/// [`ErrorCode::Conflict`] that names who cannot; a shard's refusal, before anything was done.
+pub(super) async fn check_room(
+    state: &GatewayState,
+    users: impl Iterator<Item = &UserId>,
+    thread: ThreadId,
+    creates: bool,
+    deadline: Instant,
+) -> Result<(), ApiError> {
+    let mut parts: BTreeMap<ShardId, Vec<UserId>> = BTreeMap::new();
+    for user in users {
+        parts.entry(state.router().shard_of(Slot::of_user(user))).or_default().push(user.clone());
+    }
+    let query = |(shard, users)| (shard, Query::Room(RoomQuery { users, thread, creates }));
+    let mut full = Vec::new();
+    for answer in state.router().scatter(parts.into_iter().map(query).collect(), deadline).await {
+        match answer? {
+            Answer::Room(answer) => full.extend(answer.full),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    if full.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = full.iter().map(UserId::as_str).collect();
+    let detail = format!("In {USER_THREADS_MAX} threads already, the most there may be: {}.", names.join(", "));
+    Err(ApiError::new(ErrorCode::Conflict, detail))
 }
 
 /// Before a keyed creation of a pair's thread, whose shard depends on the pair: remembers the key where a group made
@@ -175,7 +211,11 @@ fn check_count(kind: ThreadKind, others: usize) -> Result<(), Complaint> {
     }
 }
 
-/// An answer that is a thread.
-pub(super) fn answer(state: &GatewayState, status: StatusCode, thread: &Thread) -> Result<Response, ApiError> {
-    json(state, status, &ThreadView::of(thread), 640 + 128 * thread.participants.len())
+/// The thread that a command answers with.
+pub(super) fn answer_done(state: &GatewayState, status: StatusCode, thread: &Thread) -> Result<Response, ApiError> {
+    json_done(state, status, &ThreadView::of(thread), size_hint(thread))
+}
+
+fn size_hint(thread: &Thread) -> usize {
+    640 + 128 * thread.participants.len()
 }

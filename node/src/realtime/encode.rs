@@ -13,6 +13,7 @@ use crate::gateway::time::Rfc3339;
 use crate::gateway::trace::TraceId;
 use crate::gateway::view::{MessageView, ParticipantView, Text, ThreadView};
 use bytes::Bytes;
+use messenger_proto::error::ErrorCode;
 use messenger_proto::event::{ThreadEvent, ThreadEventBody};
 use messenger_proto::ids::{ConnectionId, MessageId, Millis, ThreadId, UserId};
 use messenger_proto::model::{Message, ReceiptKind};
@@ -249,7 +250,8 @@ pub fn sent(request_id: Option<&RawValue>, message: &Message, replayed: bool) ->
     members(&Sent { t: "sent", request_id, message: MessageView::of(message), replayed })
 }
 
-/// What the client asked for is not done.
+/// What the client asked for is not done. The frame has a trace id of its own; what is the operator's to find is logged
+/// under it.
 #[must_use]
 pub fn error(request_id: Option<&RawValue>, error: &ApiError, now: Millis) -> Bytes {
     #[derive(Serialize)]
@@ -259,7 +261,11 @@ pub fn error(request_id: Option<&RawValue>, error: &ApiError, now: Millis) -> By
         #[serde(flatten)]
         problem: P,
     }
-    let problem = error.problem(TraceId::random(), None, now);
+    let trace = TraceId::random();
+    if error.code() == ErrorCode::Internal {
+        tracing::error!(trace_id = %trace, request_id = request_id.map(RawValue::get), "answered with an internal error");
+    }
+    let problem = error.problem(trace, None, now);
     members(&Error { t: "error", request_id, problem })
 }
 
@@ -274,4 +280,39 @@ pub fn subscribed<'a>(request_id: Option<&RawValue>, threads: impl Iterator<Item
     }
     let thread_ids = threads.map(|thread| Text(*thread)).collect();
     members(&Subscribed { t: "subscribed", request_id, thread_ids })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_internal_error_is_found_under_its_trace_id() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let frame = |code| {
+            let members = error(None, &ApiError::new(code, "d"), Millis(1));
+            let text = format!("{{{}}}", std::str::from_utf8(&members).unwrap());
+            let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
+            frame["trace_id"].as_str().unwrap().to_owned()
+        };
+        let (internal, other) =
+            tracing::subscriber::with_default(subscriber, || (frame(ErrorCode::Internal), frame(ErrorCode::NotFound)));
+        let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(logged.contains(&internal) && !logged.contains(&other), "{logged}");
+    }
 }

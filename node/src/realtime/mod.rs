@@ -32,10 +32,11 @@ use messenger_proto::slot::Slot;
 use messenger_router::Router;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// Resumptions under way on a node at a time; each holds a batch of some 200 KiB.
-const RESUMES_MAX: usize = 64;
+/// Sessions of a node that read from storage at a time; each holds some 200 KiB, and a message more of each shard that it
+/// asks at once, a dozen at most.
+const RESUMES_MAX: usize = 128;
 /// How long the last acknowledgements may take when a node drains.
 const LAST_ACKS: Duration = Duration::from_secs(2);
 
@@ -66,8 +67,9 @@ struct Inner {
     hub: Hub,
     acks: Acks,
     registrations: Registrations,
-    resumes: Semaphore,
+    resumes: Arc<Semaphore>,
     seats: Arc<Semaphore>,
+    draining: watch::Sender<bool>,
 }
 
 impl Realtime {
@@ -77,8 +79,8 @@ impl Realtime {
         let hub = Hub::new(parts.router.clone());
         let acks = Acks::start(parts.router.clone());
         let registrations = Registrations::start(parts.router.clone());
-        let (resumes, seats) = (Semaphore::new(RESUMES_MAX), Arc::new(Semaphore::new(parts.sockets_max)));
-        Self(Arc::new(Inner { parts, hub, acks, registrations, resumes, seats }))
+        let (resumes, seats) = (Arc::new(Semaphore::new(RESUMES_MAX)), Arc::new(Semaphore::new(parts.sockets_max)));
+        Self(Arc::new(Inner { parts, hub, acks, registrations, resumes, seats, draining: watch::Sender::new(false) }))
     }
 
     /// `GET /v1/realtime`, to stand beside the REST routes behind the gateway's edge.
@@ -96,19 +98,16 @@ impl Realtime {
         self.0.registrations.close_replaced(session);
     }
 
-    /// Closes every connection with 1001, spread over `spread`, and writes what they acknowledged. New ones are the
-    /// gateway's to refuse.
+    /// Closes every connection with 1001, spread over `spread`, and writes what they acknowledged. Those that are being
+    /// opened are closed at once, and new ones are the gateway's to refuse.
     pub async fn drain(&self, spread: Duration) {
+        self.0.draining.send_replace(true);
         let mailboxes = self.0.registrations.mailboxes();
         let pause = spread / u32::try_from(mailboxes.len().max(1)).unwrap_or(u32::MAX);
         let started = tokio::time::Instant::now();
         for (n, mailbox) in (0..).zip(mailboxes) {
             mailbox.close(CloseReason::Draining);
             tokio::time::sleep_until(started + pause.saturating_mul(n)).await;
-        }
-        // Those that opened meanwhile.
-        for mailbox in self.0.registrations.mailboxes() {
-            mailbox.close(CloseReason::Draining);
         }
         self.0.acks.flush(LAST_ACKS).await;
     }
@@ -117,6 +116,16 @@ impl Realtime {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.0.registrations.count()
+    }
+
+    fn is_draining(&self) -> bool {
+        *self.0.draining.borrow()
+    }
+
+    /// Ready once the node drains.
+    async fn drains(&self) {
+        // The sender is there as long as we are.
+        let _ = self.0.draining.subscribe().wait_for(|draining| *draining).await;
     }
 
     fn seat(&self) -> Option<OwnedSemaphorePermit> {
@@ -159,7 +168,7 @@ impl Realtime {
         &self.0.registrations
     }
 
-    fn resumes(&self) -> &Semaphore {
+    fn resumes(&self) -> &Arc<Semaphore> {
         &self.0.resumes
     }
 

@@ -7,7 +7,6 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use messenger_proto::command::{Command, IndexMembership, Op, Retention};
-use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::CommandId;
 use messenger_proto::slot::Slot;
 use messenger_raft::group::outbox::CrossShard;
@@ -37,17 +36,12 @@ impl CrossShard for RouterCross {
         async move {
             let router = self.router.get().ok_or("the router is not there yet")?;
             let slot = Slot::of_user(&change.user);
-            let user = change.user.clone();
             let op = Op::IndexMembership(change);
             let command = Command { id: CommandId([0; 16]), retention: Retention::None, body_hash: 0, op };
             match router.command(slot, command, Instant::now() + WITHIN).await {
                 Ok(_) => Ok(()),
-                Err(refusal) if refusal.code.retryable() => Err(refusal.to_string()),
-                Err(refusal) => {
-                    let code: ErrorCode = refusal.code;
-                    tracing::warn!(%user, code = code.as_str(), detail = refusal.detail, "a thread list stays as it is");
-                    Ok(())
-                }
+                // A change is never refused for what it says, so whatever this is, it is tried again.
+                Err(refusal) => Err(refusal.to_string()),
             }
         }
         .boxed()

@@ -16,4 +16,5 @@ pub mod timing;
 
 mod hook;
 mod rules;
+mod sequence;
 mod shed;

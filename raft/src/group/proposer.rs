@@ -2,11 +2,13 @@
 //!
 //! Owns: the queue of commands at a leader, how they are packed, and the way back of each result.
 //! Must not know: what a command does.
-//! Invariants: a command is answered exactly once; one that was refused for want of leadership surely had no effect: the
-//! core says so only of what it did not append, and anything after that may have one; packs leave in the order their commands came; the queue
-//! is bounded by count and by bytes; nothing lingers while the group is idle.
+//! Invariants: a command is answered exactly once; one that was refused for want of leadership surely had no effect:
+//! the core says so only of what it did not append, and anything after that may have one; packs leave in the order their
+//! commands came, but for a device's sends that wait together, which are ordered by its numbers; the queue is bounded by
+//! count and by bytes; nothing lingers while the group is idle.
 
 use super::outcome::{Lost, Proposed};
+use super::sequence::{self, Place};
 use crate::clock::HybridClock;
 use crate::types::{PackBytes, PackResults, TypeConfig};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -59,6 +61,7 @@ impl Admission {
 
 struct Waiting {
     encoded: Vec<u8>,
+    place: Option<Place>,
     answer: oneshot::Sender<Result<Proposed, Lost>>,
     admitted: OwnedSemaphorePermit,
 }
@@ -95,7 +98,7 @@ impl Proposer {
         let bytes = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
         let Some(admitted) = self.admission.admit(bytes) else { return Ok(Proposed::Overloaded) };
         let (answer, answered) = oneshot::channel();
-        match self.queue.try_send(Waiting { encoded, answer, admitted }) {
+        match self.queue.try_send(Waiting { encoded, place: Place::of(command), answer, admitted }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Ok(Proposed::Overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => return Ok(Proposed::NotLeader(None)),
@@ -132,7 +135,8 @@ impl Gathered {
     }
 
     /// The commands strung together behind a stamp, and whom to answer; without those whose callers left meanwhile.
-    fn pack(self, stamp: Millis) -> (Vec<u8>, Answers, Vec<OwnedSemaphorePermit>) {
+    fn pack(mut self, stamp: Millis) -> (Vec<u8>, Answers, Vec<OwnedSemaphorePermit>) {
+        sequence::by_number(&mut self.commands, |waiting| waiting.place);
         let mut pack = Vec::with_capacity(self.bytes + STAMP_MAX);
         stamp.write(1, &mut pack);
         let (mut answers, mut admitted) =
@@ -260,7 +264,10 @@ mod tests {
 
     fn waiting(admission: &Admission, bytes: usize) -> (Waiting, oneshot::Receiver<Result<Proposed, Lost>>) {
         let (answer, answered) = oneshot::channel();
-        (Waiting { encoded: vec![7; bytes], answer, admitted: admission.admit(bytes as u32).unwrap() }, answered)
+        (
+            Waiting { encoded: vec![7; bytes], place: None, answer, admitted: admission.admit(bytes as u32).unwrap() },
+            answered,
+        )
     }
 
     #[test]
@@ -293,5 +300,26 @@ mod tests {
         assert!(admission.clone().admit(1).is_none());
         admission.shed(false);
         assert!(admission.admit(100).is_some() && admission.admit(101).is_none());
+    }
+
+    #[test]
+    fn a_device_s_sends_that_wait_together_leave_in_order_of_their_numbers() {
+        let admission = Admission::new(1 << 20);
+        let mut gathered = Gathered::default();
+        let mut answers = Vec::new();
+        for number in [3_u8, 1, 2] {
+            let (mut waiting, answered) = waiting(&admission, 1);
+            waiting.encoded = vec![number];
+            waiting.place = Some(Place::of_number(number.into()));
+            gathered.push(waiting);
+            answers.push(answered);
+        }
+        let stamp_bytes = gathered_pack_of_nothing().len();
+        let (pack, ..) = gathered.pack(Millis(1));
+        assert_eq!(pack[stamp_bytes..], [1, 2, 3]);
+    }
+
+    fn gathered_pack_of_nothing() -> Vec<u8> {
+        Gathered::default().pack(Millis(1)).0
     }
 }

@@ -3,17 +3,16 @@
 //! Owns: taking membership changes from threads' shards, in whatever order and however often they come.
 //! Must not know: where a change comes from.
 //! Invariants: the entry is that of the highest source event seen, so repeats and late comers change nothing; the count
-//! of entries equals the entries that are no tombstones.
+//! of entries equals the entries that are no tombstones. The user is a member already, so no change is refused: the bound
+//! on a user's threads is checked before a thread's shard is asked.
 
 use super::apply::Outcome;
 use super::rows::user::UserKey;
 use super::rows::user_thread::{UserThreadKey, UserThreadRow};
-use super::step::{Step, Stop, refuse};
+use super::step::{Step, Stop};
 use super::tables::Tables;
 use messenger_proto::command::IndexMembership;
-use messenger_proto::error::ErrorCode;
 use messenger_proto::event::{Event, UserEvent};
-use messenger_proto::limits::USER_THREADS_MAX;
 
 /// Takes a change.
 pub(crate) fn index_membership<T: Tables>(step: &mut Step<'_, T>, op: &IndexMembership) -> Result<Outcome, Stop> {
@@ -38,14 +37,7 @@ pub(crate) fn index_membership<T: Tables>(step: &mut Step<'_, T>, op: &IndexMemb
 fn count<T: Tables>(step: &mut Step<'_, T>, op: &IndexMembership) -> Result<(), Stop> {
     let key = UserKey { user: op.user.clone() };
     let mut row = step.get(&key)?.unwrap_or_default();
-    if op.present {
-        if usize::try_from(row.threads).map_or(true, |threads| threads >= USER_THREADS_MAX) {
-            return refuse(ErrorCode::Conflict, "the user is in too many threads");
-        }
-        row.threads += 1;
-    } else {
-        row.threads = row.threads.saturating_sub(1);
-    }
+    row.threads = if op.present { row.threads.saturating_add(1) } else { row.threads.saturating_sub(1) };
     step.put(&key, &row);
     Ok(())
 }

@@ -14,7 +14,7 @@ use super::rows::member::MemberRow;
 use super::rows::message::{MessageKey, MessageMeta, MessageRow};
 use super::rows::message_id::{MessageIdKey, MessageIdRow};
 use super::rows::{self};
-use super::step::{Step, Stop, refuse};
+use super::step::{Step, Stop, refuse, refuse_field};
 use super::tables::Tables;
 use messenger_proto::command::{Command, MessageReply, Reply, ReplyBody, SendMessage};
 use messenger_proto::error::{ErrorCode, Refusal};
@@ -99,11 +99,11 @@ fn validate<T: Tables>(step: &Step<'_, T>, op: &SendMessage, sender: &MemberRow)
         return refuse(ErrorCode::CiphertextTooLarge, "a ciphertext has at most 65536 bytes");
     }
     if op.client_seq.0 > ClientSeq::MAX {
-        return refuse(ErrorCode::InvalidRequest, "client_seq is at most 2^53 - 1");
+        return refuse_field("client_seq", "is at most 2^53 - 1");
     }
     match op.reply_to {
         Some(id) if !visible(step, op.thread, sender, id)? => {
-            refuse(ErrorCode::InvalidRequest, "reply_to_msg_id is no message of the thread that the sender can see")
+            refuse_field("reply_to_msg_id", "is no message of the thread that the sender can see")
         }
         _ => Ok(()),
     }

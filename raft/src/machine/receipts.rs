@@ -35,9 +35,12 @@ pub(crate) fn mark_read<T: Tables>(step: &mut Step<'_, T>, op: &MarkRead) -> Res
     let mut head = step.head(op.thread)?;
     let member = membership::present(step, op.thread, &op.user)?;
     let place = step.get(&MessageIdKey { id: op.up_to })?.filter(|place| place.thread == op.thread);
-    let Some(place) = place.filter(|place| member.sees(place.seq)) else {
+    let Some(place) = place else {
         return refuse(ErrorCode::NotFound, "there is no such message in the thread");
     };
+    if !member.sees(place.seq) {
+        return refuse(ErrorCode::Forbidden, "the message was sent while the reader was no participant");
+    }
     let key = WatermarkKey { thread: op.thread, user: op.user.clone() };
     let mut marks = step.get(&key)?.unwrap_or_default();
     if place.seq <= marks.read_seq() {

@@ -43,6 +43,12 @@ pub(crate) fn refuse<R>(code: ErrorCode, detail: &str) -> Result<R, Stop> {
     Err(Stop::Refused(Refusal::new(code, detail)))
 }
 
+/// A refusal of one member of the request.
+pub(crate) fn refuse_field<R>(field: &str, detail: &str) -> Result<R, Stop> {
+    let refusal = Refusal::new(ErrorCode::InvalidRequest, detail);
+    Err(Stop::Refused(Refusal { field: Some(field.to_owned()), ..refusal }))
+}
+
 /// A command's overlay, time and events.
 pub(crate) struct Step<'a, T: Tables> {
     /// The rows as the command left them so far.

@@ -6,8 +6,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use messenger_proto::command::{Command, CommandResult, Op, OutboxDelivered, Pack, Retention};
-use messenger_proto::ids::{ClusterId, CommandId, DeviceId, Millis, NodeId, ShardId, UserId};
+use messenger_proto::command::{Command, CommandResult, IndexMembership, Op, OutboxDelivered, Pack, Retention};
+use messenger_proto::ids::{ClusterId, CommandId, DeviceId, Millis, NodeId, Seq, ShardId, ThreadId, UserId};
+use messenger_proto::limits::USER_THREADS_MAX;
 use messenger_proto::meta::{ClusterState, NodeInfo, NodeState, ShardPlacement};
 use messenger_proto::query::{Query, QueryResult};
 use messenger_proto::rpc::{SessionOutcome, ShardCall, ShardOutcome, ShardRequest};
@@ -73,6 +74,18 @@ impl Memory {
         };
         shard.tables.absorb(writes);
         applied.results.pop().unwrap()
+    }
+
+    /// Puts a user into as many threads as there may be, less `room`.
+    pub(super) fn fill(&self, user: &str, room: usize) {
+        let user = UserId::new(user).unwrap();
+        let shard = SlotMap::new(SHARDS).unwrap().shard_of(Slot::of_user(&user));
+        for number in room..USER_THREADS_MAX {
+            let (user, thread) = (user.clone(), ThreadId((number as u128).to_be_bytes()));
+            let op = Op::IndexMembership(IndexMembership { user, thread, source_seq: Seq(1), present: true });
+            let id = CommandId([0; 16]);
+            self.apply(shard, Command { id, retention: Retention::None, body_hash: 0, op }).unwrap();
+        }
     }
 
     /// Carries membership changes to the users' shards.

@@ -1,11 +1,16 @@
 //! Sending, looking at a message, and marking as read.
 
-use super::harness::world;
+use super::harness::{world, world_with};
+use crate::gateway::serve::{ServeLimits, serve};
+use crate::gateway::{AdmissionLimits, TakeLimits};
 use axum::body::Body;
 use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket};
 
 fn path(thread: &str) -> String {
     format!("/v1/threads/{thread}/messages")
@@ -59,8 +64,9 @@ async fn sending_twice_is_answered_as_the_table_says() {
     let next = json!({"client_seq": 2, "ciphertext": "aGk="});
     alice.post_as("k1", &path(&thread), &next).await.problem(422, "idempotency_key_reused");
     // New key, number seen: the problem is also the message.
-    for body in [&body, &other] {
+    for (body, detail) in [(&body, "sent this message before"), (&other, "for another message")] {
         let problem = alice.post_as("k2", &path(&thread), body).await.problem(409, "duplicate_client_seq");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.contains(detail)), "{problem}");
         for (member, value) in first.as_object().unwrap() {
             assert_eq!(&problem[member], value, "{member}");
         }
@@ -139,7 +145,7 @@ async fn a_send_is_for_members_and_to_what_exists() {
     let elsewhere = alice.pair("carol").await;
     let foreign = alice.say(&elsewhere, 1).await;
     let reply = json!({"client_seq": 1, "ciphertext": "aGk=", "reply_to_msg_id": foreign});
-    alice.post_as("k", &path(&thread), &reply).await.problem(400, "invalid_request");
+    assert_eq!(alice.post_as("k", &path(&thread), &reply).await.bad_fields(), ["reply_to_msg_id"]);
     // A refusal is not remembered under the key, and the number stays free.
     alice.post_as("k", &path(&thread), &body).await.expect(202);
 }
@@ -205,6 +211,11 @@ async fn a_bad_read_mark_is_refused() {
     let foreign = alice.say(&elsewhere, 1).await;
     alice.post(&read, &json!({"up_to_msg_id": foreign})).await.problem(404, "not_found");
     alice.post(&read, &json!({"up_to_msg_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV"})).await.problem(404, "not_found");
+    let group = alice.group(&["bob"]).await;
+    let early = alice.say(&group, 7).await;
+    alice.post(&format!("/v1/threads/{group}/participants"), &json!({"user_ids": ["late"]})).await.expect(200);
+    let (late, read_group) = (world.client("late"), format!("/v1/threads/{group}/read"));
+    late.post(&read_group, &json!({"up_to_msg_id": early})).await.problem(403, "forbidden");
     for body in [json!({}), json!({"up_to_msg_id": 7}), json!({"up_to_msg_id": "x"}), json!({"up_to_msg_id": null})] {
         assert_eq!(alice.post(&read, &body).await.bad_fields(), ["up_to_msg_id"]);
     }
@@ -212,4 +223,66 @@ async fn a_bad_read_mark_is_refused() {
     assert_eq!(both.bad_fields(), ["Idempotency-Key", "up_to_msg_id", "x"]);
     let answer = alice.request(Method::POST, &read, &[], Body::empty()).await;
     answer.problem(415, "unsupported_media_type");
+}
+
+#[tokio::test]
+async fn a_send_that_was_carried_out_is_said_so_however_much_waits_to_be_taken() {
+    let world = world_with(AdmissionLimits { answer_bytes: 1_000, ..Default::default() }, axum::Router::new());
+    let alice = world.client("alice");
+    let thread = alice.pair("bob").await;
+    let body = json!({"client_seq": 1, "ciphertext": STANDARD.encode(vec![7; 65_536])});
+    let sent = alice.post_as("a", &path(&thread), &body).await.expect(202);
+    let one = format!("/v1/messages/{}", sent["id"].as_str().unwrap());
+    alice.get(&one).await.problem(503, "overloaded");
+}
+
+#[tokio::test]
+async fn a_bad_path_is_named_with_everything_else_that_is_bad() {
+    let world = world();
+    let alice = world.client("alice");
+    let sent = alice.post(&path("x"), &json!({"client_seq": -1, "ciphertext": "aGk="})).await;
+    assert_eq!(sent.bad_fields(), ["Idempotency-Key", "client_seq", "thread_id"]);
+    let read = alice.post("/v1/threads/x/read", &json!({"up_to_msg_id": 7})).await;
+    assert_eq!(read.bad_fields(), ["thread_id", "up_to_msg_id"]);
+    let added = alice.post("/v1/threads/x/participants", &json!({"user_ids": []})).await;
+    assert_eq!(added.bad_fields(), ["thread_id", "user_ids"]);
+    let good = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    let listed = alice.get(&format!("{}?page_size=0&before={good}", path("x"))).await;
+    assert_eq!(listed.bad_fields(), ["page_size", "thread_id"]);
+    assert_eq!(alice.get("/v1/threads/x").await.bad_fields(), ["thread_id"]);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_answer_in_drops_does_not_hold_it_for_ever() {
+    let world = world_with(AdmissionLimits { answer_bytes: 12_000_000, ..Default::default() }, axum::Router::new());
+    let alice = world.client("alice");
+    let thread = alice.pair("bob").await;
+    let ciphertext = STANDARD.encode(vec![7; 65_536]);
+    for seq in 0..100_u64 {
+        let body = json!({"client_seq": seq, "ciphertext": ciphertext});
+        alice.post_as(&seq.to_string(), &path(&thread), &body).await.expect(202);
+    }
+    let take = TakeLimits { time: Duration::from_millis(300), bytes_per_second: u32::MAX };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ServeLimits { take, ..ServeLimits::default() };
+    tokio::spawn(serve(listener, world.app.clone(), limits, std::future::pending()));
+    let mut slow = socket.connect(address).await.unwrap();
+    let page = format!("{}?page_size=100", path(&thread));
+    let head = format!("GET {page} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", alice.token());
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut drop_by_drop = [0; 64];
+    slow.read_exact(&mut drop_by_drop).await.unwrap();
+    assert!(drop_by_drop.starts_with(b"HTTP/1.1 200"));
+    alice.get(&page).await.problem(503, "overloaded");
+    // It takes a little all the time, and would for minutes.
+    let taking = async {
+        while alice.get(&page).await.status != 200 {
+            let _ = slow.read(&mut drop_by_drop).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taking).await.expect("cut off, and its room given back");
 }

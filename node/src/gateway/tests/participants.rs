@@ -86,3 +86,31 @@ async fn a_key_adds_once() {
     assert_eq!(users(&again.expect(200)), ["alice", "bob"], "nobody was added again");
     alice.post_as("k", &path, &json!({"user_ids": ["dave"]})).await.problem(422, "idempotency_key_reused");
 }
+
+#[tokio::test]
+async fn whoever_is_in_as_many_threads_as_there_may_be_is_not_invited() {
+    let world = world();
+    let alice = world.client("alice");
+    let thread = alice.group(&["carol"]).await;
+    let (path, invite) = (format!("/v1/threads/{thread}/participants"), json!({"user_ids": ["bob", "dave"]}));
+    world.memory.fill("bob", 1);
+    // The last one; its repeat finds it, though there is no room for another.
+    let group = json!({"type": "GROUP", "participants": ["bob"]});
+    let last = alice.post_as("g", "/v1/threads", &group).await.expect(201);
+    let commands = world.commands();
+    let said = alice.post("/v1/threads", &group).await.problem(409, "conflict");
+    assert!(said["detail"].as_str().unwrap().contains("bob"), "{said}");
+    world
+        .client("bob")
+        .post("/v1/threads", &json!({"type": "GROUP", "participants": ["dave"]}))
+        .await
+        .problem(409, "conflict");
+    alice.post("/v1/threads", &json!({"type": "1_TO_1", "participants": ["bob"]})).await.problem(409, "conflict");
+    alice.post(&path, &invite).await.problem(409, "conflict");
+    assert_eq!(world.commands(), commands, "nothing of it reached a shard");
+    assert_eq!(alice.post_as("g", "/v1/threads", &group).await.expect(201)["id"], last["id"]);
+    let theirs = format!("/v1/threads/{}/participants", last["id"].as_str().unwrap());
+    alice.post(&theirs, &invite).await.expect(200);
+    world.client("bob").delete(&format!("{theirs}/bob")).await.expect_empty(204);
+    alice.post(&path, &invite).await.expect(200);
+}

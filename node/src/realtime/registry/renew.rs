@@ -3,11 +3,9 @@
 //! Owns: which connections are open here, their renewal, and the way from a `CloseReplaced` to a session.
 //! Must not know: frames; how the registry decides.
 //! Invariants: a connection is registered when it opens and every [`RENEWAL`] until it closes, spread over the interval;
-//! calls under way are bounded.
+//! calls under way are bounded, one per connection; a shard that does not answer delays nobody else's.
 
 use crate::realtime::mailbox::{CloseReason, Mailbox};
-use futures_util::StreamExt;
-use futures_util::stream;
 use messenger_proto::ids::ConnectionId;
 use messenger_proto::rpc::{RegisterSession, SessionCall};
 use messenger_proto::slot::Slot;
@@ -15,20 +13,23 @@ use messenger_router::Router;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// Between two renewals of a connection.
 pub const RENEWAL: Duration = Duration::from_secs(5);
 /// Parts that the interval is divided into.
 const TURNS: u8 = 20;
-/// Renewals under way at a time.
-const CONCURRENCY: usize = 64;
+/// Renewals under way at a time. Those of a shard without a leader take their whole time, so there is room for many.
+const CONCURRENCY: usize = 1_024;
 /// How long one call may take.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 struct Open {
     session: RegisterSession,
     mailbox: Weak<Mailbox>,
+    /// Its renewal is under way.
+    renewing: bool,
 }
 
 /// The open connections of this node; a cheap handle to clone.
@@ -51,10 +52,14 @@ impl Registrations {
         Self { shared }
     }
 
-    /// Registers a connection that opened, and again until [`Registrations::closing`].
-    pub async fn opened(&self, session: RegisterSession, mailbox: &Arc<Mailbox>) {
-        let open = Open { session: session.clone(), mailbox: Arc::downgrade(mailbox) };
-        self.shared.lock().insert(session.connection, open);
+    /// Keeps a connection that opened, and renews it until [`Registrations::closing`].
+    pub fn opened(&self, session: RegisterSession, mailbox: &Arc<Mailbox>) {
+        let connection = session.connection;
+        self.shared.lock().insert(connection, Open { session, mailbox: Arc::downgrade(mailbox), renewing: false });
+    }
+
+    /// Registers a connection that opened for the first time.
+    pub async fn register(&self, session: RegisterSession) {
         self.shared.register(session).await;
     }
 
@@ -111,20 +116,112 @@ impl Shared {
         }
     }
 
+    /// Those whose turn it is, but for those that are under way since their last one; they count as under way now.
     fn turn(&self, turn: u8) -> Vec<RegisterSession> {
-        let open = self.lock();
-        let due = open.values().filter(|open| open.session.connection.0[0] % TURNS == turn);
-        due.map(|open| open.session.clone()).collect()
+        let mut open = self.lock();
+        // An id begins with a number and ends with chance.
+        let due = open.values_mut().filter(|open| !open.renewing && open.session.connection.0[15] % TURNS == turn);
+        let due = due.map(|open| {
+            open.renewing = true;
+            open.session.clone()
+        });
+        due.collect()
+    }
+
+    async fn renew(&self, session: RegisterSession) {
+        let connection = session.connection;
+        self.register(session).await;
+        if let Some(open) = self.lock().get_mut(&connection) {
+            open.renewing = false;
+        }
     }
 }
 
 async fn renew_all(shared: Weak<Shared>) {
     let mut ticks = tokio::time::interval(RENEWAL / u32::from(TURNS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let room = Arc::new(Semaphore::new(CONCURRENCY));
     for turn in (0..TURNS).cycle() {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
-        let due = shared.turn(turn);
-        stream::iter(due).for_each_concurrent(CONCURRENCY, |session| shared.register(session)).await;
+        for session in shared.turn(turn) {
+            let (shared, room) = (Arc::clone(&shared), Arc::clone(&room));
+            tokio::spawn(async move {
+                // Nobody closes the semaphore.
+                let _permit = room.acquire().await;
+                shared.renew(session).await;
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::realtime::tests::cluster::{cluster_state, shard_of};
+    use messenger_proto::ids::{DeviceId, Millis, NodeId, ShardId, UserId};
+    use messenger_proto::rpc::{SessionOutcome, ShardCall, ShardOutcome, ShardRequest};
+    use messenger_router::{CallError, ShardStream, ShardTransport};
+    use tokio::sync::{mpsc, watch};
+
+    /// Nodes that register whoever they are asked to, but for one shard, which has no leader.
+    struct Nodes {
+        registered: mpsc::UnboundedSender<ConnectionId>,
+        leaderless: ShardId,
+    }
+
+    impl ShardTransport for Nodes {
+        fn local(&self) -> NodeId {
+            NodeId(1)
+        }
+        async fn call(
+            &self,
+            _node: NodeId,
+            requests: Vec<ShardRequest>,
+            _deadline: Instant,
+        ) -> Vec<Result<ShardOutcome, CallError>> {
+            for request in &requests {
+                if request.shard == self.leaderless {
+                    return std::future::pending().await;
+                }
+                if let ShardCall::Session(SessionCall::Register(session)) = &request.call {
+                    self.registered.send(session.connection).unwrap();
+                }
+            }
+            requests.iter().map(|_| Ok(ShardOutcome::Session(SessionOutcome { replaced: false }))).collect()
+        }
+        async fn open(&self, _node: NodeId, _shard: ShardId) -> Result<ShardStream, CallError> {
+            Err(CallError::NotSent("no streams here".into()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_without_a_leader_delays_no_other_renewal() {
+        let session = |user: &str, n: u8| RegisterSession {
+            user: UserId::new(user).unwrap(),
+            device: DeviceId::new("d").unwrap(),
+            connection: ConnectionId([n; 16]),
+            node: NodeId(1),
+            opened_at: Millis(1),
+        };
+        let shard = |user: &str| shard_of(Slot::of_user(&UserId::new(user).unwrap()));
+        let other =
+            ["bob", "carol", "dave", "eve", "fay", "gil"].into_iter().find(|user| shard(user) != shard("alice"));
+        let (registered, mut seen) = mpsc::unbounded_channel();
+        let (_cluster, record) = watch::channel(Arc::new(cluster_state()));
+        let router = Router::new(Nodes { registered, leaderless: shard("alice") }, record);
+        let registrations = Registrations::start(router);
+        let mailbox = Arc::default();
+        for n in 0..200 {
+            registrations.opened(session("alice", n), &mailbox);
+        }
+        registrations.opened(session(other.unwrap(), 250), &mailbox);
+        tokio::time::sleep(6 * RENEWAL).await;
+        let mut renewals = 0;
+        while let Ok(connection) = seen.try_recv() {
+            assert_eq!(connection, ConnectionId([250; 16]));
+            renewals += 1;
+        }
+        assert!((5..=7).contains(&renewals), "{renewals}");
     }
 }

@@ -142,8 +142,10 @@ impl Session {
         if !first {
             let present: BTreeSet<ThreadId> = present.iter().map(|(thread, _)| *thread).collect();
             let missing: Vec<ThreadId> = self.threads.keys().filter(|id| !present.contains(id)).copied().collect();
+            // The answer may be older than what the user's stream told since. So storage is asked; and a thread that is not
+            // listened to stays until it is, since storage is then asked about it, too.
             for thread in missing {
-                self.leave(thread);
+                self.lost(thread);
             }
         }
         self.catch_up();
@@ -154,10 +156,14 @@ impl Session {
         self.enter(thread, source_seq, false);
     }
 
-    /// The user left a thread, or was taken out; what it may still see of it comes from storage.
+    /// The user left a thread, or was taken out; what it may still see of it comes from storage. One that is not listened
+    /// to is dropped at once.
     pub fn left(&mut self, thread: ThreadId, source_seq: Seq) {
-        if self.threads.get(&thread).is_some_and(|cursor| cursor.source_seq < source_seq) {
-            self.leave(thread);
+        match self.threads.get(&thread) {
+            Some(cursor) if cursor.source_seq >= source_seq => {}
+            Some(cursor) if matches!(cursor.feed, Feed::Muted) => self.remove(thread),
+            Some(_) => self.lost(thread),
+            None => {}
         }
         self.catch_up();
     }
@@ -181,15 +187,6 @@ impl Session {
             None => fresh,
         };
         self.threads.insert(thread, cursor);
-    }
-
-    /// Storage is to say how far the user may see; a thread that is not listened to is dropped at once.
-    fn leave(&mut self, thread: ThreadId) {
-        match self.threads.get_mut(&thread) {
-            Some(cursor) if matches!(cursor.feed, Feed::Muted) => self.remove(thread),
-            Some(_) => self.lost(thread),
-            None => {}
-        }
     }
 
     fn remove(&mut self, thread: ThreadId) {
@@ -426,6 +423,11 @@ impl Session {
     /// The threads it follows.
     pub fn threads(&self) -> impl Iterator<Item = ThreadId> + '_ {
         self.threads.keys().copied()
+    }
+
+    /// The threads that may be listened to when the connection ends: those it follows, and those it was about to forget.
+    pub fn take_heard(&mut self) -> Vec<ThreadId> {
+        self.threads.keys().copied().chain(std::mem::take(&mut self.forget)).collect()
     }
 
     /// The client took `frame` and all before it; what that means for each thread.

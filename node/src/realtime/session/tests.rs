@@ -38,6 +38,8 @@ enum Op {
     Answer { fails: bool },
     Ack(u8),
     Narrow(Vec<u8>),
+    AskIndex,
+    AnswerIndex,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -58,6 +60,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (1u8..4).prop_map(Op::Ask),
         3 => prop::bool::weighted(0.2).prop_map(|fails| Op::Answer { fails }),
         2 => any::<u8>().prop_map(Op::Ack),
+        1 => Just(Op::AskIndex),
+        1 => Just(Op::AnswerIndex),
     ]
 }
 
@@ -163,6 +167,8 @@ struct World {
     index_lagged: bool,
     listening: VecDeque<ThreadId>,
     answers: VecDeque<Resumed>,
+    /// Answers of the index under way, older than what its stream tells meanwhile.
+    index_answers: VecDeque<Vec<(ThreadId, Seq)>>,
     told: HashMap<ThreadId, Vec<(u64, Arc<SharedEvent>)>>,
     frames: u64,
     caught_up: u32,
@@ -182,6 +188,7 @@ impl World {
             index_lagged: false,
             listening: VecDeque::new(),
             answers: VecDeque::new(),
+            index_answers: VecDeque::new(),
             told: HashMap::new(),
             frames: 0,
             caught_up: 0,
@@ -203,6 +210,7 @@ impl World {
         self.index_lagged = false;
         self.listening.clear();
         self.answers.clear();
+        self.index_answers.clear();
         self.told.clear();
         self.frames = 0;
         self.caught_up = 0;
@@ -386,6 +394,12 @@ impl World {
                 if *fails { self.session.unresumed(answer.thread) } else { self.session.resumed(&answer) }
             }
             Op::Ack(part) => self.ack(self.frames * u64::from(*part) / 255),
+            Op::AskIndex => self.index_answers.push_back(self.index()),
+            Op::AnswerIndex => {
+                if let Some(index) = self.index_answers.pop_front() {
+                    self.session.index(&index);
+                }
+            }
             Op::Narrow(threads) => self.session.narrow(threads.iter().map(|thread| thread_id(*thread)).collect()),
         }
         self.drain();
@@ -410,7 +424,9 @@ impl World {
             self.run(&Op::Mail(16));
             self.run(&Op::Ask(2));
             self.run(&Op::Answer { fails: false });
+            self.run(&Op::AnswerIndex);
             let idle = self.mail.is_empty() && self.answers.is_empty() && self.listening.is_empty();
+            let idle = idle && self.index_answers.is_empty();
             let streamed = self.threads.values().all(|history| history.stream == history.events.len());
             if idle && streamed && !self.session.is_behind() && self.lagged.is_empty() && !self.index_lagged {
                 return;
@@ -542,6 +558,24 @@ fn a_user_without_threads_is_caught_up_at_once() {
 }
 
 #[test]
+fn an_index_older_than_the_stream_takes_no_muted_thread_away() {
+    let (mut session, thread) = (Session::new(user("me-1")), thread_id(1));
+    session.index(&[]);
+    session.narrow(BTreeSet::new());
+    session.joined(thread, Seq(5));
+    session.index(&[]);
+    session.narrow([thread].into());
+    assert_eq!(session.take_listen(), [thread]);
+    session.narrow(BTreeSet::new());
+    session.listening(thread);
+    session.left(thread, Seq(4));
+    assert_eq!(session.threads().count(), 1, "that was an earlier stay");
+    session.left(thread, Seq(6));
+    session.narrow(BTreeSet::new());
+    assert_eq!(session.threads().count(), 1, "storage says what it may still see");
+}
+
+#[test]
 fn acknowledging_a_gap_delivers_what_it_covers_and_moves_no_position() {
     let (mut session, thread) = resuming();
     let gap = Gap { after_seq: Seq(0), after_id: None, before_id: MessageId(12_000) };
@@ -576,4 +610,12 @@ fn an_acknowledgement_of_the_last_frame_takes_what_was_stepped_over_too() {
     session.live(&Arc::new(receipt));
     let progress = session.ack(FrameSeq(2)).unwrap();
     assert_eq!(progress[0].position, Some(Position { seq: Seq(1), rev: Rev(2) }));
+}
+
+#[test]
+fn a_thread_that_was_removed_last_is_still_to_be_forgotten_when_the_connection_ends() {
+    let (mut session, thread) = resuming();
+    session.resumed(&Resumed { thread, events: vec![], position: at(1), more: false, gap: None, left: true });
+    assert_eq!(session.threads().count(), 0);
+    assert_eq!(session.take_heard(), [thread]);
 }

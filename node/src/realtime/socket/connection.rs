@@ -20,7 +20,7 @@ use crate::realtime::session::{FrameSeq, Progress, Session};
 use crate::realtime::{Realtime, encode};
 use futures_util::StreamExt;
 use messenger_proto::command::{Command, CommandResult, MarkRead, MessageReply, Op, ReplyBody, Retention};
-use messenger_proto::error::ErrorCode;
+use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{ConnectionId, MessageId, ThreadId};
 use messenger_proto::query::{Answer, MessageQuery, Query};
 use messenger_proto::rpc::RegisterSession;
@@ -38,8 +38,8 @@ const FRAMES_MAX: usize = 256;
 const WORK_MAX: usize = 128;
 /// Malformed frames in a row beyond which the connection is closed; one is forgiven a second.
 const STRIKES_MAX: u32 = 20;
-/// How long what a client asks for may take.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// A send that has less time left when its turn comes is not begun: its outcome would hardly be known in time.
+const LEAST: Duration = Duration::from_millis(50);
 
 pub(super) struct Connection {
     node: Realtime,
@@ -123,9 +123,14 @@ impl Connection {
             node: self.node.id(),
             opened_at: self.node.now(),
         };
-        let (node, mailbox) = (self.node.clone(), Arc::clone(&self.mailbox));
+        self.node.registrations().opened(registration.clone(), &self.mailbox);
+        // Either a drain finds it there, or it finds the drain.
+        if self.node.is_draining() {
+            self.mailbox.close(CloseReason::Draining);
+        }
+        let node = self.node.clone();
         self.work.push(Box::pin(async move {
-            node.registrations().opened(registration, &mailbox).await;
+            node.registrations().register(registration).await;
             Done::Registered
         }));
     }
@@ -164,7 +169,12 @@ impl Connection {
 
     fn deadline(&self) -> Instant {
         let pulse = self.pulse.deadline(self.node.tuning());
-        self.replay.deadline().map_or(pulse, |retry| retry.min(pulse))
+        self.replay.deadline(Instant::now()).map_or(pulse, |retry| retry.min(pulse))
+    }
+
+    /// When what the client asks for now must have ended.
+    fn until(&self) -> tokio::time::Instant {
+        tokio::time::Instant::now() + self.node.tuning().request
     }
 
     fn listens(&self) -> bool {
@@ -232,6 +242,7 @@ impl Connection {
                     self.session.listening(thread);
                 }
             }
+            Done::Turn(permit) => self.replay.turn(permit, now),
             Done::Resumed(answered) => self.replay.resumed(&mut self.session, answered, now),
             Done::Noted { request_id, outcome: Err(error) } => self.refuse(&request_id, &error),
             Done::Sent { thread, bytes, request_id, outcome } => {
@@ -329,16 +340,21 @@ impl Connection {
         let bytes = request.size();
         let origin = Origin::of_send(&self.identity.user, thread, key);
         let command = request.into_command(thread, &self.identity, origin);
-        if let Some(send) = self.sends.enter(Send { thread, request_id, command, bytes }) {
+        let until = self.until();
+        if let Some(send) = self.sends.enter(Send { thread, request_id, command, bytes, until }) {
             self.begin_send(send);
         }
     }
 
     fn begin_send(&mut self, send: Send) {
-        let Send { thread, request_id, command, bytes } = send;
+        let Send { thread, request_id, command, bytes, until } = send;
         let router = self.node.router().clone();
         self.work.push(Box::pin(async move {
-            let outcome = router.command(Slot::of_thread(thread), command, deadline()).await;
+            let outcome = if until < tokio::time::Instant::now() + LEAST {
+                Err(Refusal::new(ErrorCode::Unavailable, "those before it took all of its time"))
+            } else {
+                router.command(Slot::of_thread(thread), command, until).await
+            };
             Done::Sent { thread, bytes, request_id, outcome }
         }));
     }
@@ -350,20 +366,20 @@ impl Connection {
         let op = Op::MarkRead(MarkRead { thread, user: self.identity.user.clone(), up_to });
         let id = Origin::minted().id;
         let command = Command { id, retention: Retention::None, body_hash: 0, op };
-        let router = self.node.router().clone();
+        let (router, until) = (self.node.router().clone(), self.until());
         self.work.push(Box::pin(async move {
-            let outcome = router.command(Slot::of_thread(thread), command, deadline()).await;
+            let outcome = router.command(Slot::of_thread(thread), command, until).await;
             Done::Noted { request_id, outcome: outcome.map(drop).map_err(ApiError::from) }
         }));
     }
 
     /// What came by another way counts as delivered, too.
     fn deliver(&mut self, request_id: RequestId, thread: ThreadId, up_to: MessageId) {
-        let (node, identity) = (self.node.clone(), Arc::clone(&self.identity));
+        let (node, identity, until) = (self.node.clone(), Arc::clone(&self.identity), self.until());
         self.work.push(Box::pin(async move {
             let (user, device) = (identity.user.clone(), identity.device.clone());
             let query = Query::Message(MessageQuery { id: up_to, viewer: user, device });
-            let outcome = match node.router().query(Slot::of_message(up_to), query, deadline()).await {
+            let outcome = match node.router().query(Slot::of_message(up_to), query, until).await {
                 Ok(Answer::Message(message)) if message.thread == thread => {
                     let progress = Progress { thread, delivered: message.seq, position: None };
                     node.acks().note(&identity.user, &identity.device, &[progress]);
@@ -382,14 +398,10 @@ impl Drop for Connection {
         let Self { node, identity, mailbox, session, .. } = self;
         node.acks().hasten(&identity.user, &identity.device, session.threads());
         node.hub().forget(node.shard_of_user(&identity.user), &[Topic::User(identity.user.clone())], mailbox);
-        for thread in session.threads() {
+        for thread in session.take_heard() {
             node.hub().forget(node.shard_of_thread(thread), &[Topic::Thread(thread)], mailbox);
         }
     }
-}
-
-fn deadline() -> tokio::time::Instant {
-    tokio::time::Instant::now() + DEADLINE
 }
 
 /// Ids of one process grow, so that of two connections opened in one millisecond the later one wins.

@@ -30,6 +30,8 @@ pub struct Tuning {
     pub stall: Duration,
     /// How long the peer may take to answer a close.
     pub close: Duration,
+    /// How long what a client asks for may take.
+    pub request: Duration,
 }
 
 impl Default for Tuning {
@@ -40,6 +42,7 @@ impl Default for Tuning {
             pong_timeout: Duration::from_secs(75),
             stall: Duration::from_secs(30),
             close: Duration::from_secs(2),
+            request: Duration::from_secs(5),
         }
     }
 }

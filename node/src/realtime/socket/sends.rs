@@ -3,12 +3,13 @@
 //! Owns: the queue of each thread's sends, of which one at a time is under way.
 //! Must not know: how a command is carried out, frames.
 //! Invariants: within a thread a send begins only when the one before it has ended, so they commit in frame order; what
-//! waits is bounded, and beyond it the socket is not read.
+//! waits is bounded, and beyond it the socket is not read; a send's time runs from when it came.
 
 use super::inbound::RequestId;
 use messenger_proto::command::Command;
 use messenger_proto::ids::ThreadId;
 use std::collections::{HashMap, VecDeque};
+use tokio::time::Instant;
 
 /// Sends of one socket that wait or are under way, at most.
 const SENDS_MAX: usize = 64;
@@ -22,6 +23,8 @@ pub(super) struct Send {
     pub(super) request_id: RequestId,
     pub(super) command: Command,
     pub(super) bytes: usize,
+    /// When it must have ended.
+    pub(super) until: Instant,
 }
 
 /// The sends of one socket.
@@ -79,7 +82,7 @@ mod tests {
     fn send(thread: u8, n: u64) -> Send {
         let op = Op::Acknowledge(Acknowledge { items: Vec::new() });
         let command = Command { id: CommandId([0; 16]), retention: Retention::None, body_hash: n, op };
-        Send { thread: ThreadId([thread; 16]), request_id: None, command, bytes: 1_000 }
+        Send { thread: ThreadId([thread; 16]), request_id: None, command, bytes: 1_000, until: Instant::now() }
     }
 
     fn hash(send: Option<Send>) -> Option<u64> {

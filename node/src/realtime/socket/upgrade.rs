@@ -10,6 +10,7 @@ use super::inbound::{self, Inbound};
 use super::wire::{Close, Heard, Wire, WireEvent};
 use crate::auth::{AuthError, Identity, Scope};
 use crate::gateway::error::{ApiError, FieldError};
+use crate::gateway::respond;
 use crate::gateway::serve::ConnectionRoom;
 use crate::realtime::session::{Frame, FrameBody, FrameSeq};
 use crate::realtime::{Realtime, encode};
@@ -33,6 +34,11 @@ const BEARER: &str = "bearer.";
 /// How long the transport may take to change its protocol.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
 
+/// The path's methods.
+const METHODS: &str = "GET, HEAD, OPTIONS";
+/// What a request without an upgrade is told.
+const PLAIN: &str = "This path speaks WebSocket; upgrade the connection.";
+
 /// A connection's place among those that the node can hold, given back when it ends.
 struct Seat {
     _permit: OwnedSemaphorePermit,
@@ -50,8 +56,11 @@ struct Ask {
 
 /// Answers `GET /v1/realtime`.
 pub(in crate::realtime) async fn upgrade(node: Realtime, mut request: Request) -> Response {
-    if request.method() != Method::GET {
-        return ApiError::method_not_allowed("GET, OPTIONS").into_response();
+    match *request.method() {
+        Method::GET => {}
+        Method::HEAD => return upgrade_required(PLAIN),
+        Method::OPTIONS => return respond::options(METHODS),
+        _ => return ApiError::method_not_allowed(METHODS).into_response(),
     }
     let (key, on_upgrade) = match handshake(&mut request) {
         Ok(found) => found,
@@ -84,7 +93,7 @@ pub(in crate::realtime) async fn upgrade(node: Realtime, mut request: Request) -
 fn handshake(request: &mut Request) -> Result<(HeaderValue, OnUpgrade), Box<Response>> {
     let headers = request.headers();
     if !has_token(headers, header::CONNECTION, "upgrade") || !has_token(headers, header::UPGRADE, "websocket") {
-        return Err(Box::new(upgrade_required("This path speaks WebSocket; upgrade the connection.")));
+        return Err(Box::new(upgrade_required(PLAIN)));
     }
     let version = headers.get(header::SEC_WEBSOCKET_VERSION);
     if version.is_none_or(|version| version.as_bytes() != b"13") {
@@ -208,6 +217,7 @@ async fn serve(node: Realtime, on_upgrade: OnUpgrade, ask: Ask, seat: Seat) {
         None => Box::pin(first_frame(&node, &mut wire, device.as_ref())).await,
     };
     if let Some(identity) = identity {
+        wire.trust();
         Box::pin(Connection::new(node, identity, last_seen, wire).run()).await;
     }
     drop(seat);
@@ -215,8 +225,12 @@ async fn serve(node: Realtime, on_upgrade: OnUpgrade, ask: Ask, seat: Seat) {
 
 /// Authenticates by the first frame, or closes.
 async fn first_frame(node: &Realtime, wire: &mut Wire, device: Option<&DeviceId>) -> Option<Arc<Identity>> {
-    let heard = poll_fn(|cx| wire.poll(cx, true));
-    let (error, close) = match tokio::time::timeout(node.tuning().auth, heard).await {
+    let heard = tokio::time::timeout(node.tuning().auth, poll_fn(|cx| wire.poll(cx, true)));
+    let heard = tokio::select! {
+        heard = heard => heard,
+        () = node.drains() => Ok(WireEvent::Heard(Heard::Broken(Close::DRAINING))),
+    };
+    let (error, close) = match heard {
         Err(_) => (Some(ApiError::from(AuthError::Missing)), Close::UNAUTHENTICATED),
         Ok(WireEvent::Heard(Heard::Text(text))) => match authenticate(node, &text, device) {
             Ok(identity) => return Some(identity),

@@ -12,6 +12,7 @@ use messenger_proto::ids::ThreadId;
 use messenger_proto::query::QueryResult;
 use std::future::Future;
 use std::pin::Pin;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The futures; each is boxed, so that an idle connection holds none of their state.
 pub(super) type Work = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
@@ -25,7 +26,9 @@ pub(super) enum Done {
     /// The streams carry these threads.
     Listening(Vec<ThreadId>),
     /// Storage was asked.
-    Resumed(Vec<Answered>),
+    Resumed(Answered),
+    /// Storage may be asked.
+    Turn(Option<OwnedSemaphorePermit>),
     /// A send has ended.
     Sent { thread: ThreadId, bytes: usize, request_id: RequestId, outcome: CommandResult },
     /// A read or a delivery was noted, or not.

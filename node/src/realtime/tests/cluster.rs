@@ -68,6 +68,10 @@ pub(super) struct Shared {
     nodes: OnceLock<Vec<Realtime>>,
     /// Whether queries for what was missed are answered.
     storage: watch::Sender<bool>,
+    /// Whether messages are taken.
+    pub(super) taking: watch::Sender<bool>,
+    /// A shard that does not answer queries for what was missed.
+    stuck: watch::Sender<Option<ShardId>>,
     /// Whether streams carry anything.
     deaf: AtomicBool,
     /// Questions for what was missed.
@@ -124,6 +128,9 @@ impl Shared {
     }
 
     async fn carry_out(&self, request: ShardRequest) -> ShardOutcome {
+        if matches!(&request.call, ShardCall::Command(Command { op: Op::SendMessage(_), .. })) {
+            self.taking.subscribe().wait_for(|taking| *taking).await.unwrap();
+        }
         match request.call {
             ShardCall::Command(command) => match self.apply(request.shard, command) {
                 Ok(reply) => {
@@ -136,6 +143,7 @@ impl Shared {
                 if matches!(query, Query::Resume(_)) {
                     self.resumes.fetch_add(1, Ordering::SeqCst);
                     self.storage.subscribe().wait_for(|open| *open).await.unwrap();
+                    self.stuck.subscribe().wait_for(|stuck| *stuck != Some(request.shard)).await.unwrap();
                 }
                 match self.query(request.shard, &query) {
                     Ok(answer) => ShardOutcome::Answer(answer),
@@ -161,7 +169,7 @@ fn plain(op: Op) -> Command {
     Command { id: CommandId(rand::random()), retention: Retention::None, body_hash: 0, op }
 }
 
-pub(super) fn shard_of(slot: Slot) -> ShardId {
+pub(in crate::realtime) fn shard_of(slot: Slot) -> ShardId {
     SlotMap::new(SHARDS).unwrap().shard_of(slot)
 }
 
@@ -244,6 +252,8 @@ impl Cluster {
             registry: OnceLock::new(),
             nodes: OnceLock::new(),
             storage: watch::Sender::new(true),
+            taking: watch::Sender::new(true),
+            stuck: watch::Sender::new(None),
             deaf: AtomicBool::new(false),
             resumes: AtomicU64::new(0),
             acknowledgements: AtomicU64::new(0),
@@ -388,6 +398,11 @@ impl Cluster {
         self.shared.storage.send_replace(open);
     }
 
+    /// From now on, this shard answers no question for what was missed, or all do again.
+    pub(super) fn stuck(&self, shard: Option<ShardId>) {
+        self.shared.stuck.send_replace(shard);
+    }
+
     /// From now on, streams lose everything, or carry it again.
     pub(super) fn deaf(&self, deaf: bool) {
         self.shared.deaf.store(deaf, Ordering::SeqCst);
@@ -415,7 +430,7 @@ impl Cluster {
     }
 }
 
-fn cluster_state() -> ClusterState {
+pub(in crate::realtime) fn cluster_state() -> ClusterState {
     let place =
         |shard| ShardPlacement { shard: ShardId(shard), replicas: vec![NodeId(1)], first_members: vec![NodeId(1)] };
     let node = NodeInfo {

@@ -8,11 +8,15 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 /// A test that waits longer has failed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of one WebSocket frame at most, of those that a message comes in.
+const FRAME_MAX: usize = 4 * 1024;
 
 pub(super) struct Device {
     pub(super) socket: WebSocketStream<TcpStream>,
@@ -39,7 +43,9 @@ impl Device {
 
     pub(super) async fn open_with(address: SocketAddr, request: Request) -> Result<Self, Error> {
         let stream = TcpStream::connect(address).await.unwrap();
-        let (socket, _) = timeout(PATIENCE, client_async(request, stream)).await.unwrap()?;
+        // Frames are small even where messages are large, so that no buffer grows with them.
+        let config = WebSocketConfig::default().max_frame_size(Some(FRAME_MAX));
+        let (socket, _) = timeout(PATIENCE, client_async_with_config(request, stream, Some(config))).await.unwrap()?;
         Ok(Self { socket, frames: 0, next_send: 1 })
     }
 

@@ -1,10 +1,12 @@
 //! Losses, interruptions and slow readers: nothing is missing in the end, and nothing is told twice.
 
-use super::cluster::{Cluster, hasty};
+use super::cluster::{Cluster, hasty, shard_of};
 use super::device::Device;
 use crate::realtime::Tuning;
 use crate::realtime::mailbox::MAILBOX_BYTES;
 use messenger_proto::ids::ThreadId;
+use messenger_proto::limits::{GAP_TAIL, RESUME_EVENTS_MAX};
+use messenger_proto::slot::Slot;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -107,4 +109,63 @@ async fn a_reader_that_stands_still_is_closed_with_4429() {
     // Whoever reads is not disturbed.
     cluster.group("alice", &["carol"]).await;
     carol.expect("thread").await;
+}
+
+#[tokio::test]
+async fn a_shard_that_does_not_answer_holds_no_other_thread_back() {
+    let cluster = Cluster::start(1).await;
+    let one = cluster.group("alice", &["bob"]).await.id;
+    let mut two = cluster.group("alice", &["bob"]).await.id;
+    while shard_of(Slot::of_thread(two)) == shard_of(Slot::of_thread(one)) {
+        two = cluster.group("alice", &["bob"]).await.id;
+    }
+    say(&cluster, one, 1..=3, 10).await;
+    say(&cluster, two, 11..=13, 10).await;
+    cluster.stuck(Some(shard_of(Slot::of_thread(one))));
+    let mut bob = cluster.connect(1, "bob", "phone", "").await;
+    let heard = tokio::time::timeout(Duration::from_secs(3), all_up_to(&mut bob, 11, 13)).await;
+    heard.expect("within the time that the other shard is given");
+    say(&cluster, two, 14..=14, 10).await;
+    all_up_to(&mut bob, 14, 14).await;
+    cluster.stuck(None);
+    all_up_to(&mut bob, 1, 3).await;
+    bob.caught_up().await;
+}
+
+#[tokio::test]
+async fn a_send_that_waited_for_others_all_its_time_is_not_begun() {
+    let tuning = Tuning { request: Duration::from_millis(300), ..hasty() };
+    let cluster = Cluster::start_with(1, tuning, 10).await;
+    let thread = cluster.group("alice", &["bob"]).await.id;
+    let mut alice = cluster.online(1, "alice", "phone").await;
+    cluster.shared.taking.send_replace(false);
+    alice.send(thread, "one").await;
+    alice.send(thread, "two").await;
+    let (first, second) = (alice.expect("error").await, alice.expect("error").await);
+    assert_eq!((&first["request_id"], &first["code"]), (&json!("r1"), &json!("outcome_unknown")));
+    assert_eq!((&second["request_id"], &second["code"]), (&json!("r2"), &json!("unavailable")));
+}
+
+#[tokio::test]
+async fn a_long_absence_ends_in_a_gap_and_the_newest_thousand() {
+    let cluster = Cluster::start(1).await;
+    let thread = cluster.group("alice", &["bob"]).await.id;
+    let mut bob = cluster.online(1, "bob", "phone").await;
+    say(&cluster, thread, 1..=1, 10).await;
+    all_up_to(&mut bob, 1, 1).await;
+    bob.ack().await;
+    drop(bob);
+    while cluster.nodes[0].connections() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let last = 1 + RESUME_EVENTS_MAX + 500;
+    say(&cluster, thread, 2..=last, 10).await;
+    let mut bob = cluster.connect(1, "bob", "phone", "").await;
+    let (gap, before) = bob.until("gap").await;
+    assert!(before.iter().all(|frame| frame["t"] != "msg"), "{before:?}");
+    assert_eq!(gap["thread_id"], json!(thread.to_string()));
+    all_up_to(&mut bob, last - GAP_TAIL + 1, last).await;
+    bob.caught_up().await;
+    say(&cluster, thread, last + 1..=last + 1, 10).await;
+    all_up_to(&mut bob, last + 1, last + 1).await;
 }

@@ -6,6 +6,7 @@ use crate::auth::Scopes;
 use crate::gateway::Readiness;
 use crate::realtime::Tuning;
 use futures_util::SinkExt;
+use messenger_proto::ids::ThreadId;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -68,7 +69,7 @@ async fn what_can_be_refused_over_http_is() {
 #[tokio::test]
 async fn a_plain_request_is_told_to_upgrade() {
     let cluster = Cluster::start(1).await;
-    for (method, status) in [("GET", "426"), ("POST", "405")] {
+    for (method, status) in [("GET", "426"), ("HEAD", "426"), ("POST", "405"), ("OPTIONS", "204")] {
         let mut stream = TcpStream::connect(cluster.addresses[0]).await.unwrap();
         let head =
             format!("{method} /v1/realtime HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
@@ -76,6 +77,8 @@ async fn a_plain_request_is_told_to_upgrade() {
         let mut answer = String::new();
         tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert_eq!(answer.contains("sec-websocket-version: 13"), status == "426", "{answer}");
+        assert_eq!(answer.contains("allow: GET, HEAD, OPTIONS"), status != "426", "{answer}");
     }
 }
 
@@ -133,6 +136,12 @@ async fn bad_frames_get_an_error_and_disturb_nobody() {
         assert_eq!(error["code"], code, "{frame}");
         assert!(error["trace_id"].is_string() && error["title"].is_string());
     }
+    let own = cluster.group("mallory", &["bob"]).await.id.to_string();
+    let reply = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    mallory
+        .say(&json!({"t": "send", "thread_id": own, "client_seq": 1, "ciphertext": "aGk=", "reply_to_msg_id": reply}))
+        .await;
+    assert_eq!(mallory.expect("error").await["errors"][0]["field"], "reply_to_msg_id");
     let large = json!({
         "t": "send", "request_id": "big", "thread_id": foreign, "client_seq": 1, "ciphertext": "A".repeat(100_000),
     });
@@ -162,8 +171,26 @@ async fn what_is_no_text_frame_closes_with_its_own_code() {
     assert_eq!(broken.closed().await, Some(1007));
 
     let mut huge = cluster.online(1, "alice", "c").await;
-    huge.socket.send(Message::text("x".repeat(1024 * 1024 + 1))).await.unwrap();
+    huge.socket.send(Message::text("x".repeat(512 * 1024 + 1))).await.unwrap();
     assert_eq!(huge.closed().await, Some(1009));
+
+    // Whoever is not known yet has room for a token.
+    let address = cluster.addresses[0];
+    let mut stranger = Device::open_with(address, request(address, "", &[])).await.unwrap();
+    stranger.say_text(&json!({"t": "auth", "token": "x".repeat(12 * 1024)}).to_string()).await;
+    assert_eq!(stranger.closed().await, Some(1009));
+}
+
+#[tokio::test]
+async fn a_device_may_name_as_many_threads_as_there_may_be() {
+    let cluster = Cluster::start(1).await;
+    let address = cluster.addresses[0];
+    let threads: Vec<_> = (0..10_000_u128).map(|n| ThreadId(n.to_be_bytes()).to_string()).collect();
+    let mut alice = Device::open_with(address, request(address, "", &[])).await.unwrap();
+    // Nothing is waited for: what follows the token comes with it.
+    alice.say(&json!({"t": "auth", "token": cluster.token("alice", "a")})).await;
+    alice.say(&json!({"t": "subscribe", "request_id": 1, "thread_ids": threads})).await;
+    assert_eq!(alice.expect("subscribed").await["thread_ids"].as_array().unwrap().len(), 10_000);
 }
 
 #[tokio::test]
@@ -221,10 +248,15 @@ async fn a_draining_node_sends_its_devices_away() {
     let cluster = Cluster::start(2).await;
     let mut here = [cluster.online(1, "alice", "a").await, cluster.online(1, "bob", "b").await];
     let mut there = cluster.online(2, "carol", "c").await;
+    let address = cluster.addresses[0];
+    let mut unknown = Device::open_with(address, request(address, "", &[])).await.unwrap();
     cluster.nodes[0].drain(Duration::from_millis(50)).await;
     for device in &mut here {
         assert_eq!(device.closed().await, Some(1001));
     }
+    assert_eq!(unknown.closed().await, Some(1001), "whoever was still authenticating");
+    let mut late = Device::open(address, &cluster.token("alice", "late"), "").await.unwrap();
+    assert_eq!(late.closed().await, Some(1001), "whoever got past the gateway just before");
     cluster.group("carol", &["alice"]).await;
     there.expect("thread").await;
 }

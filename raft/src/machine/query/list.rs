@@ -7,6 +7,7 @@
 use super::super::rows::head::LastMessage;
 use super::super::rows::key::KeyWriter;
 use super::super::rows::message::{self, MessageKey};
+use super::super::rows::user::UserKey;
 use super::super::rows::user_thread::UserThreadKey;
 use super::super::rows::watermark::WatermarkKey;
 use super::super::rows::{self};
@@ -19,14 +20,17 @@ use messenger_proto::ids::{Millis, Seq, UserId};
 use messenger_proto::limits::{UNREAD_MAX, USER_THREADS_MAX};
 use messenger_proto::model::{Message, ThreadSummary};
 use messenger_proto::query::{
-    ActivityAnswer, ActivityQuery, SummariesAnswer, SummariesQuery, ThreadActivity, UserThread, UserThreadsAnswer,
-    UserThreadsQuery,
+    ActivityAnswer, ActivityQuery, RoomAnswer, RoomQuery, SummariesAnswer, SummariesQuery, ThreadActivity, UserThread,
+    UserThreadsAnswer, UserThreadsQuery,
 };
 use std::ops::ControlFlow;
 
 /// Messages that counting the unread looks at: those of the viewer itself don't count, so this is more than
 /// [`UNREAD_MAX`]; a viewer that wrote thousands without reading gets what was found by then.
 const UNREAD_SCAN: u32 = 10_000;
+
+/// Threads that a user's list shows: more than the bound by as much as invitations at the same time might go over it.
+const LIST_MAX: usize = 2 * USER_THREADS_MAX;
 
 /// Every thread the user is in.
 pub(crate) fn user_threads(tables: &impl Tables, query: &UserThreadsQuery) -> Result<UserThreadsAnswer, Stop> {
@@ -37,9 +41,25 @@ pub(crate) fn user_threads(tables: &impl Tables, query: &UserThreadsQuery) -> Re
         if row.present {
             threads.push(UserThread { thread: key.thread, source_seq: row.source_seq });
         }
-        Ok(if threads.len() < USER_THREADS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if threads.len() < LIST_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
     Ok(UserThreadsAnswer { threads })
+}
+
+/// Which of the users have no room for a thread.
+pub(crate) fn room(tables: &impl Tables, query: &RoomQuery) -> Result<RoomAnswer, Stop> {
+    let mut full = Vec::new();
+    for user in &query.users {
+        let counted = rows::get(tables, &UserKey { user: user.clone() })?.unwrap_or_default();
+        if (counted.threads as usize) < USER_THREADS_MAX {
+            continue;
+        }
+        let row = rows::get(tables, &UserThreadKey { user: user.clone(), thread: query.thread })?;
+        if !row.is_some_and(|row| row.present || query.creates) {
+            full.push(user.clone());
+        }
+    }
+    Ok(RoomAnswer { full })
 }
 
 /// When threads were last active: the last message in sight, or else the viewer's joining, which is the creation for

@@ -33,6 +33,7 @@ pub fn answer(tables: &impl Tables, query: &Query) -> Result<QueryResult, TableE
         Query::Recipients(query) => message::recipients(tables, query).map(Answer::Recipients),
         Query::History(query) => history::history(tables, query).map(Answer::Messages),
         Query::UserThreads(query) => list::user_threads(tables, query).map(Answer::UserThreads),
+        Query::Room(query) => list::room(tables, query).map(Answer::Room),
         Query::Activity(query) => list::activity(tables, query).map(Answer::Activity),
         Query::Summaries(query) => list::summaries(tables, query).map(Answer::Summaries),
         Query::Resume(query) => resume::resume(tables, query).map(Answer::Resume),

@@ -4,7 +4,7 @@ use super::*;
 use messenger_proto::command::IndexMembership;
 use messenger_proto::event::UserEvent;
 use messenger_proto::limits::USER_THREADS_MAX;
-use messenger_proto::query::UserThreadsQuery;
+use messenger_proto::query::{RoomQuery, UserThreadsQuery};
 use proptest::prelude::*;
 
 fn change(thread: u8, source_seq: u64, present: bool) -> Op {
@@ -40,7 +40,7 @@ fn only_news_is_told() {
 }
 
 #[test]
-fn an_index_is_bounded_and_leaving_makes_room() {
+fn a_full_index_says_so_and_takes_what_comes_all_the_same() {
     let mut shard = Shard::new();
     let thread = |number: usize| ThreadId(u128::try_from(number).unwrap().to_be_bytes());
     let change = |number, seq, present| {
@@ -51,17 +51,33 @@ fn an_index_is_bounded_and_leaving_makes_room() {
             present,
         })
     };
+    let full = |shard: &Shard, number, creates| {
+        let users = vec![user("bob"), user("ann")];
+        match shard.ask(&Query::Room(RoomQuery { users, thread: thread(number), creates })).unwrap() {
+            Answer::Room(answer) => answer.full,
+            other => panic!("{other:?}"),
+        }
+    };
     let fill = |number| Command {
         id: CommandId(thread(number).0),
         retention: Retention::None,
         body_hash: 0,
         op: change(number, 1, true),
     };
-    assert!(shard.pack((0..USER_THREADS_MAX).map(fill).collect()).results.iter().all(Result::is_ok));
-    assert_eq!(shard.refused(change(USER_THREADS_MAX, 1, true)), ErrorCode::Conflict);
-    shard.run(change(3, 2, false)).unwrap();
+    shard.pack((1..USER_THREADS_MAX).map(fill).collect());
+    assert!(full(&shard, 0, true).is_empty());
+    shard.run(change(0, 1, true)).unwrap();
+    assert_eq!(full(&shard, USER_THREADS_MAX, true), [user("ann")]);
+    assert!(full(&shard, 3, false).is_empty(), "it is in that thread");
+    // The thread took the user in meanwhile: the user is to hear it.
     shard.run(change(USER_THREADS_MAX, 1, true)).unwrap();
-    assert_eq!(threads(&shard).len(), USER_THREADS_MAX);
+    assert_eq!(threads(&shard).len(), USER_THREADS_MAX + 1);
+    assert_eq!(told(&shard).len(), USER_THREADS_MAX + 1);
+    shard.run(change(3, 2, false)).unwrap();
+    assert_eq!(full(&shard, 3, false), [user("ann")], "coming back takes room again");
+    assert!(full(&shard, 3, true).is_empty(), "a creation of the same thread is a repeat");
+    shard.run(change(4, 2, false)).unwrap();
+    assert!(full(&shard, USER_THREADS_MAX + 1, true).is_empty(), "leaving makes room");
 }
 
 proptest! {

@@ -153,7 +153,7 @@ fn a_member_sees_what_happened_while_it_was_there() {
     sent.push(shard.send(GROUP, "ann", 4));
     assert_eq!(seen(&shard), [2, 4]);
     assert_eq!(shard.recipients(sent[2].id, "cid").unwrap_err().code, ErrorCode::Forbidden);
-    assert_eq!(shard.run(read("cid", sent[2].id)).unwrap_err().code, ErrorCode::NotFound);
+    assert_eq!(shard.run(read("cid", sent[2].id)).unwrap_err().code, ErrorCode::Forbidden);
     let of = |message: &Message| shard.recipients(message.id, "ann").unwrap().len();
     assert_eq!(sent.iter().map(of).collect::<Vec<_>>(), [1, 2, 1, 2]);
     assert_eq!(shard.thread(ThreadId([1; 16]), "ann").unwrap_err().code, ErrorCode::NotFound);

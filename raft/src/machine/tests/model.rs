@@ -290,9 +290,12 @@ impl Model {
 
     fn mark_read(&mut self, user: usize, index: usize, now: u64) -> Result<Done, ErrorCode> {
         self.admin(user)?;
-        let Some(seq) = self.messages.get(index).map(|message| message.seq).filter(|seq| self.sees(user, *seq)) else {
+        let Some(seq) = self.messages.get(index).map(|message| message.seq) else {
             return Err(ErrorCode::NotFound);
         };
+        if !self.sees(user, seq) {
+            return Err(ErrorCode::Forbidden);
+        }
         let mark = self.read.entry(user).or_default();
         *mark = seq.max(*mark);
         self.pass(user, seq, |(delivered_at, read_at)| {
