@@ -208,6 +208,7 @@ impl Host {
             clock: parts.clock.clone(),
             admission: self.inner.admission.clone(),
             cross: Arc::clone(&parts.cross),
+            links: parts.links.clone(),
             store: parts.store.clone(),
         });
         self.inner.groups.write().unwrap_or_else(PoisonError::into_inner).insert(group, replica.clone());

@@ -6,16 +6,21 @@
 //! every command acknowledged before it arrived.
 
 use super::proposer::Raft;
-use crate::types::TypeConfig;
+use crate::transport::{Links, still_leads};
+use crate::types::{GroupId, TypeConfig};
 use messenger_proto::ids::NodeId;
-use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::raft::linearizable_read::LinearizerOption;
 use openraft::storage::RaftStateMachine;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// Queries that may wait for a round at one group.
 const QUEUE: usize = 16 * 1024;
+/// Longest wait for a majority to confirm who leads.
+const CONFIRM_WITHIN: Duration = Duration::from_millis(500);
 /// Longest wait for the applied position to reach the read index.
 const APPLY_WAIT: Duration = Duration::from_secs(5);
 
@@ -38,7 +43,7 @@ pub struct ReadGate {
 
 impl ReadGate {
     /// Starts the gate of a group on the current runtime; it ends with the last handle.
-    pub fn spawn<S: RaftStateMachine<TypeConfig>>(raft: Raft<S>) -> Self {
+    pub fn spawn<S: RaftStateMachine<TypeConfig>>(raft: Raft<S>, group: GroupId, links: Links) -> Self {
         let (queue, mut waiting) = mpsc::channel::<oneshot::Sender<Readable>>(QUEUE);
         tokio::spawn(async move {
             while let Some(first) = waiting.recv().await {
@@ -46,7 +51,7 @@ impl ReadGate {
                 while let Ok(next) = waiting.try_recv() {
                     burst.push(next);
                 }
-                let readable = confirm(&raft).await;
+                let readable = confirm(&raft, group, &links).await;
                 for query in burst {
                     // A caller that went away needs no answer.
                     let _ = query.send(readable);
@@ -67,8 +72,9 @@ impl ReadGate {
     }
 }
 
-async fn confirm<S: RaftStateMachine<TypeConfig>>(raft: &Raft<S>) -> Readable {
-    let linearizer = match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+async fn confirm<S: RaftStateMachine<TypeConfig>>(raft: &Raft<S>, group: GroupId, links: &Links) -> Readable {
+    // What is to be read: at least all that was committed by now. Whether this node still leads is asked below.
+    let linearizer = match raft.get_read_linearizer(LinearizerOption::new(None, true)).await {
         Ok(linearizer) => linearizer,
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
             // A leader whose lease ran out names itself or nobody: the caller tries again.
@@ -77,6 +83,15 @@ async fn confirm<S: RaftStateMachine<TypeConfig>>(raft: &Raft<S>) -> Readable {
         }
         Err(_) => return Readable::NotLeader(None),
     };
+    let (vote, configurations) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.vote, metrics.membership_config.membership().get_joint_config().clone())
+    };
+    // An older vote of this node's is followed by nobody any more.
+    if !still_leads(links, group, vote, &configurations, Instant::now() + CONFIRM_WITHIN).await {
+        return Readable::NotLeader(None);
+    }
     match linearizer.try_await_ready(raft, Some(APPLY_WAIT)).await {
         Ok(Ok(_)) => Readable::Yes,
         Ok(Err(_)) | Err(_) => Readable::NotLeader(None),

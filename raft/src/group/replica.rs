@@ -15,6 +15,7 @@ use crate::clock::HybridClock;
 use crate::machine;
 use crate::machine::tables::TableError;
 use crate::store::{GroupReader, StateMachine, Store};
+use crate::transport::Links;
 use crate::types::{GroupId, META_GROUP, TypeConfig};
 use messenger_proto::command::{Command, CommandResult, Reply};
 use messenger_proto::error::{ErrorCode, Refusal};
@@ -63,6 +64,8 @@ pub struct Parts {
     pub admission: Admission,
     /// The way to other shards.
     pub cross: Arc<dyn CrossShard>,
+    /// The way to its other replicas.
+    pub links: Links,
     /// Where it is kept; told when its consensus core ends by itself.
     pub store: Store,
 }
@@ -71,9 +74,9 @@ impl Replica {
     /// Starts a replica's tasks on the current runtime.
     #[must_use]
     pub fn start(parts: Parts) -> Self {
-        let Parts { group, raft, reader, tail, outbox, clock, admission, cross, store } = parts;
+        let Parts { group, raft, reader, tail, outbox, clock, admission, cross, links, store } = parts;
         let proposer = Proposer::spawn(raft.clone(), clock, admission);
-        let gate = ReadGate::spawn(raft.clone());
+        let gate = ReadGate::spawn(raft.clone(), group, links);
         let (stop, stopped) = watch::channel(());
         let replica = Self { group, raft, proposer, gate, tail, outbox, reader, stop: Arc::new(stop) };
         tokio::spawn(replica.outbox_task(cross, stopped.clone()));

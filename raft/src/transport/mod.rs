@@ -15,6 +15,7 @@ mod batch;
 mod codec;
 mod commits;
 mod config;
+mod confirm;
 mod connect;
 mod identity;
 mod inbound;
@@ -35,6 +36,7 @@ mod tests;
 
 pub use codec::{Append, AppendResult, SnapshotMeta, Vote};
 pub use config::TransportConfig;
+pub use confirm::still_leads;
 pub use identity::{Identity, Mismatch, PROTOCOL_VERSION, Peer, Peers};
 pub use lane::LinkError;
 pub use links::Links;

@@ -12,6 +12,7 @@ use openraft::BasicNode;
 use openraft::errors::RPCError;
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -249,4 +250,17 @@ async fn malformed_appends_are_refused_and_disturb_nobody() {
         assert!(matches!(answer, Err(LinkError::Refused(_))), "{method:?}: {answer:?}");
     }
     assert_eq!(one.call(Lane::Bulk, "fine").await.unwrap(), "fine");
+}
+
+#[tokio::test]
+async fn a_leader_leads_while_a_majority_of_every_configuration_follows_it() {
+    let leads = async |port: FakePort, voters: &[&[u64]]| {
+        let (one, _two) = pair(TransportConfig::default(), port).await;
+        let configurations: Vec<BTreeSet<u64>> = voters.iter().map(|voters| voters.iter().copied().collect()).collect();
+        still_leads(&one.links, GROUP, vote(), &configurations, soon()).await
+    };
+    assert!(leads(FakePort::default(), &[&[1, 2, 3]]).await, "node 2 follows, node 3 is not there");
+    assert!(!leads(FakePort::default(), &[&[1, 2, 3], &[1, 3]]).await, "node 3 would have to follow too");
+    let voted = FakePort { voted: Some(Vote::new_committed(2, 3)), ..FakePort::default() };
+    assert!(!leads(voted, &[&[1, 2]]).await, "node 2 follows another");
 }

@@ -48,6 +48,8 @@ pub(super) struct FakePort {
     pub(super) answers: Arc<Semaphore>,
     /// Appends that begin at this index conflict.
     pub(super) conflict_at: Option<u64>,
+    /// The vote it gave to another, if any.
+    pub(super) voted: Option<Vote>,
     pub(super) installed: watch::Sender<Vec<Bytes>>,
 }
 
@@ -59,6 +61,7 @@ impl Default for FakePort {
             open_sessions: watch::channel(0).0,
             answers: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             conflict_at: None,
+            voted: None,
             installed: watch::channel(Vec::new()).0,
         }
     }
@@ -76,6 +79,9 @@ impl FakePort {
     }
 
     fn result(&self, append: &Append) -> AppendResult {
+        if let Some(voted) = self.voted.filter(|voted| *voted > append.vote) {
+            return Err(StreamAppendError::HigherVote(voted));
+        }
         match append.prev_log_id {
             Some(prev) if self.conflict_at == Some(prev.index + 1) => Err(StreamAppendError::Conflict(prev)),
             prev => Ok(append.entries.last().map(|entry| entry.log_id).or(prev)),
