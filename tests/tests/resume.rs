@@ -155,8 +155,8 @@ async fn membership_changes_are_replayed() {
     let (hers, his) = (cluster.device(1, &alice, "phone"), cluster.device(2, &bob, "phone"));
     let thread = hers.group("changing", &[&bob]).await;
     let mut socket = his.connect().await;
-    let frames = socket.catch_up().await;
-    ack_and_close(&his, socket, &frames, frames.last().expect("caught_up is one")).await;
+    let first = socket.catch_up().await;
+    ack_and_close(&his, socket, &first, first.last().expect("caught_up is one")).await;
 
     let path = format!("/v1/threads/{thread}/participants");
     let _thread = hers.post(&path, &[], &json!({"user_ids": [carol]})).await.expect(200);
@@ -166,7 +166,7 @@ async fn membership_changes_are_replayed() {
     let frames = socket.catch_up().await;
     let told: Vec<&Value> = frames.iter().filter(|frame| frame["thread_id"] == json!(thread)).collect();
     let kinds: Vec<&str> = told.iter().map(|frame| frame["op"].as_str().unwrap_or("msg")).collect();
-    assert_eq!(kinds, ["participant_added", "msg", "participant_removed"]);
+    assert_eq!(kinds, ["participant_added", "msg", "participant_removed"], "{first:?} and then {frames:?}");
     assert_eq!(told[1]["id"], said["id"]);
 }
 

@@ -32,7 +32,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(200),
+            heartbeat: Duration::from_millis(240),
             suppression: Duration::from_millis(100),
             election_min: Duration::from_millis(400),
             election_max: Duration::from_millis(550),

@@ -37,7 +37,8 @@ pub async fn still_leads(
             let body = body.clone();
             async move {
                 let answer = links.call(NodeId(voter), Lane::Priority, Method::Heartbeat, group, body, deadline).await;
-                let follows = answer.ok().and_then(|answer| decode_append_result(answer).ok()).is_some_and(|r| r.is_ok());
+                let follows =
+                    answer.ok().and_then(|answer| decode_append_result(answer).ok()).is_some_and(|r| r.is_ok());
                 follows.then_some(voter)
             }
         })

@@ -8,11 +8,13 @@
 
 mod behind;
 mod cursor;
+mod frame;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
+pub use self::frame::{Frame, FrameBody, Progress, Resumed};
 pub use self::window::{AckBeyondEnd, FrameSeq, WINDOW_MAX};
 
 use self::cursor::{Cursor, Feed, Verdict};
@@ -20,7 +22,7 @@ use self::window::Window;
 use super::event::{EventKind, LateReads, SharedEvent};
 use bytes::Bytes;
 use messenger_proto::ids::{Position, Rev, Seq, ThreadId, UserId};
-use messenger_proto::query::{Gap, ResumeFrom};
+use messenger_proto::query::ResumeFrom;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -29,66 +31,6 @@ const GONE_MAX: usize = 1_024;
 
 /// Times in a row that storage may say the user left before the index says it came; then storage is believed.
 const CONTRADICTIONS_MAX: u8 = 8;
-
-/// A numbered frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    /// Its number.
-    pub seq: FrameSeq,
-    /// What it says.
-    pub body: FrameBody,
-}
-
-/// What a frame says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FrameBody {
-    /// An event; `own` when the viewer sent that message.
-    Event {
-        /// The event.
-        event: Arc<SharedEvent>,
-        /// Whether the viewer is its sender.
-        own: bool,
-    },
-    /// Events of a thread were left out.
-    Gap {
-        /// The thread.
-        thread: ThreadId,
-        /// Which ones.
-        gap: Gap,
-    },
-    /// The replay is complete.
-    CaughtUp,
-    /// Anything that is not about a thread: JSON members, as [`SharedEvent::body`].
-    Plain(Bytes),
-}
-
-/// What storage told of one thread.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resumed {
-    /// The thread.
-    pub thread: ThreadId,
-    /// In order of `rev`.
-    pub events: Vec<Arc<SharedEvent>>,
-    /// Where the device is after them.
-    pub position: Position,
-    /// There is more from there on.
-    pub more: bool,
-    /// Older events were left out.
-    pub gap: Option<Gap>,
-    /// The user is no member now.
-    pub left: bool,
-}
-
-/// What a client's acknowledgement means for one thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// The thread.
-    pub thread: ThreadId,
-    /// Others' messages up to here reached the device; 0 when none newly did.
-    pub delivered: Seq,
-    /// Where the device is now.
-    pub position: Option<Position>,
-}
 
 /// One connection of a device.
 #[derive(Debug)]
@@ -171,6 +113,9 @@ impl Session {
     fn enter(&mut self, thread: ThreadId, source_seq: Seq, initial: bool) {
         if let Some(cursor) = self.threads.get_mut(&thread) {
             cursor.source_seq = cursor.source_seq.max(source_seq);
+            if initial {
+                self.told_early(thread);
+            }
             return;
         }
         // What is missed at the start is replayed even if the device asked to hear less from now on.
@@ -178,8 +123,8 @@ impl Session {
         if matches!(feed, Feed::Unheard) {
             self.listen.push(thread);
         }
-        if initial && let Some(replaying) = &mut self.replaying {
-            *replaying += 1;
+        if initial {
+            self.replaying = self.replaying.map(|replaying| replaying + 1);
         }
         let fresh = Cursor::new(source_seq, feed, initial);
         let cursor = match self.gone.remove(&thread) {
@@ -187,6 +132,19 @@ impl Session {
             None => fresh,
         };
         self.threads.insert(thread, cursor);
+    }
+
+    /// The stream told of a thread before the index did: it is replayed, and waited for, all the same.
+    fn told_early(&mut self, thread: ThreadId) {
+        let Some(cursor) = self.threads.get_mut(&thread) else { return };
+        if matches!(cursor.feed, Feed::Live) || std::mem::replace(&mut cursor.initial, true) {
+            return;
+        }
+        self.replaying = self.replaying.map(|replaying| replaying + 1);
+        if matches!(cursor.feed, Feed::Muted) {
+            cursor.feed = Feed::Unheard;
+            self.listen.push(thread);
+        }
     }
 
     fn remove(&mut self, thread: ThreadId) {

@@ -558,6 +558,26 @@ fn a_user_without_threads_is_caught_up_at_once() {
 }
 
 #[test]
+fn a_thread_that_the_stream_tells_of_before_the_index_is_waited_for() {
+    let (mut session, thread) = (Session::new(user("me")), thread_id(1));
+    session.joined(thread, Seq(1));
+    session.index(&[(thread, Seq(1))]);
+    assert_eq!(session.pending(), 0, "it was not replayed yet");
+    session.listening(thread);
+    session.take_behind(1);
+    session.resumed(&Resumed {
+        thread,
+        events: vec![message(thread, 1)],
+        position: at(1),
+        more: false,
+        gap: None,
+        left: false,
+    });
+    let kinds: Vec<_> = std::iter::from_fn(|| session.next_frame()).map(|frame| frame.body).collect();
+    assert!(matches!(kinds[..], [FrameBody::Event { .. }, FrameBody::CaughtUp]), "{kinds:?}");
+}
+
+#[test]
 fn an_index_older_than_the_stream_takes_no_muted_thread_away() {
     let (mut session, thread) = (Session::new(user("me-1")), thread_id(1));
     session.index(&[]);
