@@ -6,6 +6,7 @@
 
 use super::*;
 use messenger_proto::ids::{MessageId, Rev};
+use messenger_proto::query::Gap;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
