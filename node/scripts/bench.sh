@@ -6,7 +6,7 @@
 #
 #   node/scripts/bench.sh [path of the messenger binary]
 #
-# CLIENTS=16,64,256  SECONDS_EACH=10  WARMUP=3  ROUNDS=3  PAYLOAD=256  SHARDS=16  ETCD_CONNECTIONS=1  BENCH_DIR=.bench
+# CLIENTS=16,64,256  SECONDS_EACH=10  WARMUP=3  ROUNDS=3  PAYLOAD=256  SHARDS=6  ETCD_CONNECTIONS=1  BENCH_DIR=.bench
 set -euo pipefail
 
 messenger=${1:-${MESSENGER:-messenger}}
@@ -15,7 +15,7 @@ seconds=${SECONDS_EACH:-10}
 warmup=${WARMUP:-3}
 rounds=${ROUNDS:-3}
 payload=${PAYLOAD:-256}
-shards=${SHARDS:-16}
+shards=${SHARDS:-6}
 connections=${ETCD_CONNECTIONS:-1}
 dir=${BENCH_DIR:-.bench}
 base_port=${BASE_PORT:-17401}

@@ -27,8 +27,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Commands that may wait at one group.
 const QUEUE: usize = 16 * 1024;
-/// Packs of one group between proposal and apply: enough to keep the disk busy, few enough to make packs large.
-const IN_FLIGHT: usize = 2;
+/// Packs of one group between proposal and apply, as long as what waits is large. What is less waits for the one under
+/// way and makes one pack of many: most of a small pack's cost is that it is one more.
+const IN_FLIGHT: usize = 3;
+/// Bytes of commands that are worth a pack of their own while another is under way.
+const WORTH_A_PACK: usize = 64 * 1024;
 /// Bytes of a pack's time stamp, tag included, at most.
 const STAMP_MAX: usize = 16;
 
@@ -131,7 +134,11 @@ impl Gathered {
     }
 
     fn may_leave(&self, in_flight: usize) -> bool {
-        in_flight < IN_FLIGHT && !self.commands.is_empty()
+        match in_flight {
+            0 => !self.commands.is_empty(),
+            1..IN_FLIGHT => self.bytes >= WORTH_A_PACK,
+            _ => false,
+        }
     }
 
     /// The commands strung together behind a stamp, and whom to answer; without those whose callers left meanwhile.
@@ -321,5 +328,18 @@ mod tests {
 
     fn gathered_pack_of_nothing() -> Vec<u8> {
         Gathered::default().pack(Millis(1)).0
+    }
+
+    #[test]
+    fn a_second_pack_leaves_only_when_it_is_large() {
+        let admission = Admission::new(1 << 20);
+        let mut gathered = Gathered::default();
+        assert!(!gathered.may_leave(0));
+        let (small, _caller) = waiting(&admission, 100);
+        gathered.push(small);
+        assert!(gathered.may_leave(0) && !gathered.may_leave(1));
+        let (large, _caller) = waiting(&admission, WORTH_A_PACK);
+        gathered.push(large);
+        assert!(gathered.may_leave(IN_FLIGHT - 1) && !gathered.may_leave(IN_FLIGHT));
     }
 }
