@@ -74,12 +74,14 @@ impl Leaders {
                 let last = rest_is_done.load(Ordering::Relaxed);
                 let Look { led, ready } = self.look(true).await;
                 lonely = if ready == 0 { lonely + 1 } else { 0 };
-                let in_vain = lonely >= LONELY_LOOKS || Instant::now() >= deadline;
                 if last && led == 0 {
                     return;
                 }
-                if last && in_vain {
-                    return tracing::warn!(led, "leaving while still leading: no other replica was fit to take over");
+                if last && lonely >= LONELY_LOOKS {
+                    return tracing::warn!(led, "leaving while still leading: nobody is there to take over");
+                }
+                if last && Instant::now() >= deadline {
+                    return tracing::warn!(led, "leaving while still leading: nobody was fit to take over in time");
                 }
                 sleep(HAND_OVER_POLL).await;
             }

@@ -35,7 +35,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Sessions of a node that read from storage at a time; each holds some 200 KiB, and a message more of each shard that it
-/// asks at once, a dozen at most.
+/// asks at once, a dozen at most. Questions to a shard that does not answer are not counted, and end with their deadline.
 const RESUMES_MAX: usize = 128;
 /// How long the last acknowledgements may take when a node drains.
 const LAST_ACKS: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@
 //! every command acknowledged before it arrived.
 
 use super::proposer::Raft;
-use crate::transport::{Links, still_leads};
+use crate::transport::{Links, Vote, still_leads};
 use crate::types::{GroupId, TypeConfig};
 use messenger_proto::ids::NodeId;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -83,12 +83,9 @@ async fn confirm<S: RaftStateMachine<TypeConfig>>(raft: &Raft<S>, group: GroupId
         }
         Err(_) => return Readable::NotLeader(None),
     };
-    let (vote, configurations) = {
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow_watched();
-        (metrics.vote, metrics.membership_config.membership().get_joint_config().clone())
-    };
-    // An older vote of this node's is followed by nobody any more.
+    // The leadership that gave the position, whatever has become of it since: this process may have slept.
+    let vote = Vote::new_committed(linearizer.read_log_id().committed_leader_id().term, *raft.node_id());
+    let configurations = raft.metrics().borrow_watched().membership_config.membership().get_joint_config().clone();
     if !still_leads(links, group, vote, &configurations, Instant::now() + CONFIRM_WITHIN).await {
         return Readable::NotLeader(None);
     }

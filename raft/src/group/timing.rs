@@ -36,8 +36,8 @@ impl Default for Timing {
             suppression: Duration::from_millis(100),
             election_min: Duration::from_millis(400),
             election_max: Duration::from_millis(550),
-            snapshot_every: 20_000,
-            keep_entries: 20_000,
+            snapshot_every: 8_000,
+            keep_entries: 8_000,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Owns: a bounded cache in front of the database for a group's applying task.
 //! Must not know: what rows mean.
 //! Invariants: a row here is what the database holds, in the generation it is kept for; only rows that exist are kept;
-//! it is bounded by count, and a large row is not kept at all.
+//! a group's are bounded by count, some 2 MiB at the very most, and a large row is not kept at all.
 
 use super::keys::Generation;
 use bytes::Bytes;

@@ -3,8 +3,8 @@
 //! Owns: holding back an append without entries for a moment, in the hope of one with entries.
 //! Must not know: links, calls, answers.
 //! Invariants: appends with entries are never held; the order stays; what is dropped says nothing that the append sent
-//! in its stead does not say; nothing is held for longer than the delay; the first append of a stream, which asks where
-//! the follower is, goes at once.
+//! in its stead does not say; nothing is held for longer than the delay once it may be sent; the first append of a
+//! stream, which asks where the follower is, goes at once.
 //!
 //! A leader tells each follower of every commit. Under load the next entries are moments away, and an append of its own
 //! would cost both sides as much as one with entries. A follower only applies a little later for it.

@@ -17,8 +17,9 @@ use messenger_proto::ids::NodeId;
 use std::collections::BTreeSet;
 use tokio::time::Instant;
 
-/// Asks the voters whether they follow the leader with this vote, which is this node, until a majority of each
-/// configuration says so.
+/// Asks the voters whether they follow the leader with this vote, which is this node's own, until a majority of each
+/// configuration says so. This node counts as following: its core must have said that it leads after the call was made
+/// for which this is asked.
 pub async fn still_leads(
     links: &Links,
     group: GroupId,
@@ -27,6 +28,10 @@ pub async fn still_leads(
     deadline: Instant,
 ) -> bool {
     let this = links.local().0;
+    // Anybody else's is followed for reasons that say nothing about this node.
+    if !vote.committed || vote.leader_id.node_id != this {
+        return false;
+    }
     let mut following = BTreeSet::from([this]);
     let heartbeat = Append { vote, prev_log_id: None, leader_commit: None, entries: Vec::new() };
     let Some(body) = encode_parts(0, &heartbeat, usize::MAX).pop() else { return false };

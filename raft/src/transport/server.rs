@@ -50,7 +50,6 @@ pub struct PeerServer<G: Groups, H: LinkHandler> {
     groups: Arc<G>,
     handler: Arc<H>,
     config: TransportConfig,
-    work: Option<Handle>,
     snapshots: Semaphore,
     refused: Mutex<BTreeSet<String>>,
     stop: CancellationToken,
@@ -80,18 +79,10 @@ impl<G: Groups, H: LinkHandler> PeerServer<G, H> {
             groups,
             handler,
             config,
-            work: None,
             snapshots: Semaphore::new(1),
             refused: Mutex::default(),
             stop: CancellationToken::new(),
         }
-    }
-
-    /// Lets the handler's calls run on another runtime than the one that serves, so that they never delay consensus.
-    #[must_use]
-    pub fn handle_calls_on(mut self, runtime: Handle) -> Self {
-        self.work = Some(runtime);
-        self
     }
 
     /// Serves until `stop` is set, then winds down within two seconds.
@@ -170,7 +161,7 @@ impl<G: Groups, H: LinkHandler> pb::peer_server::Peer for PeerServer<G, H> {
             self.handler.clone(),
             self.clock.clone(),
             answers,
-            self.work.clone().unwrap_or_else(Handle::current),
+            Handle::current(),
             &self.config,
         );
         tokio::spawn(inbound.run(request.into_inner(), closed));

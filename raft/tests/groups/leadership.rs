@@ -97,9 +97,12 @@ async fn a_command_that_meets_a_hand_over_is_sent_to_the_next_leader() {
             ShardOutcome::Reply(_) => {}
             other => panic!("{other:?}"),
         }
-        while leading.host.shard(SHARD).unwrap().leads() {
-            sleep(Duration::from_millis(10)).await;
-        }
+        let handed_over = async {
+            while leading.host.shard(SHARD).unwrap().leads() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(WITHIN, handed_over).await.expect("the target takes over");
     }
     assert!(redirected);
 }
@@ -166,16 +169,22 @@ async fn an_answer_outlives_the_leadership_of_the_node_that_gives_it() {
         // The first one can't deliver.
         nodes.push(Node::start_with(id, directory.path(), &addresses, Timing::default(), silent(id != 1)).await);
     }
-    while leader(&nodes).await.host.node() != NodeId(1) {
-        leader(&nodes).await.host.balance(true, &[NodeId(1)].into()).await;
-        sleep(Duration::from_millis(100)).await;
-    }
+    let first_leads = async {
+        while leader(&nodes).await.host.node() != NodeId(1) {
+            leader(&nodes).await.host.balance(true, &[NodeId(1)].into()).await;
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(WITHIN, first_leads).await.expect("the first one leads");
     let first = nodes[0].host.clone();
     let create = request(ShardCall::Command(create()), 60_000);
     let creating = tokio::spawn(async move { first.call(GroupId::of_shard(SHARD), &create).await });
-    while outbox(&nodes[0]) != ["b"] {
-        sleep(Duration::from_millis(10)).await;
-    }
+    let row_is_left = async {
+        while outbox(&nodes[0]) != ["b"] {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(WITHIN, row_is_left).await.expect("what can't be delivered is left");
     leader(&nodes).await.host.shard(SHARD).unwrap().transfer(NodeId(2)).await;
     let answer = timeout(WITHIN / 2, creating).await.expect("the next leader delivers").unwrap();
     assert!(matches!(answer, Ok(ShardOutcome::Reply(_))), "{answer:?}");

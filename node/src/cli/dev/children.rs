@@ -39,7 +39,8 @@ impl Node {
         let how = format!("node {} {}", self.id, describe(status));
         match status.code() {
             Some(code) => {
-                let status = u8::try_from(code).unwrap_or(1);
+                // One that was told to stop ended well, and yet there is no cluster.
+                let status = u8::try_from(code).ok().filter(|status| *status != 0).unwrap_or(1);
                 Err(CliError::Node { status, message: format!("{how}: {}", last_line(log)) })
             }
             None => {

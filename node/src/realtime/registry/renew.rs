@@ -3,7 +3,8 @@
 //! Owns: which connections are open here, their renewal, and the way from a `CloseReplaced` to a session.
 //! Must not know: frames; how the registry decides.
 //! Invariants: a connection is registered when it opens and every [`RENEWAL`] until it closes, spread over the interval;
-//! calls under way are bounded, one per connection; a shard that does not answer delays nobody else's.
+//! calls under way are bounded, one per connection and [`CONCURRENCY`] in all; a shard that does not answer delays nobody
+//! else's until its own take up that many.
 
 use crate::realtime::mailbox::{CloseReason, Mailbox};
 use messenger_proto::ids::ConnectionId;

@@ -254,13 +254,18 @@ async fn malformed_appends_are_refused_and_disturb_nobody() {
 
 #[tokio::test]
 async fn a_leader_leads_while_a_majority_of_every_configuration_follows_it() {
-    let leads = async |port: FakePort, voters: &[&[u64]]| {
+    let leads_by = async |vote: Vote, port: FakePort, voters: &[&[u64]]| {
         let (one, _two) = pair(TransportConfig::default(), port).await;
         let configurations: Vec<BTreeSet<u64>> = voters.iter().map(|voters| voters.iter().copied().collect()).collect();
-        still_leads(&one.links, GROUP, vote(), &configurations, soon()).await
+        still_leads(&one.links, GROUP, vote, &configurations, soon()).await
     };
+    let leads = async |port: FakePort, voters: &[&[u64]]| leads_by(vote(), port, voters).await;
     assert!(leads(FakePort::default(), &[&[1, 2, 3]]).await, "node 2 follows, node 3 is not there");
     assert!(!leads(FakePort::default(), &[&[1, 2, 3], &[1, 3]]).await, "node 3 would have to follow too");
     let voted = FakePort { voted: Some(Vote::new_committed(2, 3)), ..FakePort::default() };
     assert!(!leads(voted, &[&[1, 2]]).await, "node 2 follows another");
+    let others = [Vote::new_committed(1, 2), Vote::new(1, 1)];
+    for vote in others {
+        assert!(!leads_by(vote, FakePort::default(), &[&[1, 2]]).await, "{vote} is not of a leader that is this node");
+    }
 }
