@@ -17,7 +17,8 @@ mod serving;
 mod sessions;
 
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
-use messenger_raft::store::OpenError;
+use messenger_raft::group::host::HostError;
+use messenger_raft::store::{OpenError, StoreError};
 use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
 
@@ -76,6 +77,16 @@ impl From<OpenError> for BootError {
     }
 }
 
+impl From<HostError> for BootError {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Store(StoreError::Corrupt(_)) => Self::CorruptData(error.to_string()),
+            // A consensus core refuses to start, or stops, over its storage alone.
+            HostError::Store(_) | HostError::Raft { .. } => Self::Storage(error.to_string()),
+        }
+    }
+}
+
 /// Runs a node until it is told to stop.
 ///
 /// # Errors
@@ -111,4 +122,18 @@ fn start_logging(config: &LogConfig) {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use messenger_raft::types::META_GROUP;
+
+    #[test]
+    fn a_group_that_cannot_start_is_a_matter_of_storage() {
+        let corrupt = HostError::Store(StoreError::Corrupt("a block".into()));
+        assert!(matches!(BootError::from(corrupt), BootError::CorruptData(_)));
+        let refused = HostError::Raft { group: META_GROUP, message: "a block".into() };
+        assert!(matches!(BootError::from(refused), BootError::Storage(_)));
+    }
 }

@@ -238,16 +238,15 @@ impl Node {
 
     /// Brings the node to where it can take requests.
     async fn start(&self, config: &Config) -> Result<(), BootError> {
-        let failed = |error: messenger_raft::group::host::HostError| BootError::Runtime(error.to_string());
         self.readiness.waiting("the meta group has no leader yet");
-        self.host.start_meta().await.map_err(failed)?;
+        self.host.start_meta().await?;
         let meta = MetaClient::new(self.host.clone(), self.links.clone());
         if config.cluster.bootstrap && self.host.record().borrow().epoch == 0 {
             let first = first_record(config, config.cluster_id()?)
                 .map_err(|error| BootError::Config(format!("cluster: {error}")))?;
             let members: Vec<(NodeId, String)> =
                 first.nodes.iter().map(|node| (node.id, node.peer_addr.clone())).collect();
-            self.host.initialize(META_GROUP, &members).await.map_err(failed)?;
+            self.host.initialize(META_GROUP, &members).await?;
             meta.bootstrap(first).await?;
         }
         let mut record = self.host.record();
@@ -267,11 +266,10 @@ impl Node {
 
     /// Starts the replicas that the placement puts here.
     async fn start_shards(&self, state: &ClusterState) -> Result<(), BootError> {
-        let failed = |error: messenger_raft::group::host::HostError| BootError::Runtime(error.to_string());
         let this = self.host.node();
         self.readiness.waiting("replicas are starting");
         for placed in state.shards.iter().filter(|placed| placed.replicas.contains(&this)) {
-            let replica = self.host.start_shard(placed.shard).await.map_err(failed)?;
+            let replica = self.host.start_shard(placed.shard).await?;
             if !placed.first_members.contains(&this) {
                 continue;
             }
@@ -280,7 +278,7 @@ impl Node {
                 (*id, node.map_or_else(String::new, |node| node.peer_addr.clone()))
             };
             let members: Vec<(NodeId, String)> = placed.first_members.iter().map(address).collect();
-            self.host.initialize(GroupId::of_shard(placed.shard), &members).await.map_err(failed)?;
+            self.host.initialize(GroupId::of_shard(placed.shard), &members).await?;
             if placed.replicas.first() == Some(&this) && replica.leader().is_none() {
                 replica.campaign().await;
             }
