@@ -9,8 +9,13 @@ use super::BootError;
 use super::leaders::Leaders;
 use super::node::Node;
 use super::serving::Serving;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
+
+/// How long a draining node still answers, with 503, before its door closes.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// The signals that end a node.
 pub struct Signals {
@@ -55,7 +60,8 @@ async fn end_of_stdin() {
 pub async fn drain(node: &Node, serving: Serving) {
     tracing::info!("draining");
     let rest = async {
-        serving.drain().await;
+        // Whoever asks meanwhile is told to go elsewhere, and whoever watches sees it coming.
+        tokio::join!(serving.drain(), sleep(NOTICE));
         serving.stop().await;
     };
     Leaders::new(node.host.clone(), node.transport.clone()).hand_over(&node.readiness, rest).await;

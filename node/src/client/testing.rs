@@ -393,7 +393,7 @@ async fn answer(talk: &mut Talk, node: &Node, who: &(UserId, DeviceId), frame: &
         _ => {}
     }
     // Without a key the number of the message is what it is known by.
-    let number = frame["client_seq"].to_string();
+    let number = format!("{who:?} {} {}", frame["thread_id"], frame["client_seq"]);
     let key = frame["idempotency_key"].as_str().unwrap_or(&number);
     let (message, replayed) = commit_once(node, key, who, frame["thread_id"].as_str().unwrap(), frame);
     if matches!(fault, Some(Fault::LoseAnswer)) {

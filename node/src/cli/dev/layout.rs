@@ -97,7 +97,9 @@ impl Layout {
             .map(|peer| format!("http://{}", peer.client_addr))
             .collect();
         let first = urls.first().cloned().unwrap_or_default();
-        let last = urls.last().cloned().unwrap_or_default();
+        // Each through another node, and through the rest when that one is gone.
+        let from_first = urls.join(",");
+        let from_last = urls.iter().rev().map(String::as_str).collect::<Vec<_>>().join(",");
         let rows: Vec<String> = self
             .nodes
             .iter()
@@ -119,8 +121,8 @@ impl Layout {
              curl -sS {first}/v1/threads -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\\n    \
              -d '{{\"type\":\"1_TO_1\",\"participants\":[\"bob\"]}}'\n\n\
              Or chat, each line in a terminal of its own, through different nodes:\n  \
-             {me} chat --data {data} --server {first} --as alice --with bob\n  \
-             {me} chat --data {data} --server {last} --as bob --with alice\n\n\
+             {me} chat --data {data} --server {from_first} --as alice --with bob\n  \
+             {me} chat --data {data} --server {from_last} --as bob --with alice\n\n\
              See the cluster:\n  {me} cluster status --admin http://{admin}\n\n\
              Ctrl-C stops it; the data stays in {data}.",
             count = self.nodes.len(),

@@ -560,7 +560,7 @@ fn a_user_without_threads_is_caught_up_at_once() {
 
 #[test]
 fn a_thread_that_the_stream_tells_of_before_the_index_is_waited_for() {
-    let (mut session, thread) = (Session::new(user("me")), thread_id(1));
+    let (mut session, thread) = (Session::new(user("alice")), thread_id(1));
     session.joined(thread, Seq(1));
     session.index(&[(thread, Seq(1))]);
     assert_eq!(session.pending(), 0, "it was not replayed yet");
