@@ -2,10 +2,11 @@
 //!
 //! Owns: the rule that one connection per device stays, the newest.
 //! Must not know: tokio, clocks, who is told.
-//! Invariants: the later `opened_at` wins, ties by connection id, so every leader decides alike; an entry that was not
-//! renewed for [`LIFETIME`] is gone, so a dead node's connections stand in nobody's way.
+//! Invariants: the later `opened_at` wins, and of one millisecond the one that registered last; one that was beaten stays
+//! so while its better is known; an entry that was not renewed for [`LIFETIME`] is gone, so a dead node's connections
+//! stand in nobody's way.
 
-use messenger_proto::ids::{DeviceId, ShardId, UserId};
+use messenger_proto::ids::{ConnectionId, DeviceId, ShardId, UserId};
 use messenger_proto::rpc::{RegisterSession, SessionCall, SessionOutcome};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ pub const LIFETIME: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 struct Entry {
     session: RegisterSession,
+    /// Those of the same millisecond that it displaced; of each device there are few.
+    beaten: Vec<ConnectionId>,
     expires: Instant,
 }
 
@@ -51,15 +54,27 @@ impl Book {
 
     fn register(&mut self, shard: ShardId, session: RegisterSession, now: Instant) -> Verdict {
         let key = (shard, session.user.clone(), session.device.clone());
-        let age = |session: &RegisterSession| (session.opened_at, session.connection);
-        let known = self.entries.get(&key).filter(|entry| entry.expires > now).map(|entry| &entry.session);
-        let replaced = known.is_some_and(|known| age(known) > age(&session));
-        if replaced {
-            return Verdict { outcome: SessionOutcome { replaced }, displaced: None };
+        let (outcome, expires) = (SessionOutcome { replaced: false }, now + LIFETIME);
+        let known = self.entries.get_mut(&key).filter(|entry| entry.expires > now);
+        let Some(known) = known else {
+            self.entries.insert(key, Entry { session, beaten: Vec::new(), expires });
+            return Verdict { outcome, displaced: None };
+        };
+        if known.session.connection == session.connection {
+            known.expires = expires;
+            return Verdict { outcome, displaced: None };
         }
-        let displaced = known.filter(|known| known.connection != session.connection).cloned();
-        self.entries.insert(key, Entry { session, expires: now + LIFETIME });
-        Verdict { outcome: SessionOutcome { replaced }, displaced }
+        if known.session.opened_at > session.opened_at || known.beaten.contains(&session.connection) {
+            return Verdict { outcome: SessionOutcome { replaced: true }, displaced: None };
+        }
+        let displaced = std::mem::replace(&mut known.session, session);
+        if displaced.opened_at < known.session.opened_at {
+            known.beaten.clear();
+        } else {
+            known.beaten.push(displaced.connection);
+        }
+        known.expires = expires;
+        Verdict { outcome, displaced: Some(displaced) }
     }
 
     /// Drops what was not renewed.
@@ -105,7 +120,12 @@ mod tests {
         assert_eq!(register(&mut book, &old, now), (false, None), "a renewal");
         assert_eq!(register(&mut book, &new, now), (false, Some(old.clone())));
         assert_eq!(register(&mut book, &old, now), (true, None), "the older one has to go whenever it comes");
-        assert_eq!(register(&mut book, &session(3, 20), now), (false, Some(new)), "ties by connection");
+        assert_eq!(
+            register(&mut book, &session(1, 20), now),
+            (false, Some(new.clone())),
+            "of one millisecond the last"
+        );
+        assert_eq!(register(&mut book, &new, now), (true, None), "once beaten, it stays so");
     }
 
     #[test]
@@ -148,7 +168,12 @@ mod tests {
                 told.extend(displaced.map(|session| (session.opened_at, session.connection)));
                 seen.push((session.opened_at, session.connection));
             }
-            let newest = seen.iter().max().copied().unwrap();
+            // Of the latest millisecond, the one whose first call came last.
+            let latest = seen.iter().map(|one| one.0).max().unwrap();
+            let mut first_calls: Vec<_> = seen.iter().filter(|one| one.0 == latest).copied().collect();
+            let mut known = std::collections::BTreeSet::new();
+            first_calls.retain(|one| known.insert(*one));
+            let newest = *first_calls.last().unwrap();
             prop_assert!(!told.contains(&newest));
             prop_assert!(seen.iter().all(|one| *one == newest || told.contains(one)));
         }
