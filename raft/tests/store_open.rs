@@ -9,9 +9,10 @@ mod store_support;
 use messenger_proto::ids::{ClusterId, NodeId};
 use messenger_raft::store::{FORMAT_VERSION, OpenError, Store, StoreError};
 use messenger_raft::types::GroupId;
+use openraft::storage::RaftLogStorage;
 use std::fs;
 use std::path::Path;
-use store_support::{Rig, blank, open, options, scratch};
+use store_support::{Rig, blank, copy_dir, open, options, scratch};
 
 fn refusal(path: &Path) -> OpenError {
     match Store::open(path, options()) {
@@ -74,6 +75,57 @@ fn damage_is_named() {
             other => panic!("{what}: {other:?}"),
         }
     }
+}
+
+/// Changes the file that holds the live write-ahead log.
+fn harm_wal(root: &Path, harm: impl FnOnce(&mut Vec<u8>)) {
+    let files = fs::read_dir(root.join("db")).unwrap().map(|entry| entry.unwrap().path());
+    let live = files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).max().unwrap();
+    let mut bytes = fs::read(&live).unwrap();
+    harm(&mut bytes);
+    fs::write(live, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_log_with_less_than_was_synced_is_refused() {
+    let directory = scratch();
+    let store = open(directory.path());
+    store.create_identity(ClusterId([7; 16]), NodeId(3)).unwrap();
+    let mut rig = Rig::new(&store, GroupId(1));
+    rig.append([blank(1, 0)]).await;
+    rig.append([blank(1, 1)]).await;
+    drop((rig, store));
+
+    type Harm = fn(&mut Vec<u8>);
+    let harms: [(&str, Harm); 5] = [
+        ("the last byte is gone", |log| drop(log.pop())),
+        ("all of it is gone", Vec::clear),
+        ("a bit of the last record is flipped", |log| *log.last_mut().unwrap() ^= 1),
+        ("a bit in its midst is flipped", |log| {
+            let middle = log.len() / 2;
+            log[middle] ^= 1;
+        }),
+        ("its end is zeroes", |log| {
+            let end = log.len() - 20;
+            log[end..].fill(0);
+        }),
+    ];
+    for (what, harm) in harms {
+        let copy = scratch();
+        copy_dir(directory.path(), copy.path());
+        harm_wal(copy.path(), harm);
+        for start in ["first", "second"] {
+            match refusal(copy.path()) {
+                OpenError::Corrupt { reason, .. } => assert!(reason.contains("synced"), "{what}, {start}: {reason}"),
+                other => panic!("{what}, {start} start: {other:?}"),
+            }
+        }
+    }
+    let whole = scratch();
+    copy_dir(directory.path(), whole.path());
+    harm_wal(whole.path(), |log| log.extend([0xa5; 100]));
+    let mut rig = Rig::new(&open(whole.path()), GroupId(1));
+    assert_eq!(rig.log.get_log_state().await.unwrap().last_log_id.map(|id| id.index), Some(1), "a torn end is no harm");
 }
 
 #[test]

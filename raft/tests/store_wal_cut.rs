@@ -25,6 +25,9 @@ use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex};
 use store_support::{COUNT, Rig, Rows, at, blank, copy_dir, membership, options, pack, scratch, vote};
 
+/// The file that says how much of the log was synced: no power loss takes what it spoke of, so a cut sets it back.
+const NOTE: &str = "synced";
+
 /// Where the write-ahead log ends: its live file and that file's length.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct WalEnd {
@@ -50,6 +53,8 @@ struct Recorder {
     opened: Condvar,
     pending: Mutex<Option<WalEnd>>,
     synced: Mutex<Vec<WalEnd>>,
+    /// What the file beside the log said then.
+    noted: Mutex<BTreeMap<WalEnd, Vec<u8>>>,
 }
 
 impl Observer for Recorder {
@@ -60,7 +65,13 @@ impl Observer for Recorder {
                 drop(self.opened.wait_while(shut, |shut| *shut).unwrap());
             }
             Moment::Written => *self.pending.lock().unwrap() = Some(wal_end(&self.root)),
-            Moment::Synced => self.synced.lock().unwrap().extend(self.pending.lock().unwrap().take()),
+            Moment::Synced => {
+                let Some(end) = self.pending.lock().unwrap().take() else { return Ok(()) };
+                // While the directory is made the file is not there yet.
+                let noted = fs::read(self.root.join(NOTE)).ok();
+                self.noted.lock().unwrap().extend(noted.map(|noted| (end.clone(), noted)));
+                self.synced.lock().unwrap().push(end);
+            }
             _ => {}
         }
         Ok(())
@@ -106,9 +117,12 @@ impl Drive {
             opened: Condvar::new(),
             pending: Mutex::default(),
             synced: Mutex::default(),
+            noted: Mutex::default(),
         });
         let observer: Arc<dyn Observer> = Arc::clone(&recorder) as _;
         let store = Store::open(directory.path(), StoreOptions { observer: Some(observer), ..bounds.clone() }).unwrap();
+        let start = WalEnd { file: String::new(), length: 0 };
+        recorder.noted.lock().unwrap().insert(start, fs::read(directory.path().join(NOTE)).unwrap());
         let rigs = (1..=groups).map(|group| Rig::new(&store, GroupId(group))).collect();
         Self {
             directory,
@@ -189,7 +203,7 @@ impl Drive {
 
     /// Closes the store and checks what is found after cutting its log at each of `cuts`.
     async fn check_cuts(self, cuts: impl IntoIterator<Item = WalEnd>) {
-        let Self { directory, rigs, marks, history, .. } = self;
+        let Self { directory, recorder, rigs, marks, history, .. } = self;
         let groups: Vec<GroupId> = rigs.iter().map(|rig| rig.group).collect();
         drop(rigs);
         let live = wal_end(directory.path()).file;
@@ -200,6 +214,9 @@ impl Drive {
             copy_dir(directory.path(), copy.path());
             let log = fs::File::options().write(true).open(copy.path().join("db").join(&cut.file)).unwrap();
             log.set_len(cut.length).unwrap();
+            if let Some((_, noted)) = recorder.noted.lock().unwrap().range(..=cut.clone()).next_back() {
+                fs::write(copy.path().join(NOTE), noted).unwrap();
+            }
             // What was found once must be found again: recovery itself changes nothing.
             for attempt in ["first", "second"].into_iter().take(1 + usize::from(checked % 8 == 0)) {
                 let store = Store::open(copy.path(), options()).unwrap_or_else(|error| panic!("{cut:?}: {error}"));

@@ -3,11 +3,12 @@
 //! Owns: opening the data directory, its lock and format; reads, writes and syncs, and what their failure means.
 //! Must not know: consensus; what rows mean.
 //! Invariants: after a write or a sync failed, nothing is written any more; a directory that was once made is never
-//! made anew over what is left of it.
+//! made anew over what is left of it, nor used when less is left of it than was synced.
 
 use super::codec;
 use super::error::{FatalSignal, OpenError, StoreError};
 use super::keys::{self, Generation};
+use super::mark::SyncedMark;
 use super::options::{Moment, StoreOptions};
 use crate::types::GroupId;
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, DBRawIterator, ErrorKind, ReadOptions, WriteBatch};
@@ -34,7 +35,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn open(root: &Path, options: StoreOptions) -> Result<Self, OpenError> {
+    pub(crate) fn open(root: &Path, options: StoreOptions) -> Result<(Self, SyncedMark), OpenError> {
         let io = |error: io::Error| OpenError::Io { path: root.to_owned(), reason: error.to_string() };
         fs::create_dir_all(root).map_err(io)?;
         let lock = lock(root)?;
@@ -50,8 +51,10 @@ impl Engine {
             .map_err(|error| open_error(root, &error))?;
         let engine = Self { db, fatal: FatalSignal::new(), options, root: root.to_owned(), _lock: lock };
         engine.settle_format(made.is_none())?;
+        let batch = engine.last_batch().map_err(|error| engine.corrupt(&error))?;
+        let mark = SyncedMark::open(root, batch)?;
         engine.drop_orphans().map_err(|error| engine.corrupt(&error))?;
-        Ok(engine)
+        Ok((engine, mark))
     }
 
     fn corrupt(&self, error: &StoreError) -> OpenError {
@@ -71,6 +74,14 @@ impl Engine {
             _ => return Err(self.corrupt(&StoreError::Corrupt("the format row is missing or unknown".into()))),
         }
         if new { write_format(&self.root) } else { Ok(()) }
+    }
+
+    /// The number of the log writer's last batch in the database; 0 when there is none.
+    fn last_batch(&self) -> Result<u64, StoreError> {
+        let row = self.get(keys::META, keys::BATCH)?;
+        let Some(row) = row else { return Ok(0) };
+        let number = <[u8; 8]>::try_from(&*row).map_err(|_| StoreError::Corrupt("the number of a batch".into()))?;
+        Ok(u64::from_be_bytes(number))
     }
 
     pub(crate) fn family(&self, name: &str) -> &ColumnFamily {
@@ -203,7 +214,9 @@ fn write_format(root: &Path) -> Result<(), OpenError> {
         fs::rename(&draft, root.join(FORMAT_FILE))?;
         File::open(root)?.sync_all()
     };
-    write().map_err(|error: io::Error| OpenError::Io { path: root.to_owned(), reason: error.to_string() })
+    SyncedMark::create(root)
+        .and_then(|()| write())
+        .map_err(|error: io::Error| OpenError::Io { path: root.to_owned(), reason: error.to_string() })
 }
 
 fn open_error(root: &Path, error: &rocksdb::Error) -> OpenError {

@@ -10,6 +10,7 @@
 //! | `log` | group `BE32`, index `BE64` | [`crate::entry`] |
 //! | `meta` | `00` | format, `BE32` |
 //! | `meta` | `01` | [`super::Identity`] |
+//! | `meta` | `02` | the log writer's last batch, `BE64` |
 //! | `meta` | `10`, group `BE32`, kind | [`super::codec`] |
 //! | `state` | group `BE32`, generation `BE32`, row key | the machine's |
 
@@ -26,6 +27,8 @@ pub(crate) const STATE: &str = "state";
 pub(crate) const FORMAT: &[u8] = &[0x00];
 /// Whose data this is.
 pub(crate) const IDENTITY: &[u8] = &[0x01];
+/// The number of the log writer's last batch.
+pub(crate) const BATCH: &[u8] = &[0x02];
 const GROUP: u8 = 0x10;
 
 /// Bytes before the row key of a state key.

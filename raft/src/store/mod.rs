@@ -14,6 +14,7 @@ mod group;
 mod hot;
 mod keys;
 mod log;
+mod mark;
 pub mod metrics;
 mod options;
 mod pressure;
@@ -85,8 +86,9 @@ impl Store {
     /// # Errors
     /// [`OpenError`].
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
-        let engine = Arc::new(Engine::open(path, options)?);
-        let writer = LogWriter::start(Arc::clone(&engine))
+        let (engine, mark) = Engine::open(path, options)?;
+        let engine = Arc::new(engine);
+        let writer = LogWriter::start(Arc::clone(&engine), mark)
             .map_err(|error| OpenError::Io { path: path.to_owned(), reason: error.to_string() })?;
         Ok(Self(Arc::new(Inner {
             writer,

@@ -12,6 +12,7 @@ use super::entries::{Submission, weight};
 use super::error::StoreError;
 use super::group::Group;
 use super::keys::{self, Kind};
+use super::mark::SyncedMark;
 use super::metrics;
 use super::options::Moment;
 use super::{IoFlushed, LogId, StoredMembership, Vote};
@@ -92,10 +93,10 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    pub(crate) fn start(engine: Arc<Engine>) -> io::Result<Self> {
+    pub(crate) fn start(engine: Arc<Engine>, mark: SyncedMark) -> io::Result<Self> {
         let capacity = engine.options.queue_bytes.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
         let (queue, tasks) = mpsc::channel();
-        let worker = Worker { engine, tasks, cached: VecDeque::new(), cached_bytes: 0, buffer: Vec::new() };
+        let worker = Worker { engine, mark, tasks, cached: VecDeque::new(), cached_bytes: 0, buffer: Vec::new() };
         let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || worker.run())?;
         Ok(Self { queue: Some(queue), thread: Some(thread), room: Arc::new(Semaphore::new(capacity)), capacity })
     }
@@ -147,6 +148,7 @@ impl Drop for Sentinel {
 
 struct Worker {
     engine: Arc<Engine>,
+    mark: SyncedMark,
     tasks: mpsc::Receiver<Queued>,
     /// Written entries that are still in memory, oldest first.
     cached: VecDeque<(Arc<Group>, u64, Submission, usize)>,
@@ -193,6 +195,7 @@ impl Worker {
         for queued in tasks {
             self.encode(queued, &mut batch);
         }
+        batch.put_cf(self.engine.family(keys::META), keys::BATCH, self.mark.next().to_be_bytes());
         metrics::batch(tasks.len(), batch.size_in_bytes());
         self.engine.reach(Moment::Writing)?;
         self.engine.write(batch)?;
@@ -203,6 +206,7 @@ impl Worker {
             let begun = Instant::now();
             self.engine.sync()?;
             metrics::synced(begun.elapsed());
+            self.mark.advance().map_err(|error| self.engine.fatal.raise("noting a sync", &error.to_string()))?;
         }
         Ok(())
     }
