@@ -15,6 +15,7 @@ pub mod tail;
 pub mod timing;
 
 mod hook;
+mod pace;
 mod rules;
 mod sequence;
 mod shed;

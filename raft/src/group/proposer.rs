@@ -8,30 +8,28 @@
 //! count and by bytes; nothing lingers while the group is idle.
 
 use super::outcome::{Lost, Proposed};
+use super::pace::{Advice, Gathering, Pace};
 use super::sequence::{self, Place};
 use crate::clock::HybridClock;
 use crate::types::{PackBytes, PackResults, TypeConfig};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use messenger_proto::command::{Command, CommandResult, Pack};
+use messenger_proto::command::{Command, CommandResult};
 use messenger_proto::ids::{Millis, NodeId};
 use messenger_proto::limits::PACK_MAX;
-use messenger_proto::wire::{Field, Wire};
+use messenger_proto::wire::Field;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Commands that may wait at one group.
 const QUEUE: usize = 16 * 1024;
-/// Packs of one group between proposal and apply, as long as what waits is large. What is less waits for the one under
-/// way and makes one pack of many: most of a small pack's cost is that it is one more.
-const IN_FLIGHT: usize = 3;
-/// Bytes of commands that are worth a pack of their own while another is under way.
-const WORTH_A_PACK: usize = 64 * 1024;
 /// Bytes of a pack's time stamp, tag included, at most.
 const STAMP_MAX: usize = 16;
 
@@ -86,7 +84,7 @@ impl Proposer {
         S: openraft::storage::RaftStateMachine<TypeConfig>,
     {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(Worker { raft, clock, waiting, in_flight: FuturesUnordered::new() }.run());
+        tokio::spawn(Worker { raft, clock, waiting, in_flight: FuturesUnordered::new(), pace: Pace::default() }.run());
         Self { queue, admission }
     }
 
@@ -133,12 +131,8 @@ impl Gathered {
         self.bytes >= PACK_MAX
     }
 
-    fn may_leave(&self, in_flight: usize) -> bool {
-        match in_flight {
-            0 => !self.commands.is_empty(),
-            1..IN_FLIGHT => self.bytes >= WORTH_A_PACK,
-            _ => false,
-        }
+    fn size(&self) -> Gathering {
+        Gathering { commands: self.commands.len(), bytes: self.bytes }
     }
 
     /// The commands strung together behind a stamp, and whom to answer; without those whose callers left meanwhile.
@@ -166,15 +160,21 @@ struct Worker<S: openraft::storage::RaftStateMachine<TypeConfig>> {
     clock: HybridClock,
     waiting: mpsc::Receiver<Waiting>,
     in_flight: FuturesUnordered<InFlight>,
+    pace: Pace,
 }
 
 impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
     async fn run(mut self) {
         let mut gathered = Gathered::default();
         let mut role = self.raft.server_metrics();
+        let mut patience = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut waits = false;
         loop {
             tokio::select! {
-                Some(()) = self.in_flight.next() => {}
+                Some(()) = self.in_flight.next() => {
+                    self.pace.answered(gathered.commands.len() + self.waiting.len(), Instant::now());
+                }
+                () = &mut patience, if waits => {}
                 // What was gathered behind a pack that is stuck must not wait for it once another node leads.
                 changed = role.changed() => if changed.is_err() { break },
                 first = self.waiting.recv(), if !gathered.is_full() => {
@@ -187,8 +187,15 @@ impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
             {
                 gathered.push(next);
             }
-            let leaves = gathered.may_leave(self.in_flight.len());
-            if leaves || (!gathered.commands.is_empty() && !role.borrow_watched().state.is_leader()) {
+            let advice = self.pace.advise(gathered.size(), Instant::now());
+            waits = false;
+            if let Advice::WaitUntil(until) = advice {
+                if patience.deadline() != until.into() {
+                    patience.as_mut().reset(until.into());
+                }
+                waits = true;
+            }
+            if advice == Advice::Go || (!gathered.commands.is_empty() && !role.borrow_watched().state.is_leader()) {
                 self.propose(std::mem::take(&mut gathered)).await;
             }
         }
@@ -212,10 +219,13 @@ impl<S: openraft::storage::RaftStateMachine<TypeConfig>> Worker<S> {
         if answers.is_empty() {
             return;
         }
-        debug_assert!(Pack::from_wire(&pack).is_ok_and(|pack| pack.commands.len() == answers.len()));
         let (responder, done) = ProgressResponder::complete_only();
+        let commands = answers.len();
         match self.raft.client_write_ff(PackBytes(pack.into()), Some(responder)).await {
-            Ok(()) => self.in_flight.push(Box::pin(finish(done, answers, admitted, this))),
+            Ok(()) => {
+                self.pace.left(commands);
+                self.in_flight.push(Box::pin(finish(done, answers, admitted, this)));
+            }
             Err(fatal) => settle(answers, || Err(Lost(fatal.to_string()))),
         }
     }
@@ -295,7 +305,7 @@ mod tests {
         stamp.write(1, &mut expected);
         expected.extend([7; 3]);
         let (pack, answers, admitted) = gathered.pack(stamp);
-        assert_eq!((pack, answers.len(), admitted.len()), (expected, 1, 1));
+        assert_eq!((&pack, answers.len(), admitted.len()), (&expected, 1, 1));
         drop(admitted);
         assert!(admission.admit(100).is_some(), "what was left out is not counted any more");
     }
@@ -328,18 +338,5 @@ mod tests {
 
     fn gathered_pack_of_nothing() -> Vec<u8> {
         Gathered::default().pack(Millis(1)).0
-    }
-
-    #[test]
-    fn a_second_pack_leaves_only_when_it_is_large() {
-        let admission = Admission::new(1 << 20);
-        let mut gathered = Gathered::default();
-        assert!(!gathered.may_leave(0));
-        let (small, _caller) = waiting(&admission, 100);
-        gathered.push(small);
-        assert!(gathered.may_leave(0) && !gathered.may_leave(1));
-        let (large, _caller) = waiting(&admission, WORTH_A_PACK);
-        gathered.push(large);
-        assert!(gathered.may_leave(IN_FLIGHT - 1) && !gathered.may_leave(IN_FLIGHT));
     }
 }
