@@ -18,8 +18,9 @@ endif
 endif
 
 MESSENGER := $(CARGO_TARGET_DIR)/debug/messenger
+RELEASE := $(CARGO_TARGET_DIR)/release/messenger
 
-.PHONY: help run test bench lint format build setup
+.PHONY: help run test release bench lint format build setup
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -38,8 +39,12 @@ test: setup ## all tests
 	@cargo build --locked --workspace --all-targets
 	@MESSENGER_BIN="$(MESSENGER)" cargo test --locked --workspace --no-fail-fast
 
-bench: build ## measures sending, beside a three-node etcd where it is installed
-	@exec node/scripts/bench.sh "$(MESSENGER)"
+release: setup ## the binary to install: optimised as a whole
+	@cargo build --locked --release --workspace --bin messenger
+	@echo "built $(RELEASE)"
+
+bench: release ## measures sending, beside a three-node etcd where it is installed
+	@exec node/scripts/bench.sh "$(RELEASE)"
 
 lint: setup ## formatting, lints, licences and advisories
 	@cargo fmt --all --check

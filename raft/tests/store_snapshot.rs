@@ -219,27 +219,44 @@ async fn one_snapshot_at_a_time() {
     other.await.unwrap();
 }
 
+/// A directory as it was, and the bytes of its live log that were synced by then.
+struct Copy {
+    moment: Moment,
+    directory: TempDir,
+    synced: u64,
+}
+
 /// Copies the data directory at each step of an installation.
 struct Copier {
     root: PathBuf,
-    copies: Mutex<Vec<(Moment, TempDir)>>,
+    synced: Mutex<u64>,
+    copies: Mutex<Vec<Copy>>,
 }
 
 impl Observer for Copier {
     fn at(&self, moment: Moment) -> io::Result<()> {
-        let copy = scratch();
-        copy_dir(&self.root, copy.path());
-        self.copies.lock().unwrap().push((moment, copy));
+        let mut synced = self.synced.lock().unwrap();
+        if moment == Moment::Synced {
+            *synced = live_log(&self.root).metadata().unwrap().len();
+        }
+        let directory = scratch();
+        copy_dir(&self.root, directory.path());
+        self.copies.lock().unwrap().push(Copy { moment, directory, synced: *synced });
         Ok(())
     }
 }
 
-fn cut_tail(root: &Path, bytes: u64) {
+fn live_log(root: &Path) -> fs::File {
     let files = fs::read_dir(root.join("db")).unwrap().map(|entry| entry.unwrap().path());
     let live = files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).max().unwrap();
-    let file = fs::File::options().write(true).open(live).unwrap();
+    fs::File::options().write(true).open(live).unwrap()
+}
+
+/// Tears bytes off the end of the log that were not synced.
+fn cut_tail(root: &Path, bytes: u64, synced: u64) {
+    let file = live_log(root);
     let length = file.metadata().unwrap().len();
-    file.set_len(length.saturating_sub(bytes)).unwrap();
+    file.set_len(length.saturating_sub(bytes).max(synced)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -247,7 +264,8 @@ async fn a_crash_at_any_step_leaves_one_snapshot_or_the_other() {
     let (_leader_dir, mut leader) = a_leader().await;
     let frames = frames(&mut leader).await;
     let directory = scratch();
-    let camera = Arc::new(Copier { root: directory.path().to_owned(), copies: Mutex::default() });
+    let camera =
+        Arc::new(Copier { root: directory.path().to_owned(), synced: Mutex::default(), copies: Mutex::default() });
     let observer: Arc<dyn Observer> = Arc::clone(&camera) as _;
     let store = Store::open(directory.path(), StoreOptions { observer: Some(observer), ..small() }).unwrap();
     let mut follower = Rig::new(&store, GROUP);
@@ -268,24 +286,24 @@ async fn a_crash_at_any_step_leaves_one_snapshot_or_the_other() {
     drop((follower, store));
 
     let copies = std::mem::take(&mut *camera.copies.lock().unwrap());
-    let moments: Vec<Moment> = copies.iter().map(|(moment, _)| *moment).collect();
+    let moments: Vec<Moment> = copies.iter().map(|copy| copy.moment).collect();
     for moment in
         [Moment::RowsIngested, Moment::Written, Moment::Synced, Moment::SnapshotInForce, Moment::OldRowsDropped]
     {
         assert!(moments.contains(&moment), "{moment:?} was not reached");
     }
-    for (step, (moment, copy)) in copies.iter().enumerate() {
+    for (step, Copy { moment, directory, synced }) in copies.iter().enumerate() {
         // As it was, and with the last write torn.
         for torn in [0, 3] {
             let root = scratch();
-            copy_dir(copy.path(), root.path());
-            cut_tail(root.path(), torn);
+            copy_dir(directory.path(), root.path());
+            cut_tail(root.path(), torn, *synced);
             let context = format!("step {step}, {moment:?}, torn {torn}");
             let mut rig = Rig::new(&open(root.path()), GROUP);
             let applied = rig.applied().await;
             let (expected, installed) = match applied.map(|applied| applied.index) {
-                // Applying is not synced by itself.
-                None if torn > 0 => (Rows::new(), false),
+                // Applying is not synced by itself, nor even written.
+                None if torn > 0 || matches!(moment, Moment::RowsIngested | Moment::Writing) => (Rows::new(), false),
                 Some(1) => (old_rows.clone(), false),
                 Some(40) => (new_rows.clone(), true),
                 other => panic!("{context}: applied {other:?}"),

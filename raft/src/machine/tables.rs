@@ -89,30 +89,34 @@ pub type Writes = BTreeMap<Vec<u8>, Option<Bytes>>;
 pub struct Overlay<'a, T: Tables> {
     base: &'a T,
     writes: Writes,
-    digest: u64,
+    digest: Option<u64>,
 }
 
 impl<'a, T: Tables> Overlay<'a, T> {
-    /// An overlay without writes.
+    /// An overlay without writes, and without a digest.
     pub fn new(base: &'a T) -> Self {
-        Self::with_digest(base, 0)
+        Self { base, writes: Writes::new(), digest: None }
     }
 
     /// An overlay without writes, whose digest continues an earlier one.
     #[must_use]
     pub fn with_digest(base: &'a T, digest: u64) -> Self {
-        Self { base, writes: Writes::new(), digest }
+        Self { base, writes: Writes::new(), digest: Some(digest) }
     }
 
-    /// A hash chained over all that was put, deleted and [marked](Self::mark), in order.
+    /// A hash chained over all that was put, deleted and [marked](Self::mark), in order; 0 of an overlay without one.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        self.digest
+        self.digest.unwrap_or(0)
+    }
+
+    fn chain(&mut self, link: impl FnOnce(u64) -> u64) {
+        self.digest = self.digest.map(link);
     }
 
     /// Chains something that is no row into the digest.
     pub fn mark(&mut self, mark: &[u8]) {
-        self.digest = xxh3_64_with_seed(mark, !self.digest);
+        self.chain(|digest| xxh3_64_with_seed(mark, !digest));
     }
 
     /// Puts a row.
@@ -121,13 +125,13 @@ impl<'a, T: Tables> Overlay<'a, T> {
     }
 
     fn put_bytes(&mut self, key: Vec<u8>, value: Bytes) {
-        self.digest = xxh3_64_with_seed(&value, xxh3_64_with_seed(&key, self.digest));
+        self.chain(|digest| xxh3_64_with_seed(&value, xxh3_64_with_seed(&key, digest)));
         self.writes.insert(key, Some(value));
     }
 
     /// Deletes a row.
     pub fn delete(&mut self, key: Vec<u8>) {
-        self.digest = !xxh3_64_with_seed(&key, self.digest);
+        self.chain(|digest| !xxh3_64_with_seed(&key, digest));
         self.writes.insert(key, None);
     }
 

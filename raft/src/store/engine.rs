@@ -101,7 +101,7 @@ impl Engine {
         self.db.raw_iterator_cf_opt(self.family(family), bounds(from, to))
     }
 
-    /// Writes to the write-ahead log and the rows; on disk only after [`Engine::sync`].
+    /// Writes to the write-ahead log and the rows; on disk, or even out of this process, only after [`Engine::sync`].
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
         self.fatal.check()?;
         self.db.write(batch).map_err(|error| self.fatal.raise("writing", error.as_ref()))
@@ -110,6 +110,10 @@ impl Engine {
     /// Everything written before the call is on disk after it.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         self.fatal.check()?;
+        if self.options.observer.is_some() {
+            // So that an observer finds in the file what is about to be synced.
+            self.db.flush_wal(false).map_err(|error| self.fatal.raise("writing", error.as_ref()))?;
+        }
         self.reach(Moment::Written)?;
         self.db.flush_wal(true).map_err(|error| self.fatal.raise("syncing", error.as_ref()))?;
         self.reach(Moment::Synced)

@@ -24,6 +24,14 @@ const MEMTABLES_MAX: i32 = 6;
 /// Of a write buffer, for its filter: some 20 bits per row.
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
 
+/// Of the levels of sorted files, from the newest.
+const LEVEL_COMPRESSION: [DBCompressionType; 7] = {
+    let mut levels = [DBCompressionType::Lz4; 7];
+    levels[0] = DBCompressionType::None;
+    levels[1] = DBCompressionType::None;
+    levels
+};
+
 /// A moment at which a crash is interesting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Moment {
@@ -128,6 +136,8 @@ impl StoreOptions {
         // A closed log that is missing or short is not a torn tail.
         options.set_track_and_verify_wals_in_manifest(true);
         options.set_max_total_wal_size(self.wal_bytes);
+        // What is not synced is nobody's to rely on, so it reaches the file with the next sync, or by the mebibyte.
+        options.set_manual_wal_flush(true);
         options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(self.memtable_bytes, false));
         options.set_max_background_jobs(self.background_jobs);
         options.set_max_open_files(self.open_files);
@@ -182,7 +192,8 @@ impl StoreOptions {
                 options.set_memtable_whole_key_filtering(true);
                 table.set_block_size(8 * KIB);
                 options.set_write_buffer_size(self.memtable_bytes / PARTS_PER_MEMTABLE);
-                options.set_compression_type(DBCompressionType::Lz4);
+                // The upper levels are soon rewritten.
+                options.set_compression_per_level(&LEVEL_COMPRESSION);
                 // Queues in the rows (outbox, remembered ids) leave runs of tombstones at their head.
                 options.add_compact_on_deletion_collector_factory(4096, 2048, 0.0);
             }
