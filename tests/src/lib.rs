@@ -12,3 +12,4 @@ pub mod layout;
 pub mod socket;
 pub mod token;
 pub mod wait;
+pub mod workspace;

@@ -1,7 +1,7 @@
 //! The tree keeps its shape: imports, purity, headers, lengths; and each rule is shown to catch its breach.
 
 use messenger_tests::layout::{self, Breach, Source};
-use std::path::Path;
+use messenger_tests::workspace;
 
 fn source(path: &str, text: &str) -> Source {
     Source { path: path.to_owned(), text: text.to_owned() }
@@ -13,8 +13,7 @@ fn found(breaches: &[Breach]) -> Vec<&str> {
 
 #[test]
 fn the_tree_keeps_every_rule() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
-    let sources = layout::sources(root).unwrap();
+    let sources = layout::sources(&workspace::root()).unwrap();
     assert!(sources.len() > 20, "the tree was not found: {} files", sources.len());
     let breaches = layout::check(&sources);
     let lines: Vec<String> = breaches.iter().map(ToString::to_string).collect();

@@ -12,7 +12,7 @@ pub mod cut;
 pub use cut::Lost;
 
 use messenger_tests::cluster::{Cluster, Environment, process};
-use messenger_tests::wait;
+use messenger_tests::{wait, workspace};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub fn disks_in(directory: &Path) -> Environment {
     for records in ["lengths", "names", "files"] {
         fs::create_dir_all(home.join(records)).expect("the directory is writable");
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/power/synced.c");
+    let source = workspace::root().join("chaos/src/power/synced.c");
     let library = home.join("synced.so");
     let compile = |compiler: &&str| {
         let mut command = Command::new(compiler);

@@ -3,6 +3,7 @@
 //! Owns: finding it, building it first where nobody said that it is built.
 //! Must not know: what it does.
 
+use crate::workspace;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -14,7 +15,7 @@ use std::sync::OnceLock;
 pub fn messenger() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+        let root = workspace::root();
         if let Some(named) = std::env::var_os("MESSENGER_BIN") {
             return root.join(named);
         }
