@@ -17,3 +17,5 @@ pub mod config;
 pub mod gateway;
 pub mod realtime;
 pub mod rpc;
+#[cfg(test)]
+mod testing;

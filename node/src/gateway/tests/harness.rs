@@ -1,30 +1,26 @@
 //! A cluster in memory: one node, a few shards, each the real state machine behind a lock.
 
-use crate::auth::{AuthConfig, Authenticator, Grant, KeySet, Scopes, SigningKey};
+use crate::auth::{Authenticator, Grant, Scopes, SigningKey};
 use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
+use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain, shard_of};
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use messenger_proto::command::{Command, CommandResult, IndexMembership, Op, OutboxDelivered, Pack, Retention};
-use messenger_proto::ids::{ClusterId, CommandId, DeviceId, Millis, NodeId, Seq, ShardId, ThreadId, UserId};
+use messenger_proto::command::{Command, CommandResult, IndexMembership, Op};
+use messenger_proto::ids::{DeviceId, Millis, NodeId, Seq, ShardId, ThreadId, UserId};
 use messenger_proto::limits::USER_THREADS_MAX;
-use messenger_proto::meta::{ClusterState, NodeInfo, NodeState, ShardPlacement};
-use messenger_proto::query::{Query, QueryResult};
 use messenger_proto::rpc::{SessionOutcome, ShardCall, ShardOutcome, ShardRequest};
-use messenger_proto::slot::{Slot, SlotMap};
-use messenger_raft::machine::tables::{MemoryTables, Overlay};
-use messenger_raft::machine::{answer, apply, outbox_scan};
+use messenger_proto::slot::Slot;
 use messenger_router::{CallError, Router, ShardStream, ShardTransport};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-const SHARDS: u32 = 4;
 /// 2026-05-30T17:42:11.000Z
 pub(super) const START: u64 = 1_780_162_931_000;
 
@@ -40,15 +36,9 @@ pub(super) enum Fault {
     Held,
 }
 
-#[derive(Default)]
-struct Shard {
-    tables: MemoryTables,
-    index: u64,
-}
-
 /// The shards, and the transport to them.
 pub(super) struct Memory {
-    shards: Vec<Mutex<Shard>>,
+    shards: Vec<Mutex<MemoryShard>>,
     clock: Arc<AtomicU64>,
     fault: watch::Sender<Fault>,
     commands: AtomicU64,
@@ -64,60 +54,35 @@ impl Memory {
     fn apply(&self, shard: ShardId, command: Command) -> CommandResult {
         self.commands.fetch_add(1, Ordering::SeqCst);
         let stamp = Millis(self.clock.fetch_add(1, Ordering::SeqCst));
-        let mut shard = self.shards[shard.0 as usize].lock().unwrap();
-        shard.index += 1;
-        let pack = Pack { stamp, commands: vec![command] };
-        let (mut applied, writes) = {
-            let mut overlay = Overlay::new(&shard.tables);
-            let applied = apply(&mut overlay, shard.index, &pack).unwrap();
-            (applied, overlay.into_writes())
-        };
-        shard.tables.absorb(writes);
-        applied.results.pop().unwrap()
+        self.shard(shard).apply(stamp, command).0
+    }
+
+    fn shard(&self, shard: ShardId) -> MutexGuard<'_, MemoryShard> {
+        self.shards[shard.0 as usize].lock().unwrap()
     }
 
     /// Puts a user into as many threads as there may be, less `room`.
     pub(super) fn fill(&self, user: &str, room: usize) {
         let user = UserId::new(user).unwrap();
-        let shard = SlotMap::new(SHARDS).unwrap().shard_of(Slot::of_user(&user));
+        let shard = shard_of(Slot::of_user(&user));
         for number in room..USER_THREADS_MAX {
             let (user, thread) = (user.clone(), ThreadId((number as u128).to_be_bytes()));
             let op = Op::IndexMembership(IndexMembership { user, thread, source_seq: Seq(1), present: true });
-            let id = CommandId([0; 16]);
-            self.apply(shard, Command { id, retention: Retention::None, body_hash: 0, op }).unwrap();
+            self.apply(shard, plain(op)).unwrap();
         }
-    }
-
-    /// Carries membership changes to the users' shards.
-    fn deliver(&self, from: ShardId) {
-        let rows = outbox_scan(&self.shards[from.0 as usize].lock().unwrap().tables, None, 1_000).unwrap();
-        if rows.is_empty() {
-            return;
-        }
-        let none = |op| Command { id: CommandId([0; 16]), retention: Retention::None, body_hash: 0, op };
-        let mut delivered = Vec::new();
-        for (key, change) in rows {
-            let to = SlotMap::new(SHARDS).unwrap().shard_of(Slot::of_user(&change.user));
-            self.apply(to, none(Op::IndexMembership(change))).unwrap();
-            delivered.push(key);
-        }
-        self.apply(from, none(Op::OutboxDelivered(OutboxDelivered { rows: delivered }))).unwrap();
-    }
-
-    fn query(&self, shard: ShardId, query: &Query) -> QueryResult {
-        answer(&self.shards[shard.0 as usize].lock().unwrap().tables, query).unwrap()
     }
 
     fn carry_out(&self, request: ShardRequest) -> ShardOutcome {
         match request.call {
             ShardCall::Command(command) => match self.apply(request.shard, command) {
                 Ok(reply) => {
-                    self.deliver(request.shard);
+                    let outbox = self.shard(request.shard).outbox();
+                    deliver(request.shard, outbox, |shard, command| self.apply(shard, command));
                     ShardOutcome::Reply(reply)
                 }
                 Err(refusal) => ShardOutcome::Refused(refusal),
             },
-            ShardCall::Query(query) => match self.query(request.shard, &query) {
+            ShardCall::Query(query) => match self.shard(request.shard).query(&query) {
                 Ok(answer) => ShardOutcome::Answer(answer),
                 Err(refusal) => ShardOutcome::Refused(refusal),
             },
@@ -248,15 +213,13 @@ pub(super) fn world_with(admission: AdmissionLimits, more: axum::Router<GatewayS
     let (cluster, cluster_watch) = watch::channel(Arc::new(cluster_state()));
     // The record never changes; the watch keeps its last value.
     drop(cluster);
-    let key =
-        SigningKey { kid: "test".into(), issuer: "issuer".into(), audience: "messenger".into(), secret: vec![3; 32] };
-    let auth = AuthConfig { issuer: "issuer".into(), audience: "messenger".into(), keys: vec![key.key_config()] };
+    let (key, known) = keys();
     let read_clock = Arc::clone(&clock);
     let now: crate::auth::Clock = Arc::new(move || Millis(read_clock.load(Ordering::SeqCst)));
     let (readiness, readiness_watch) = watch::channel(Readiness::Ready);
     let parts = GatewayParts {
         router: Router::new(Arc::clone(&memory), cluster_watch.clone()),
-        authenticator: Arc::new(Authenticator::new(KeySet::load(&auth).unwrap(), Arc::clone(&now))),
+        authenticator: Arc::new(Authenticator::new(known, Arc::clone(&now))),
         cluster: cluster_watch,
         clock: now,
         readiness: readiness_watch,
@@ -264,28 +227,6 @@ pub(super) fn world_with(admission: AdmissionLimits, more: axum::Router<GatewayS
         admission,
     };
     World { app: router_with(GatewayState::new(parts), more), memory, readiness, clock, key }
-}
-
-fn cluster_state() -> ClusterState {
-    let place =
-        |shard| ShardPlacement { shard: ShardId(shard), replicas: vec![NodeId(1)], first_members: vec![NodeId(1)] };
-    let node = NodeInfo {
-        id: NodeId(1),
-        zone: "a".into(),
-        client_addr: "127.0.0.1:1".into(),
-        peer_addr: "127.0.0.1:2".into(),
-        admin_addr: "127.0.0.1:3".into(),
-        state: NodeState::Active,
-        store: None,
-    };
-    ClusterState {
-        cluster: ClusterId([1; 16]),
-        epoch: 1,
-        secret: vec![5; 32].into(),
-        nodes: vec![node],
-        shards: (0..SHARDS).map(place).collect(),
-        replication: 1,
-    }
 }
 
 impl World {

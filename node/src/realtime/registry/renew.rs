@@ -159,7 +159,7 @@ async fn renew_all(shared: Weak<Shared>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::realtime::tests::cluster::{cluster_state, shard_of};
+    use crate::testing::{cluster_state, shard_of};
     use messenger_proto::ids::{DeviceId, Millis, NodeId, ShardId, UserId};
     use messenger_proto::rpc::{SessionOutcome, ShardCall, ShardOutcome, ShardRequest};
     use messenger_router::{CallError, ShardStream, ShardTransport};

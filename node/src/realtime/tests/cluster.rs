@@ -1,44 +1,38 @@
 //! A cluster in memory: a few nodes that serve real sockets, over shards that are the real state machine behind a lock.
 
 use super::device::Device;
-use crate::auth::{AuthConfig, Authenticator, Clock, Grant, KeySet, Scopes, SigningKey};
+use crate::auth::{Authenticator, Clock, Grant, Scopes, SigningKey};
 use crate::gateway::serve::{ServeLimits, serve};
 use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
 use crate::realtime::registry::SessionRegistry;
 use crate::realtime::{NodeCaller, Realtime, RealtimeParts, Tuning};
-use messenger_proto::command::{
-    Command, CommandResult, CreateThread, Op, OutboxDelivered, Pack, ReplyBody, Retention, SendMessage,
-};
+use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain};
+use messenger_proto::command::{Command, CommandResult, CreateThread, Op, ReplyBody, Retention, SendMessage};
 use messenger_proto::event::Event;
-use messenger_proto::ids::{ClientSeq, ClusterId, CommandId, DeviceId, Millis, NodeId, ShardId, ThreadId, UserId};
-use messenger_proto::meta::{ClusterState, NodeInfo, NodeState, ShardPlacement};
+use messenger_proto::ids::{ClientSeq, DeviceId, Millis, NodeId, ShardId, ThreadId, UserId};
 use messenger_proto::model::{ContentType, Message, Thread, ThreadKind};
 use messenger_proto::query::{Answer, MessageQuery, Query, QueryResult, RecipientsQuery};
 use messenger_proto::rpc::{
     InForce, InterestChange, NodeCall, Reset, ShardCall, ShardOutcome, ShardRequest, StreamItem,
 };
-use messenger_proto::slot::{Slot, SlotMap};
-use messenger_raft::machine::tables::{MemoryTables, Overlay};
-use messenger_raft::machine::{answer, apply, outbox_scan};
+use messenger_proto::slot::Slot;
 use messenger_router::{CallError, Router, ShardStream, ShardTransport};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-const SHARDS: u32 = 4;
 /// Items a subscriber may be behind.
 const STREAM: usize = 65_536;
 
 #[derive(Default)]
 struct Shard {
-    tables: MemoryTables,
-    index: u64,
+    memory: MemoryShard,
     subscribers: Vec<Subscriber>,
 }
 
@@ -88,43 +82,22 @@ impl Shared {
         if matches!(command.op, Op::Acknowledge(_)) {
             self.acknowledgements.fetch_add(1, Ordering::SeqCst);
         }
-        let mut shard = self.shards[shard.0 as usize].lock().unwrap();
+        let mut shard = self.shard(shard);
         let stamp = now().max(self.last_stamp.load(Ordering::SeqCst));
         self.last_stamp.store(stamp, Ordering::SeqCst);
-        shard.index += 1;
-        let pack = Pack { stamp: Millis(stamp), commands: vec![command] };
-        let (mut applied, writes) = {
-            let mut overlay = Overlay::new(&shard.tables);
-            let applied = apply(&mut overlay, shard.index, &pack).unwrap();
-            (applied, overlay.into_writes())
-        };
-        shard.tables.absorb(writes);
+        let (result, events) = shard.memory.apply(Millis(stamp), command);
         if !self.deaf.load(Ordering::SeqCst) {
-            for event in applied.events {
+            for event in events {
                 for subscriber in shard.subscribers.iter().filter(|subscriber| subscriber.wants(&event)) {
                     subscriber.items.try_send(StreamItem::Event(event.clone())).unwrap();
                 }
             }
         }
-        applied.results.pop().unwrap()
+        result
     }
 
-    /// Carries membership changes to the users' shards.
-    fn deliver(&self, from: ShardId) {
-        let rows = outbox_scan(&self.shards[from.0 as usize].lock().unwrap().tables, None, 10_000).unwrap();
-        if rows.is_empty() {
-            return;
-        }
-        let mut delivered = Vec::new();
-        for (key, change) in rows {
-            self.apply(shard_of(Slot::of_user(&change.user)), plain(Op::IndexMembership(change))).unwrap();
-            delivered.push(key);
-        }
-        self.apply(from, plain(Op::OutboxDelivered(OutboxDelivered { rows: delivered }))).unwrap();
-    }
-
-    fn query(&self, shard: ShardId, query: &Query) -> QueryResult {
-        answer(&self.shards[shard.0 as usize].lock().unwrap().tables, query).unwrap()
+    fn shard(&self, shard: ShardId) -> MutexGuard<'_, Shard> {
+        self.shards[shard.0 as usize].lock().unwrap()
     }
 
     async fn carry_out(&self, request: ShardRequest) -> ShardOutcome {
@@ -134,7 +107,8 @@ impl Shared {
         match request.call {
             ShardCall::Command(command) => match self.apply(request.shard, command) {
                 Ok(reply) => {
-                    self.deliver(request.shard);
+                    let outbox = self.shard(request.shard).memory.outbox();
+                    deliver(request.shard, outbox, |shard, command| self.apply(shard, command));
                     ShardOutcome::Reply(reply)
                 }
                 Err(refusal) => ShardOutcome::Refused(refusal),
@@ -145,7 +119,7 @@ impl Shared {
                     self.storage.subscribe().wait_for(|open| *open).await.unwrap();
                     self.stuck.subscribe().wait_for(|stuck| *stuck != Some(request.shard)).await.unwrap();
                 }
-                match self.query(request.shard, &query) {
+                match self.shard(request.shard).memory.query(&query) {
                     Ok(answer) => ShardOutcome::Answer(answer),
                     Err(refusal) => ShardOutcome::Refused(refusal),
                 }
@@ -155,7 +129,7 @@ impl Shared {
     }
 
     fn change_interest(&self, shard: ShardId, id: u64, change: InterestChange) {
-        let mut shard = self.shards[shard.0 as usize].lock().unwrap();
+        let mut shard = self.shard(shard);
         let Some(subscriber) = shard.subscribers.iter_mut().find(|subscriber| subscriber.id == id) else { return };
         subscriber.threads.extend(change.add_threads);
         subscriber.users.extend(change.add_users);
@@ -163,14 +137,6 @@ impl Shared {
         subscriber.users.retain(|user| !change.remove_users.contains(user));
         let _ = subscriber.items.try_send(StreamItem::InForce(InForce { version: change.version }));
     }
-}
-
-fn plain(op: Op) -> Command {
-    Command { id: CommandId(rand::random()), retention: Retention::None, body_hash: 0, op }
-}
-
-pub(in crate::realtime) fn shard_of(slot: Slot) -> ShardId {
-    SlotMap::new(SHARDS).unwrap().shard_of(slot)
 }
 
 struct Transport {
@@ -201,13 +167,13 @@ impl ShardTransport for Transport {
         let (items, stream) = mpsc::channel(STREAM);
         let id = self.shared.next_id.fetch_add(1, Ordering::SeqCst);
         let subscriber = Subscriber { threads: BTreeSet::new(), users: BTreeSet::new(), items, id };
-        self.shared.shards[shard.0 as usize].lock().unwrap().subscribers.push(subscriber);
-        let shared = Arc::clone(&self.shared);
+        self.shared.shard(shard).subscribers.push(subscriber);
+        let all = Arc::clone(&self.shared);
         tokio::spawn(async move {
             while let Some(change) = wishes.recv().await {
-                shared.change_interest(shard, id, change);
+                all.change_interest(shard, id, change);
             }
-            shared.shards[shard.0 as usize].lock().unwrap().subscribers.retain(|subscriber| subscriber.id != id);
+            all.shard(shard).subscribers.retain(|subscriber| subscriber.id != id);
         });
         Ok((changes, stream))
     }
@@ -258,20 +224,13 @@ impl Cluster {
             resumes: AtomicU64::new(0),
             acknowledgements: AtomicU64::new(0),
         });
-        let key = SigningKey {
-            kid: "test".into(),
-            issuer: "issuer".into(),
-            audience: "messenger".into(),
-            secret: vec![3; 32],
-        };
-        let auth = AuthConfig { issuer: "issuer".into(), audience: "messenger".into(), keys: vec![key.key_config()] };
         let clock: Clock = Arc::new(|| Millis(now()));
         let (readiness, _) = watch::channel(Readiness::Ready);
         let (mut addresses, mut nodes, mut routers) = (Vec::new(), Vec::new(), Vec::new());
         for node in (1..=count).map(NodeId) {
             let (_, cluster) = watch::channel(Arc::new(cluster_state()));
             let router = Router::new(Transport { shared: Arc::clone(&shared), node }, cluster.clone());
-            let authenticator = Arc::new(Authenticator::new(KeySet::load(&auth).unwrap(), Arc::clone(&clock)));
+            let authenticator = Arc::new(Authenticator::new(keys().1, Arc::clone(&clock)));
             let realtime = Realtime::start(RealtimeParts {
                 router: router.clone(),
                 authenticator: Arc::clone(&authenticator),
@@ -299,7 +258,7 @@ impl Cluster {
         }
         let _ = shared.registry.set(SessionRegistry::new(Arc::new(Caller(Arc::clone(&shared)))));
         let _ = shared.nodes.set(nodes.clone());
-        Self { shared, addresses, nodes, readiness, routers, key }
+        Self { shared, addresses, nodes, readiness, routers, key: keys().0 }
     }
 
     pub(super) fn token(&self, user: &str, device: &str) -> String {
@@ -427,27 +386,5 @@ impl Cluster {
     /// Commands of acknowledgements so far.
     pub(super) fn acknowledgements(&self) -> u64 {
         self.shared.acknowledgements.load(Ordering::SeqCst)
-    }
-}
-
-pub(in crate::realtime) fn cluster_state() -> ClusterState {
-    let place =
-        |shard| ShardPlacement { shard: ShardId(shard), replicas: vec![NodeId(1)], first_members: vec![NodeId(1)] };
-    let node = NodeInfo {
-        id: NodeId(1),
-        zone: "a".into(),
-        client_addr: "127.0.0.1:1".into(),
-        peer_addr: "127.0.0.1:2".into(),
-        admin_addr: "127.0.0.1:3".into(),
-        state: NodeState::Active,
-        store: None,
-    };
-    ClusterState {
-        cluster: ClusterId([1; 16]),
-        epoch: 1,
-        secret: vec![5; 32].into(),
-        nodes: vec![node],
-        shards: (0..SHARDS).map(place).collect(),
-        replication: 1,
     }
 }

@@ -1,9 +1,10 @@
 //! Losses, interruptions and slow readers: nothing is missing in the end, and nothing is told twice.
 
-use super::cluster::{Cluster, hasty, shard_of};
+use super::cluster::{Cluster, hasty};
 use super::device::Device;
 use crate::realtime::Tuning;
 use crate::realtime::mailbox::MAILBOX_BYTES;
+use crate::testing::shard_of;
 use messenger_proto::ids::ThreadId;
 use messenger_proto::limits::{GAP_TAIL, RESUME_EVENTS_MAX};
 use messenger_proto::slot::Slot;

@@ -1,7 +1,7 @@
 //! Realtime over real sockets, on shards in memory that run the real state machine.
 
 mod chat;
-pub(super) mod cluster;
+mod cluster;
 mod device;
 mod faults;
 mod handshake;
