@@ -1,5 +1,7 @@
 //! Subscriptions, through the public door.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use messenger_proto::ids::{NodeId, ShardId, ThreadId};
@@ -15,20 +17,24 @@ fn thread(id: u8) -> Topic {
 
 /// Node 2, which holds a replica of the one shard of nodes 1, 2 and 3.
 fn subscribed() -> (Fake, Interest, Subscription) {
+    subscribed_within(Limits::default())
+}
+
+fn subscribed_within(limits: Limits) -> (Fake, Interest, Subscription) {
     let fake = Fake::new(2);
     let (_, watch) = watch_of(state(4, &[&[1, 2, 3]]));
-    let (interest, subscription) = Router::new(fake.clone(), watch).subscribe(ShardId(0));
+    let (interest, subscription) = Router::with_limits(fake.clone(), watch, limits).subscribe(ShardId(0));
     (fake, interest, subscription)
 }
 
 /// Waits for an addition to be in force.
 async fn done<T>(adding: tokio::task::JoinHandle<T>) -> T {
-    timeout(Duration::from_secs(60), adding).await.expect("in force").unwrap()
+    timeout(Duration::from_mins(1), adding).await.expect("in force").unwrap()
 }
 
 /// The next item; one that does not come fails the test rather than holding it up.
 async fn next(subscription: &mut Subscription) -> SubscriptionItem {
-    timeout(Duration::from_secs(60), subscription.next()).await.expect("an item")
+    timeout(Duration::from_mins(1), subscription.next()).await.expect("an item")
 }
 
 async fn nothing(subscription: &mut Subscription) {
@@ -124,10 +130,8 @@ async fn what_the_source_lost_is_passed_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_consumer_is_bounded_and_sent_to_storage() {
-    let fake = Fake::new(2);
-    let (_, watch) = watch_of(state(3, &[&[1, 2, 3]]));
     let limits = Limits { subscription_events: 8, ..Limits::default() };
-    let (interest, mut subscription) = Router::with_limits(fake.clone(), watch, limits).subscribe(ShardId(0));
+    let (fake, interest, mut subscription) = subscribed_within(limits);
     let mut source = fake.source().await;
     let adding = tokio::spawn(async move { interest.add(thread(1)).await });
     // Nobody takes any of these, and still the source is read.
@@ -147,11 +151,9 @@ async fn a_slow_consumer_is_bounded_and_sent_to_storage() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_are_bounded_too() {
-    let fake = Fake::new(2);
-    let (_, watch) = watch_of(state(3, &[&[1, 2, 3]]));
     // Room for three events of about 256 bytes.
     let limits = Limits { subscription_bytes: 800, ..Limits::default() };
-    let (_interest, mut subscription) = Router::with_limits(fake.clone(), watch, limits).subscribe(ShardId(0));
+    let (fake, _interest, mut subscription) = subscribed_within(limits);
     let mut source = fake.source().await;
     source.greet().await;
     for seq in 0..50 {
@@ -165,10 +167,8 @@ async fn bytes_are_bounded_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_consumer_that_is_late_but_in_time_loses_nothing() {
-    let fake = Fake::new(2);
-    let (_, watch) = watch_of(state(3, &[&[1, 2, 3]]));
     let limits = Limits { subscription_events: 4, ..Limits::default() };
-    let (_interest, mut subscription) = Router::with_limits(fake.clone(), watch, limits).subscribe(ShardId(0));
+    let (fake, _interest, mut subscription) = subscribed_within(limits);
     let mut source = fake.source().await;
     source.greet().await;
     tokio::spawn(async move {
@@ -185,10 +185,8 @@ async fn a_consumer_that_is_late_but_in_time_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_consumer_that_trickles_does_not_keep_interest_waiting() {
-    let fake = Fake::new(2);
-    let (_, watch) = watch_of(state(3, &[&[1, 2, 3]]));
     let limits = Limits { subscription_events: 4, ..Limits::default() };
-    let (interest, mut subscription) = Router::with_limits(fake.clone(), watch, limits).subscribe(ShardId(0));
+    let (fake, interest, mut subscription) = subscribed_within(limits);
     let mut source = fake.source().await;
     source.greet().await;
     let feeding = tokio::spawn(async move {

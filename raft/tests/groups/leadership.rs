@@ -54,6 +54,16 @@ async fn leader(nodes: &[Node]) -> &Node {
     timeout(WITHIN, asking).await.expect("a leader is found")
 }
 
+/// Waits for what a node shows sooner or later.
+async fn until(what: &str, limit: Duration, holds: impl Fn() -> bool) {
+    let asking = async {
+        while !holds() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(limit, asking).await.expect(what);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaders_go_only_to_nodes_that_are_ready() {
     let directory = tempfile::tempdir().unwrap();
@@ -97,12 +107,7 @@ async fn a_command_that_meets_a_hand_over_is_sent_to_the_next_leader() {
             ShardOutcome::Reply(_) => {}
             other => panic!("{other:?}"),
         }
-        let handed_over = async {
-            while leading.host.shard(SHARD).unwrap().leads() {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(WITHIN, handed_over).await.expect("the target takes over");
+        until("the target takes over", WITHIN, || !leading.host.shard(SHARD).unwrap().leads()).await;
     }
     assert!(redirected);
 }
@@ -114,9 +119,10 @@ struct Silent {
 
 impl CrossShard for Silent {
     fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<(), String>> {
-        match self.for_all || change.user.as_str() != "b" {
-            true => async { Ok(()) }.boxed(),
-            false => std::future::pending().boxed(),
+        if self.for_all || change.user.as_str() != "b" {
+            async { Ok(()) }.boxed()
+        } else {
+            std::future::pending().boxed()
         }
     }
 }
@@ -152,12 +158,7 @@ async fn rows_for_shards_that_answer_leave_the_outbox_before_those_for_one_that_
     let creating = alone.host.clone();
     let create = request(ShardCall::Command(create()), 60_000);
     let creating = tokio::spawn(async move { creating.call(GroupId::of_shard(SHARD), &create).await });
-    let left = async {
-        while outbox(alone) != ["b"] {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(WITHIN / 2, left).await.expect("the other row leaves");
+    until("the other row leaves", WITHIN / 2, || outbox(alone) == ["b"]).await;
     creating.abort();
 }
 
@@ -179,12 +180,7 @@ async fn an_answer_outlives_the_leadership_of_the_node_that_gives_it() {
     let first = nodes[0].host.clone();
     let create = request(ShardCall::Command(create()), 60_000);
     let creating = tokio::spawn(async move { first.call(GroupId::of_shard(SHARD), &create).await });
-    let row_is_left = async {
-        while outbox(&nodes[0]) != ["b"] {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(WITHIN, row_is_left).await.expect("what can't be delivered is left");
+    until("what can't be delivered is left", WITHIN, || outbox(&nodes[0]) == ["b"]).await;
     leader(&nodes).await.host.shard(SHARD).unwrap().transfer(NodeId(2)).await;
     let answer = timeout(WITHIN / 2, creating).await.expect("the next leader delivers").unwrap();
     assert!(matches!(answer, Ok(ShardOutcome::Reply(_))), "{answer:?}");
