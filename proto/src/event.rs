@@ -10,6 +10,7 @@ use crate::model::{Message, Participant, ReceiptKind, Thread};
 
 crate::wire_enum! {
     /// One item of a shard's stream.
+    #[allow(clippy::large_enum_variant, reason = "nearly all are of threads")]
     pub enum Event {
         1 => Thread(ThreadEvent),
         2 => User(UserEvent),

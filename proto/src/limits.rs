@@ -37,9 +37,9 @@ pub const GAP_TAIL: u64 = 1_000;
 /// Clock difference between shard leaders that resume by `last_seen_id` tolerates.
 pub const CLOCK_OVERLAP: Duration = Duration::from_secs(5);
 /// How long an Idempotency-Key is remembered.
-pub const KEYED_RETENTION: Duration = Duration::from_secs(24 * 3600);
+pub const KEYED_RETENTION: Duration = Duration::from_hours(24);
 /// How long an id minted by a gateway for its own retries is remembered.
-pub const MINTED_RETENTION: Duration = Duration::from_secs(600);
+pub const MINTED_RETENTION: Duration = Duration::from_mins(10);
 /// Bytes of one packed log entry at most, unless a single command is larger.
 pub const PACK_MAX: usize = 1024 * 1024;
 /// A clock stamp this far ahead of a shard's own clock is refused, not replicated.

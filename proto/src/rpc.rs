@@ -142,6 +142,7 @@ crate::wire_struct! {
 
 crate::wire_enum! {
     /// One item of a shard's stream to a subscriber.
+    #[allow(clippy::large_enum_variant, reason = "nearly all are events")]
     pub enum StreamItem {
         1 => Event(Event),
         /// Every event applied after this item is filtered by at least this version of the interest.

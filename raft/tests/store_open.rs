@@ -88,6 +88,7 @@ fn harm_wal(root: &Path, harm: impl FnOnce(&mut Vec<u8>)) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_live_log_with_less_than_was_synced_is_refused() {
+    type Harm = fn(&mut Vec<u8>);
     let directory = scratch();
     let store = open(directory.path());
     store.create_identity(ClusterId([7; 16]), NodeId(3)).unwrap();
@@ -96,7 +97,6 @@ async fn a_live_log_with_less_than_was_synced_is_refused() {
     rig.append([blank(1, 1)]).await;
     drop((rig, store));
 
-    type Harm = fn(&mut Vec<u8>);
     let harms: [(&str, Harm); 5] = [
         ("the last byte is gone", |log| log.truncate(log.len() - 1)),
         ("all of it is gone", Vec::clear),

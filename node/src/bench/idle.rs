@@ -129,7 +129,7 @@ fn settings(config: &IdleSockets, name: &str, number: usize) -> Result<SocketCon
 }
 
 async fn hold(mut socket: Counted, open: Rc<Cell<usize>>) {
-    let silent = Duration::from_secs(300);
+    let silent = Duration::from_mins(5);
     while let Ok(Ok(_)) = timeout(silent, socket.next()).await {}
     open.set(open.get().saturating_sub(1));
 }

@@ -81,11 +81,11 @@ pub(super) async fn closed_loop<S: Sender>(senders: Vec<S>, plan: Plan, progress
     for sender in senders {
         tasks.spawn_local(send_until(sender, opens, ends, Rc::clone(&recorder)));
     }
-    let reported = Rc::clone(&recorder);
+    let so_far = Rc::clone(&recorder);
     let reporter = tokio::task::spawn_local(async move {
         loop {
             sleep(Duration::from_millis(200)).await;
-            progress(began.elapsed(), reported.borrow().acked());
+            progress(began.elapsed(), so_far.borrow().acked());
         }
     });
     sleep_until(opens).await;

@@ -5,6 +5,8 @@
 //! Invariants: every operation has a deadline; what is measured began and ended within the measured window or is told
 //! apart; a send is counted once, when its success came.
 
+#![allow(clippy::cast_precision_loss, reason = "what a run counts and times is far below 2^52")]
+
 mod deliver;
 mod etcd;
 mod fleet;

@@ -294,7 +294,7 @@ impl Node {
             state.nodes.iter().any(|node| node.id == this && node.state == messenger_proto::meta::NodeState::Removed)
         };
         if record.wait_for(gone).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -159,7 +159,7 @@ mod tests {
         }
         for text in ["/", "/history x", "/history 0", "/history 1001", "/nope", "/quit now", &"x".repeat(LINE_MAX + 1)]
         {
-            assert!(matches!(Line::parse(text), Line::Wrong(_)), "{:.20}", text);
+            assert!(matches!(Line::parse(text), Line::Wrong(_)), "{text:.20}");
         }
     }
 

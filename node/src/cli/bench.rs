@@ -221,6 +221,7 @@ pub async fn run(args: BenchArgs) -> Result<(), CliError> {
 }
 
 /// A bar that follows a run.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 fn follow(title: &str, plan: Plan) -> (ProgressBar, Progress) {
     let bar = bar(title, plan.warmup + plan.measured);
     let shown = bar.clone();

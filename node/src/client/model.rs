@@ -220,6 +220,7 @@ mod shown_number {
     use messenger_proto::ids::ClientSeq;
     use serde::Serializer;
 
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature serde's `with` calls")]
     pub(super) fn serialize<S: Serializer>(value: &ClientSeq, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(value.0)
     }

@@ -32,10 +32,9 @@ async fn next(live: &mut Live) -> LiveEvent {
 async fn next_frame(live: &mut Live) -> ServerFrame {
     loop {
         match next(live).await {
-            LiveEvent::Frame(ServerFrame::CaughtUp) => {}
+            LiveEvent::Frame(ServerFrame::CaughtUp) | LiveEvent::Connected { .. } | LiveEvent::Disconnected { .. } => {}
             LiveEvent::Frame(frame) => return frame,
             LiveEvent::Ended(reason) => panic!("{reason}"),
-            LiveEvent::Connected { .. } | LiveEvent::Disconnected { .. } => {}
         }
     }
 }

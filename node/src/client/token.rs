@@ -55,7 +55,7 @@ impl Grant {
     /// Reading and writing for a day.
     #[must_use]
     pub fn full(user: UserId, device: DeviceId) -> Self {
-        Self { user, device, scopes: Scopes::ALL, ttl: Duration::from_secs(24 * 3600) }
+        Self { user, device, scopes: Scopes::ALL, ttl: Duration::from_hours(24) }
     }
 }
 

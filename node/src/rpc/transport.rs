@@ -36,9 +36,10 @@ impl NodeTransport {
     }
 
     async fn one(&self, node: NodeId, request: ShardRequest, deadline: Instant) -> Result<ShardOutcome, CallError> {
-        match node == self.node {
-            true => Ok(self.handler.shard_call(request).await),
-            false => self.remote(node, request, deadline).await,
+        if node == self.node {
+            Ok(self.handler.shard_call(request).await)
+        } else {
+            self.remote(node, request, deadline).await
         }
     }
 

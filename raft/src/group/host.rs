@@ -24,6 +24,7 @@ use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::ClusterState;
 use messenger_proto::rpc::{InterestChange, Redirect, ShardCall, ShardOutcome, ShardRequest, StreamItem};
 use openraft::BasicNode;
+use openraft::errors::{InitializeError, RaftError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -228,9 +229,8 @@ impl Host {
         let members: BTreeMap<u64, BasicNode> =
             members.iter().map(|(node, address)| (node.0, BasicNode::new(address))).collect();
         match replica.raft().initialize(members).await {
-            Ok(()) => Ok(()),
-            // Another first member was quicker, with the same members.
-            Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
+            // It is not allowed where another first member was quicker, with the same members.
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(error) => Err(failed(error.to_string())),
         }
     }

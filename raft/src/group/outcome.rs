@@ -13,6 +13,7 @@ pub struct Lost(pub String);
 
 /// What became of a proposed command.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are applied")]
 pub enum Proposed {
     /// It is committed, on disk at a majority, and applied; the machine says what it did.
     Applied(CommandResult),

@@ -79,6 +79,7 @@ pub type Raft<S> = openraft::Raft<TypeConfig, S>;
 
 impl Proposer {
     /// Starts the proposer of a group on the current runtime; it ends with the last handle.
+    #[must_use]
     pub fn spawn<S>(raft: Raft<S>, clock: HybridClock, admission: Admission) -> Self
     where
         S: openraft::storage::RaftStateMachine<TypeConfig>,

@@ -43,6 +43,7 @@ pub struct ReadGate {
 
 impl ReadGate {
     /// Starts the gate of a group on the current runtime; it ends with the last handle.
+    #[must_use]
     pub fn spawn<S: RaftStateMachine<TypeConfig>>(raft: Raft<S>, group: GroupId, links: Links) -> Self {
         let (queue, mut waiting) = mpsc::channel::<oneshot::Sender<Readable>>(QUEUE);
         tokio::spawn(async move {

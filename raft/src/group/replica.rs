@@ -201,7 +201,7 @@ impl Replica {
         let replication = metrics.replication.unwrap_or_default();
         let heartbeat = metrics.heartbeat.unwrap_or_default();
         let voter = |node: u64| {
-            let matched = replication.get(&node).and_then(|log| log.as_ref().map(|log| log.index())).unwrap_or(0);
+            let matched = replication.get(&node).and_then(|log| Some(log.as_ref()?.index())).unwrap_or(0);
             let answered = heartbeat.get(&node).and_then(|at| *at);
             let silence_ms = answered.map(|at| at.elapsed().as_millis() as u64);
             Voter { node: NodeId(node), lag: last.saturating_sub(matched), silence_ms }

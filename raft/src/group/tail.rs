@@ -190,8 +190,8 @@ impl Follower {
                         return;
                     }
                 }
-                changed = woken.changed() => {
-                    if changed.is_err() || self.forward(&mut changes).await.is_err() {
+                news = woken.changed() => {
+                    if news.is_err() || self.forward(&mut changes).await.is_err() {
                         return;
                     }
                 }

@@ -114,7 +114,7 @@ mod tests {
         sent.next().await.unwrap();
         appends.send(news(2)).await.unwrap();
         assert!(futures_util::poll!(sent.next()).is_pending());
-        tokio::time::advance(DELAY - Duration::from_millis(1)).await;
+        tokio::time::advance(DELAY.checked_sub(Duration::from_millis(1)).unwrap()).await;
         appends.send(news(2)).await.unwrap();
         assert!(futures_util::poll!(sent.next()).is_pending());
         tokio::time::advance(Duration::from_millis(1)).await;

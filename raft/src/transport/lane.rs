@@ -313,7 +313,7 @@ mod tests {
     use std::time::Duration;
 
     fn call(bytes: usize) -> Call {
-        let deadline = Instant::now() + Duration::from_secs(3_600);
+        let deadline = Instant::now() + Duration::from_hours(1);
         Call { method: Method::Shard, group: GroupId(0), body: vec![7; bytes].into(), deadline }
     }
 
@@ -321,7 +321,7 @@ mod tests {
         TransportConfig { queued_frames: 3, queued_bytes: 1_000, in_flight: 5, ..TransportConfig::default() }
     }
 
-    fn is_full(result: Result<Answer, NotQueued>) -> bool {
+    fn is_full(result: &Result<Answer, NotQueued>) -> bool {
         matches!(result, Err(NotQueued::Full))
     }
 
@@ -329,7 +329,7 @@ mod tests {
     async fn the_queue_is_bounded_by_count() {
         let (sender, mut queue, _) = lane(&small());
         let waiting: Vec<_> = (0..3).map(|_| sender.try_submit(call(1)).unwrap()).collect();
-        assert!(is_full(sender.try_submit(call(1))));
+        assert!(is_full(&sender.try_submit(call(1))));
         queue.recv().await.unwrap().into_frame(Instant::now()).unwrap();
         sender.try_submit(call(1)).unwrap();
         drop(waiting);
@@ -339,7 +339,7 @@ mod tests {
     async fn the_queue_is_bounded_by_bytes() {
         let (sender, mut queue, _) = lane(&small());
         let first = sender.try_submit(call(900)).unwrap();
-        assert!(is_full(sender.try_submit(call(900))));
+        assert!(is_full(&sender.try_submit(call(900))));
         let frame = queue.recv().await.unwrap().into_frame(Instant::now()).unwrap();
         assert_eq!(frame.body.len(), 900);
         sender.try_submit(call(900)).unwrap();
@@ -355,7 +355,7 @@ mod tests {
             answers.push(sender.try_submit(call(1)).unwrap());
             numbers.push(queue.recv().await.unwrap().into_frame(Instant::now()).unwrap().call);
         }
-        assert!(is_full(sender.try_submit(call(1))));
+        assert!(is_full(&sender.try_submit(call(1))));
         pending.complete(Frame { call: numbers[0], body: Bytes::from_static(b"yes"), ..Frame::default() });
         assert_eq!(answers.remove(0).await.unwrap(), "yes");
         answers.push(sender.try_submit(call(1)).unwrap());

@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub const SHARD: ShardId = ShardId(0);
-pub const WITHIN: Duration = Duration::from_secs(60);
+pub const WITHIN: Duration = Duration::from_mins(1);
 pub const THREAD: ThreadId = ThreadId([7; 16]);
 
 /// Every change of membership arrives at once: these tests have one shard.

@@ -3,6 +3,8 @@
 //! Owns: what holds of a group as such: agreement, failover, catching up by log and by snapshot.
 //! Must not know: routers, gateways.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod fixture;
 mod leadership;
 

@@ -189,7 +189,7 @@ impl Source {
     /// Takes changes until there is one with something in it, and puts it in force.
     pub async fn settle(&mut self) -> InterestChange {
         loop {
-            let change = timeout(Duration::from_secs(60), self.changes.recv()).await.expect("a change").unwrap();
+            let change = timeout(Duration::from_mins(1), self.changes.recv()).await.expect("a change").unwrap();
             self.put_in_force(change.version).await;
             if [change.add_threads.len(), change.remove_threads.len()] != [0, 0] {
                 return change;

@@ -37,17 +37,13 @@ impl Node {
         let Ok(Some(status)) = self.child.try_wait() else { return Ok(false) };
         self.ended = true;
         let how = format!("node {} {}", self.id, describe(status));
-        match status.code() {
-            Some(code) => {
-                // One that was told to stop ended well, and yet there is no cluster.
-                let status = u8::try_from(code).ok().filter(|status| *status != 0).unwrap_or(1);
-                Err(CliError::Node { status, message: format!("{how}: {}", last_line(log)) })
-            }
-            None => {
-                super::say(&how);
-                Ok(true)
-            }
-        }
+        let Some(code) = status.code() else {
+            super::say(&how);
+            return Ok(true);
+        };
+        // One that was told to stop ended well, and yet there is no cluster.
+        let status = u8::try_from(code).ok().filter(|status| *status != 0).unwrap_or(1);
+        Err(CliError::Node { status, message: format!("{how}: {}", last_line(log)) })
     }
 }
 

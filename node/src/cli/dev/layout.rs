@@ -77,11 +77,13 @@ impl Layout {
     }
 
     /// A node's configuration file.
+    #[must_use]
     pub fn config_path(&self, node: u64) -> PathBuf {
         self.node_dir(node).join("node.toml")
     }
 
     /// A node's log file.
+    #[must_use]
     pub fn log_path(&self, node: u64) -> PathBuf {
         self.node_dir(node).join("log")
     }

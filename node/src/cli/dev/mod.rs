@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long the nodes may take until they are ready.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 /// How long a drain may take before the children are killed.
 const DRAIN_WITHIN: Duration = Duration::from_secs(20);
 

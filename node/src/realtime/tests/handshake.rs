@@ -34,6 +34,9 @@ async fn refused(
     }
 }
 
+/// Parameters and headers of a request, and the status and code that refuse it.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u16, &'a str);
+
 #[tokio::test]
 async fn what_can_be_refused_over_http_is() {
     let cluster = Cluster::start(1).await;
@@ -42,7 +45,7 @@ async fn what_can_be_refused_over_http_is() {
     let writer = format!("Bearer {writer}");
     let auth = ("authorization", good.as_str());
     let bad_protocol = [("sec-websocket-protocol", "messenger.v1, bearer.forged")];
-    let cases: [(&str, &[(&str, &str)], u16, &str); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("", &[("authorization", "Bearer forged")], 401, "unauthenticated"),
         ("", &[("authorization", "Basic x")], 401, "unauthenticated"),
         ("", &bad_protocol, 401, "unauthenticated"),

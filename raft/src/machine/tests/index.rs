@@ -58,13 +58,13 @@ fn a_full_index_says_so_and_takes_what_comes_all_the_same() {
             other => panic!("{other:?}"),
         }
     };
-    let fill = |number| Command {
+    let join = |number| Command {
         id: CommandId(thread(number).0),
         retention: Retention::None,
         body_hash: 0,
         op: change(number, 1, true),
     };
-    shard.pack((1..USER_THREADS_MAX).map(fill).collect());
+    shard.pack((1..USER_THREADS_MAX).map(join).collect());
     assert!(full(&shard, 0, true).is_empty());
     shard.run(change(0, 1, true)).unwrap();
     assert_eq!(full(&shard, USER_THREADS_MAX, true), [user("ann")]);

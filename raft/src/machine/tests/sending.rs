@@ -190,8 +190,8 @@ fn a_claimed_key_keeps_its_body_and_leaves_the_command_to_come() {
     assert_eq!(shard.command(keyed(1, 11, claim())).unwrap_err().code, ErrorCode::IdempotencyKeyReused);
     let make = || create(GROUP, ThreadKind::Group, "ann", &["bob"]);
     assert_eq!(shard.command(keyed(1, 11, make())).unwrap_err().code, ErrorCode::IdempotencyKeyReused);
-    let made = shard.command(keyed(1, 10, make())).unwrap();
-    assert!(!made.replayed && thread_of(&made).1);
+    let first = shard.command(keyed(1, 10, make())).unwrap();
+    assert!(!first.replayed && thread_of(&first).1);
     let again = shard.command(keyed(1, 10, make())).unwrap();
     assert!(again.replayed && thread_of(&again).1);
     assert!(shard.command(keyed(1, 10, claim())).unwrap().replayed);

@@ -77,7 +77,7 @@ async fn random_bytes_disturb_nobody() {
     let (one, two) = pair(TransportConfig::default(), FakePort::default()).await;
     for round in 0..50_usize {
         let mut socket = TcpStream::connect(&two.addr).await.unwrap();
-        let mut noise: Vec<u8> = (0..round * 37 + 1).map(|_| rand::random()).collect();
+        let mut noise: Vec<u8> = (0..=round * 37).map(|_| rand::random()).collect();
         if round % 3 == 0 {
             // Past the preface, so that the frames are noise.
             noise.splice(0..0, *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
