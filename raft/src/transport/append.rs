@@ -119,7 +119,7 @@ async fn drive<P: RaftPort>(
                 }
             }
             Err(error) => {
-                answers.send(call, Err(error.clone())).await;
+                answers.send(call, Err(error.clone().into())).await;
                 failure = error;
                 break;
             }
@@ -128,6 +128,6 @@ async fn drive<P: RaftPort>(
     drop(results);
     unanswered.close();
     while let Some((call, _permit)) = unanswered.recv().await {
-        answers.send(call, Err(failure.clone())).await;
+        answers.send(call, Err(failure.clone().into())).await;
     }
 }

@@ -13,7 +13,7 @@ use super::codec::{
     encode_vote_response, lone_result,
 };
 use super::config::{FRAME_MAX, FRAME_OVERHEAD, TransportConfig};
-use super::lane::OVERLOADED;
+use super::lane::Failed;
 use super::method::Method;
 use super::port::{Groups, LinkHandler, RaftPort};
 use crate::clock::HybridClock;
@@ -21,7 +21,7 @@ use crate::types::GroupId;
 use bytes::Bytes;
 use futures_util::Stream;
 use messenger_proto::ids::{Millis, NodeId};
-use messenger_proto::rpc::pb::{Frame, Frames};
+use messenger_proto::rpc::pb::{Failure, Frame, Frames};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,21 +71,26 @@ impl Answers {
     }
 
     /// Queues an answer, waiting for room; in vain once the lane is gone.
-    pub(crate) async fn send(&self, call: u64, result: Result<Bytes, String>) {
-        let (body, error) = match result {
-            Ok(body) if body.len() > FRAME_MAX => (Bytes::new(), "the answer is too large".to_owned()),
-            Ok(body) => (body, String::new()),
-            // An empty error would read as success.
-            Err(error) if error.is_empty() => (Bytes::new(), "failed".to_owned()),
-            Err(error) => (Bytes::new(), error),
+    pub(crate) async fn send(&self, call: u64, result: Result<Bytes, Failed>) {
+        let frame = match result {
+            Ok(body) if body.len() > FRAME_MAX => refusal("the answer is too large"),
+            Ok(body) => Frame { body, ..Frame::default() },
+            Err(Failed::Busy) => Frame { failure: Failure::Busy.into(), ..Frame::default() },
+            // An empty reason would read as success.
+            Err(Failed::Refused(reason)) if reason.is_empty() => refusal("failed"),
+            Err(Failed::Refused(reason)) => refusal(reason),
         };
-        let cost = (body.len() + error.len() + FRAME_OVERHEAD).min(self.bytes_max);
+        let frame = Frame { call, ..frame };
+        let cost = (frame.body.len() + frame.error.len() + FRAME_OVERHEAD).min(self.bytes_max);
         // At most FRAME_MAX and a little.
         let Ok(bytes) = self.bytes.clone().acquire_many_owned(cost as u32).await else { return };
-        let frame = Frame { call, body, error, ..Frame::default() };
         // The lane may be gone, and the caller with it.
         let _ = self.queue.send(Answer { frame, _bytes: bytes }).await;
     }
+}
+
+fn refusal(reason: impl Into<String>) -> Frame {
+    Frame { failure: Failure::Refused.into(), error: reason.into(), ..Frame::default() }
 }
 
 /// What serving a lane takes.
@@ -137,24 +142,24 @@ impl<G: Groups, H: LinkHandler> Inbound<G, H> {
             self.clock.observe(self.from, Millis(message.clock_ms), Millis(message.wall_ms));
             for frame in message.frames {
                 let call = frame.call;
-                if let Err(error) = self.take(frame, &mut sessions).await {
-                    self.answers.send(call, Err(error)).await;
+                if let Err(failed) = self.take(frame, &mut sessions).await {
+                    self.answers.send(call, Err(failed)).await;
                 }
             }
         }
     }
 
-    async fn take(&self, frame: Frame, sessions: &mut Sessions<G::Port>) -> Result<(), String> {
+    async fn take(&self, frame: Frame, sessions: &mut Sessions<G::Port>) -> Result<(), Failed> {
         let group = GroupId(frame.group);
         match Method::of(frame.method) {
             Some(Method::Append) => {
                 let (session, append) = decode_append(frame.body.clone()).map_err(|error| error.to_string())?;
                 let bytes = self.bytes.clone().acquire_many_owned(self.cost(&frame)).await;
                 let bytes = bytes.map_err(|_| "the lane is closed".to_owned())?;
-                sessions.feed(group, session, append, (frame.call, bytes), || self.groups.port(group))
+                Ok(sessions.feed(group, session, append, (frame.call, bytes), || self.groups.port(group))?)
             }
             Some(method) => self.start(method, group, frame),
-            None => Err(format!("unknown method {}", frame.method)),
+            None => Err(format!("unknown method {}", frame.method).into()),
         }
     }
 
@@ -165,10 +170,10 @@ impl<G: Groups, H: LinkHandler> Inbound<G, H> {
     }
 
     /// Lets a call run in a task of its own.
-    fn start(&self, method: Method, group: GroupId, frame: Frame) -> Result<(), String> {
-        let overloaded = |_| OVERLOADED.to_owned();
-        let work = self.work.clone().try_acquire_owned().map_err(overloaded)?;
-        let bytes = self.bytes.clone().try_acquire_many_owned(self.cost(&frame)).map_err(overloaded)?;
+    fn start(&self, method: Method, group: GroupId, frame: Frame) -> Result<(), Failed> {
+        let busy = |_| Failed::Busy;
+        let work = self.work.clone().try_acquire_owned().map_err(busy)?;
+        let bytes = self.bytes.clone().try_acquire_many_owned(self.cost(&frame)).map_err(busy)?;
         let time = match frame.deadline_ms {
             0 => WORK_MAX,
             ms => Duration::from_millis(ms.into()).min(WORK_MAX),
@@ -202,7 +207,7 @@ async fn work_on(
 ) {
     // When time is up the caller knows, and reads nothing into it.
     if let Ok(result) = timeout_at(deadline, answer).await {
-        answers.send(call, result).await;
+        answers.send(call, result.map_err(Failed::from)).await;
     }
 }
 

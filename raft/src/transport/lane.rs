@@ -10,7 +10,7 @@ use super::config::{FRAME_MAX, FRAME_OVERHEAD, TransportConfig};
 use super::method::Method;
 use crate::types::GroupId;
 use bytes::Bytes;
-use messenger_proto::rpc::pb::Frame;
+use messenger_proto::rpc::pb::{Failure, Frame};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -37,8 +37,29 @@ pub enum LinkError {
     Refused(String),
 }
 
-/// What a peer answers to a call beyond its bounds.
-pub(crate) const OVERLOADED: &str = "overloaded";
+/// Why a peer did not carry out a call, as its answer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// Too much is under way there.
+    Busy,
+    /// For a reason of its own.
+    Refused(String),
+}
+
+impl From<String> for Failed {
+    fn from(reason: String) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+impl From<Failed> for LinkError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Busy => Self::Busy("too much is under way at the peer".into()),
+            Failed::Refused(reason) => Self::Refused(reason),
+        }
+    }
+}
 
 /// Why a call was not queued.
 #[derive(Debug)]
@@ -58,7 +79,7 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
 }
 
-type Reply = Result<Bytes, String>;
+type Reply = Result<Bytes, Failed>;
 
 /// Where a call is, agreed between caller and sender.
 #[derive(Debug, Default)]
@@ -117,9 +138,8 @@ impl Pending {
     pub(crate) fn complete(&self, frame: Frame) {
         let reply = self.table().as_mut().and_then(|table| table.remove(&frame.call));
         if let Some(reply) = reply {
-            let result = if frame.error.is_empty() { Ok(frame.body) } else { Err(frame.error) };
             // The caller may have left in the meantime.
-            let _ = reply.send(result);
+            let _ = reply.send(reply_of(frame));
         }
     }
 
@@ -132,6 +152,15 @@ impl Pending {
     #[cfg(test)]
     fn len(&self) -> usize {
         self.table().as_ref().map_or(0, HashMap::len)
+    }
+}
+
+/// What an answer says: a failure by its code, and whatever has a reason for it.
+fn reply_of(frame: Frame) -> Reply {
+    match frame.failure() {
+        Failure::Busy => Err(Failed::Busy),
+        Failure::Refused if frame.error.is_empty() => Ok(frame.body),
+        Failure::Refused => Err(Failed::Refused(frame.error)),
     }
 }
 
@@ -160,8 +189,8 @@ impl Queued for Outgoing {
             method: self.call.method.code(),
             group: self.call.group.0,
             body: self.call.body,
-            error: String::new(),
             deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
+            ..Frame::default()
         })
     }
 }
@@ -293,8 +322,7 @@ impl Future for Answer {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.receiver).poll(context).map(|reply| match reply {
             Ok(Ok(body)) => Ok(body),
-            Ok(Err(error)) if error == OVERLOADED => Err(LinkError::Busy(error)),
-            Ok(Err(error)) => Err(LinkError::Refused(error)),
+            Ok(Err(failed)) => Err(failed.into()),
             Err(_) => Err(self.failure("the connection has ended")),
         })
     }
@@ -425,7 +453,18 @@ mod tests {
         assert_eq!(answer.await, Err(LinkError::Refused("no".into())));
         let answer = sender.try_submit(call(1)).unwrap();
         let number = queue.recv().await.unwrap().into_frame(Instant::now()).unwrap().call;
-        pending.complete(Frame { call: number, error: OVERLOADED.into(), ..Frame::default() });
-        assert_eq!(answer.await, Err(LinkError::Busy(OVERLOADED.into())));
+        pending.complete(Frame { call: number, failure: Failure::Busy.into(), ..Frame::default() });
+        assert_eq!(answer.await, Err(Failed::Busy.into()));
+    }
+
+    /// A handler's own words stay words, whatever they are.
+    #[test]
+    fn busy_is_told_by_its_code_and_never_by_a_text() {
+        let reply = |failure: i32, error: &str| reply_of(Frame { failure, error: error.into(), ..Frame::default() });
+        assert_eq!(reply(Failure::Busy.into(), ""), Err(Failed::Busy));
+        assert_eq!(reply(Failure::Busy.into(), "for now"), Err(Failed::Busy));
+        assert_eq!(reply(Failure::Refused.into(), "overloaded"), Err(Failed::Refused("overloaded".into())));
+        assert_eq!(reply(99, "of a later version"), Err(Failed::Refused("of a later version".into())));
+        assert_eq!(reply(Failure::Refused.into(), ""), Ok(Bytes::new()));
     }
 }

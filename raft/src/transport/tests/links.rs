@@ -67,7 +67,7 @@ async fn calls_beyond_the_bound_are_refused_and_others_go_on() {
         })
         .collect();
     two.echo.hanging.subscribe().wait_for(|count| *count == 3).await.unwrap();
-    assert_eq!(one.call(Lane::Calls, "more").await, Err(LinkError::Busy("overloaded".into())));
+    assert_eq!(one.call(Lane::Calls, "more").await, Err(LinkError::Busy("too much is under way at the peer".into())));
     assert_eq!(one.call(Lane::Priority, "other lane").await.unwrap(), "other lane");
     hanging.iter().for_each(tokio::task::JoinHandle::abort);
 }
