@@ -7,7 +7,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use messenger_proto::command::{Command, IndexMembership, Op, Retention};
-use messenger_proto::ids::CommandId;
+use messenger_proto::ids::{CommandId, ShardId, UserId};
 use messenger_proto::slot::Slot;
 use messenger_raft::group::outbox::CrossShard;
 use messenger_router::Router;
@@ -32,6 +32,10 @@ impl RouterCross {
 }
 
 impl CrossShard for RouterCross {
+    fn shard_of(&self, user: &UserId) -> Option<ShardId> {
+        self.router.get().map(|router| router.shard_of(Slot::of_user(user)))
+    }
+
     fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<(), String>> {
         async move {
             let router = self.router.get().ok_or("the router is not there yet")?;

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use messenger_proto::command::IndexMembership;
 use messenger_proto::error::ErrorCode;
-use messenger_proto::ids::NodeId;
+use messenger_proto::ids::{NodeId, ShardId, UserId};
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
 use messenger_raft::clock::{HybridClock, Reading, SystemSource, TimeSource};
 use messenger_raft::group::outbox::CrossShard;
@@ -33,7 +33,7 @@ fn request(call: ShardCall, deadline_ms: u32) -> ShardRequest {
 }
 
 /// The node that leads, once all say so and it has heard from the others.
-async fn leader(nodes: &[Node]) -> &Node {
+pub async fn leader(nodes: &[Node]) -> &Node {
     let asking = async {
         loop {
             let leading = nodes.iter().find(|node| node.host.shard(SHARD).is_some_and(|replica| replica.leads()));
@@ -118,6 +118,10 @@ struct Silent {
 }
 
 impl CrossShard for Silent {
+    fn shard_of(&self, user: &UserId) -> Option<ShardId> {
+        Some(ShardId(u32::from(user.as_str() == "b")))
+    }
+
     fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<(), String>> {
         if self.for_all || change.user.as_str() != "b" {
             async { Ok(()) }.boxed()

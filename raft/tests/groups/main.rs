@@ -7,6 +7,7 @@
 
 mod fixture;
 mod leadership;
+mod outbox;
 
 use fixture::{Node, SHARD, WITHIN, addresses, agree, call, create, newest, store_messages};
 use messenger_proto::rpc::{ShardCall, ShardOutcome};

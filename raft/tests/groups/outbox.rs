@@ -1,0 +1,136 @@
+//! What becomes of rows for other shards, some of which do not answer.
+//!
+//! Owns: that a shard that does not answer is not tried without pause, and holds back no other.
+
+use crate::fixture::{Node, SHARD, World, addresses, user};
+use crate::leadership::leader;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use messenger_proto::command::{Command, CreateThread, IndexMembership, Op, Retention};
+use messenger_proto::ids::{CommandId, ShardId, ThreadId, UserId};
+use messenger_proto::model::ThreadKind;
+use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
+use messenger_raft::group::outbox::CrossShard;
+use messenger_raft::group::timing::Timing;
+use messenger_raft::types::GroupId;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::time::{Duration, Instant, timeout};
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// Two shards: one that answers, and the dead's, which refuses at once or never answers at all.
+#[derive(Default)]
+struct TwoShards {
+    hangs: bool,
+    revived: AtomicBool,
+    tries_of_dead: AtomicUsize,
+}
+
+fn is_dead(user: &UserId) -> bool {
+    user.as_str().starts_with("dead")
+}
+
+impl CrossShard for TwoShards {
+    fn shard_of(&self, user: &UserId) -> Option<ShardId> {
+        Some(ShardId(u32::from(is_dead(user))))
+    }
+
+    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<(), String>> {
+        if !is_dead(&change.user) || self.revived.load(Ordering::Relaxed) {
+            return async { Ok(()) }.boxed();
+        }
+        self.tries_of_dead.fetch_add(1, Ordering::Relaxed);
+        match self.hangs {
+            true => std::future::pending().boxed(),
+            false => async { Err("no leader".into()) }.boxed(),
+        }
+    }
+}
+
+async fn alone(directory: &Path, cross: &Arc<TwoShards>) -> Node {
+    let addresses = addresses().await;
+    let world = World { cross: Arc::clone(cross) as _, ..World::default() };
+    Node::start_with(1, directory, &addresses[..1], Timing::default(), world).await
+}
+
+/// Makes a thread; resolves once its members' shards know.
+async fn create(node: &Node, number: u16, others: Vec<UserId>) -> ShardOutcome {
+    let mut thread = [0; 16];
+    thread[..2].copy_from_slice(&number.to_be_bytes());
+    let op = Op::CreateThread(CreateThread {
+        thread: ThreadId(thread),
+        kind: ThreadKind::Group,
+        creator: user("alice"),
+        others,
+        title: None,
+        description: None,
+    });
+    let command = Command { id: CommandId(thread), retention: Retention::Minted, body_hash: 1, op };
+    let request = ShardRequest { shard: SHARD, deadline_ms: 60_000, call: ShardCall::Command(command) };
+    node.host.call(GroupId::of_shard(SHARD), &request).await.expect("the leader stays")
+}
+
+/// Leaves rows that can't be delivered, named so that they are read before all others.
+async fn leave_dead_rows(node: &Node, threads: u16, each: u16) {
+    for thread in 0..threads {
+        let others = (0..each).map(|n| user(&format!("dead{n}"))).collect();
+        // The answer waits for rows that stay.
+        let waiting = timeout(Duration::from_millis(50), create(node, thread, others)).await;
+        assert!(waiting.is_err(), "{waiting:?}");
+    }
+}
+
+async fn create_live(node: &Node, number: u16) {
+    let created = timeout(WITHIN, create(node, number, vec![user("bob")])).await;
+    assert!(matches!(created, Ok(ShardOutcome::Reply(_))), "held back: {created:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_fails_is_tried_ever_more_rarely_while_others_are_served() {
+    let (directory, cross) = (tempfile::tempdir().unwrap(), Arc::new(TwoShards::default()));
+    let nodes = [alone(directory.path(), &cross).await];
+    let node = leader(&nodes).await;
+    let begun = Instant::now();
+    leave_dead_rows(node, 1, 1).await;
+    for number in 100..300 {
+        create_live(node, number).await;
+    }
+    let tries = cross.tries_of_dead.load(Ordering::Relaxed);
+    // After 20, 40, 80, 160, 320, 640 ms, and then every second.
+    let most = 8 + begun.elapsed().as_secs() as usize;
+    assert!((1..=most).contains(&tries), "{tries} tries in {:?}", begun.elapsed());
+
+    cross.revived.store(true, Ordering::Relaxed);
+    let replica = node.host.shard(SHARD).unwrap();
+    let empty = async {
+        while !messenger_raft::machine::outbox_scan(&replica.reader().view(), None, 1).unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(WITHIN, empty).await.expect("what waited arrives once its shard answers");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_hangs_holds_back_no_other() {
+    let cross = Arc::new(TwoShards { hangs: true, ..TwoShards::default() });
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = [alone(directory.path(), &cross).await];
+    let node = leader(&nodes).await;
+    leave_dead_rows(node, 1, 10).await;
+    for number in 100..110 {
+        create_live(node, number).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_rows_than_are_read_at_once_hold_back_none_behind_them() {
+    let (directory, cross) = (tempfile::tempdir().unwrap(), Arc::new(TwoShards::default()));
+    let nodes = [alone(directory.path(), &cross).await];
+    let node = leader(&nodes).await;
+    leave_dead_rows(node, 3, 200).await;
+    for number in 100..110 {
+        create_live(node, number).await;
+    }
+}
