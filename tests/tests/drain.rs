@@ -85,6 +85,26 @@ async fn a_node_that_is_told_to_stop_leaves_in_good_order() {
     }
 }
 
+#[test]
+fn a_second_signal_ends_a_node_with_a_status_of_its_own() {
+    const LEAVING: u16 = 2;
+    let cluster = Cluster::start(Size { nodes: 3, shards: 4 });
+    cluster.kill(LEAVING);
+    cluster.restart(LEAVING);
+    cluster.terminate(LEAVING);
+    wait::until("it drains", wait::PATIENCE, || (cluster.ready_status(LEAVING) == Some(503)).then_some(()));
+    cluster.terminate(LEAVING);
+    cluster.wait_gone(LEAVING);
+    let status = cluster.exit_status(LEAVING).expect("it was restarted by this test");
+    assert_eq!(status.code(), Some(11), "it had not drained");
+    let log = std::fs::read_to_string(cluster.node_directory(LEAVING).join("log")).expect("a node keeps a log");
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.starts_with("messenger: ") && last.contains("before it had drained"), "{last}");
+    let help = cluster.messenger(&["serve", "--help"]);
+    let help = String::from_utf8(help.stdout).expect("help is UTF-8");
+    assert!(help.contains("  11  "), "the status is documented: {help}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_is_told_to_stop_ends_whole_and_comes_back_whole() {
     let cluster = Cluster::start(Size::default());

@@ -56,6 +56,12 @@ pub enum BootError {
     /// The cluster does not take this node.
     #[error("the cluster refuses this node: {0}")]
     Refused(String),
+    /// A second signal came while it drained.
+    #[error("a second signal ended it before it had drained, while it led {led} of its groups")]
+    CutShort {
+        /// Groups that it still led.
+        led: usize,
+    },
     /// Something else failed.
     #[error("{0}")]
     Runtime(String),

@@ -123,10 +123,13 @@ async fn live(
         () = signals.next() => {}
     }
     tokio::select! {
-        () = drain(&node, serving) => {}
-        () = signals.next() => tracing::warn!("stopping at once"),
+        () = drain(&node, serving) => Ok(()),
+        () = signals.next() => {
+            let led = node.host.leads();
+            tracing::warn!(led, "stopping at once");
+            Err(BootError::CutShort { led })
+        }
     }
-    Ok(())
 }
 
 /// The parts of a node that others need.

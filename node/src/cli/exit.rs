@@ -20,7 +20,8 @@ Exit status:
   7   storage failed
   8   no node can be reached, or none is ready
   9   the cluster refused
-  10  no signing key or token, or it is not accepted";
+  10  no signing key or token, or it is not accepted
+  11  a second signal ended the node before it had drained";
 
 /// Why a command ended; the text says what happened and what to do, on one line.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,9 @@ pub enum CliError {
     /// No key, or a token that is not accepted.
     #[error("{0}")]
     Token(String),
+    /// A second signal came before the node had drained.
+    #[error("{0}")]
+    CutShort(String),
     /// A node that this command started ended by itself.
     #[error("{message}")]
     Node {
@@ -80,6 +84,7 @@ impl CliError {
             Self::Unreachable(_) => 8,
             Self::Refused(_) => 9,
             Self::Token(_) => 10,
+            Self::CutShort(_) => 11,
             Self::Node { status, .. } => *status,
         }
     }

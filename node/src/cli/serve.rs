@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Runs one node until SIGTERM drains it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  messenger serve --config node.toml\n  MESSENGER_LOG=debug messenger serve --config node.toml\n\nFlags win over MESSENGER_* variables, which win over the file."
+    after_help = "Examples:\n  messenger serve --config node.toml\n  MESSENGER_LOG=debug messenger serve --config node.toml\n\nFlags win over MESSENGER_* variables, which win over the file.\nSIGTERM or Ctrl-C drains the node, which ends with 0; a second one ends it at once, with 11."
 )]
 pub struct ServeArgs {
     /// The node's configuration file.
@@ -36,6 +36,7 @@ pub fn run(args: &ServeArgs) -> Result<(), CliError> {
             BootError::CorruptData(_) => CliError::CorruptData(line),
             BootError::Storage(_) => CliError::Storage(line),
             BootError::Refused(_) => CliError::Refused(line),
+            BootError::CutShort { .. } => CliError::CutShort(line),
             BootError::Runtime(_) => CliError::Failed(line),
         }
     })

@@ -253,6 +253,12 @@ impl Host {
         self.inner.groups.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// How many groups this node leads.
+    #[must_use]
+    pub fn leads(&self) -> usize {
+        self.replicas().iter().filter(|replica| replica.leads()).count()
+    }
+
     /// The live events of a shard, if it has a replica here.
     #[must_use]
     pub fn subscribe(&self, shard: ShardId) -> Option<Subscriber> {
