@@ -97,7 +97,8 @@ fn every_command_explains_itself_and_wrong_usage_has_its_own_status() {
         assert!(command.is_empty() || help.contains("Examples:"), "{command:?} shows no example: {help}");
         assert!(help.contains("Exit status:"), "{command:?} shows no exit status: {help}");
     }
-    for wrong in [&["dance"][..], &["serve", "--loudly"], &["token"], &["dev", "--nodes", "0"]] {
+    let no_unit = ["token", "alice", "--ttl", "5"];
+    for wrong in [&["dance"][..], &["serve", "--loudly"], &["token"], &no_unit, &["dev", "--nodes", "0"]] {
         let output = cluster.messenger(wrong);
         assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
     }

@@ -29,8 +29,8 @@ pub struct TokenArgs {
     /// What it allows, separated by spaces
     #[arg(long, default_value = "chat.read chat.write", value_parser = scope)]
     scope: Scopes,
-    /// How long it lasts: a number of s, m, h or d
-    #[arg(long, default_value = "24h", value_parser = duration)]
+    /// How long it lasts: a number and its unit, one of s, m, h and d, as 90s, 15m, 24h or 7d
+    #[arg(long, default_value = "24h", value_parser = ttl)]
     ttl: Duration,
     #[command(flatten)]
     data: DataArgs,
@@ -44,7 +44,15 @@ fn scope(text: &str) -> Result<Scopes, String> {
     }
 }
 
-/// Reads `90`, `90s`, `15m`, `24h` or `7d`.
+/// Reads `90s`, `15m`, `24h` or `7d`. A bare number is refused: who writes it may mean any unit.
+fn ttl(text: &str) -> Result<Duration, String> {
+    match text.ends_with(|last: char| last.is_ascii_digit()) {
+        true => Err(format!("{text:?} has no unit: write 90s, 15m, 24h or 7d")),
+        false => duration(text),
+    }
+}
+
+/// Reads `90`, `90s`, `15m`, `24h` or `7d`; a bare number counts seconds, for flags that are named so.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let invalid = || format!("{text:?} is no duration: write 90s, 15m, 24h or 7d");
     let digits = text.trim_end_matches(['s', 'm', 'h', 'd']);
@@ -84,6 +92,18 @@ mod tests {
         }
         for text in ["", "h", "1w", "1hh", "-1s", "1.5h", "99999999999999999999d", "9999999d"] {
             assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_lasts_as_long_as_a_number_and_a_unit_say() {
+        assert_eq!(ttl("5m"), Ok(Duration::from_secs(300)));
+        for text in ["5", "0", "90"] {
+            let said = ttl(text).unwrap_err();
+            assert!(said.contains("no unit") && said.contains("90s, 15m, 24h or 7d"), "{said}");
+        }
+        for text in ["", "h", "5 m", "five"] {
+            assert!(ttl(text).is_err(), "{text:?}");
         }
     }
 
