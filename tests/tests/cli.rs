@@ -105,4 +105,10 @@ fn every_command_explains_itself_and_wrong_usage_has_its_own_status() {
     let nobody = cluster.messenger(&["cluster", "status", "--output", "json", "--admin", "http://127.0.0.1:1"]);
     assert_eq!(nobody.status.code(), Some(8), "{nobody:?}");
     assert!(serde_json::from_slice::<Value>(&nobody.stdout).is_err(), "nothing is made up");
+
+    let clients = format!("http://{}", cluster.client_addr(1));
+    let mistaken = cluster.messenger(&["cluster", "status", "--admin", &clients]);
+    let why = String::from_utf8_lossy(&mistaken.stderr).into_owned();
+    assert_eq!(mistaken.status.code(), Some(2), "{why}");
+    assert!(why.contains(&clients) && why.contains("admin_addr") && why.lines().count() == 1, "{why}");
 }

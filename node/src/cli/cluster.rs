@@ -143,11 +143,22 @@ async fn ask(admin: &ServerUrl) -> Result<ClusterStatus, CliError> {
         Ok(Err(TransportError::NotSent(reason) | TransportError::Lost(reason))) => return Err(unreachable(reason)),
         Ok(Ok(answer)) => answer,
     };
+    if answer.status == http::StatusCode::NOT_FOUND.as_u16() {
+        return Err(not_for_operators(admin));
+    }
     if !answer.is_success() {
         let problem = Problem::from_answer(answer.status, None, &answer.body);
         return Err(CliError::Refused(format!("{admin}: {problem}")));
     }
     serde_json::from_slice(&answer.body).map_err(|e| CliError::Failed(format!("{admin} answers something else: {e}")))
+}
+
+/// What answers and knows no such route is most likely a node's address for clients.
+fn not_for_operators(admin: &ServerUrl) -> CliError {
+    CliError::Usage(format!(
+        "{admin} answers, but not to operators: name a node's admin_addr with --admin, not its client_addr (a cluster of \
+         `messenger dev` has them 200 ports above, from http://127.0.0.1:7601)"
+    ))
 }
 
 /// The status as tables.
