@@ -125,6 +125,32 @@ fn each_cause_has_one_line_and_its_own_status() {
     assert!(statuses.len() >= 4, "{statuses:?}");
 }
 
+#[test]
+fn a_wrong_configuration_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let config = directory.path().join("node.toml");
+    let base = ports::free_base(1);
+    let text = format!(
+        "[node]\nid = 1\ndata_dir = \"data\"\n[cluster]\nid = \"{:032x}\"\nbootstrap = true\nreplication = 1\n\
+         [[cluster.nodes]]\nid = 1\nclient_addr = \"127.0.0.1:{base}\"\npeer_addr = \"127.0.0.1:{}\"\n\
+         admin_addr = \"127.0.0.1:{}\"\n[auth]\nkeys = \"keys.json\"\n",
+        7,
+        base + ports::PEER_OFFSET,
+        base + ports::ADMIN_OFFSET,
+    );
+    fs::write(&config, text).expect("the directory is writable");
+    let keys = directory.path().join("keys.json");
+    for content in [None, Some("no JSON"), Some(r#"{"issuer":"i","audience":"a","keys":[]}"#)] {
+        if let Some(content) = content {
+            fs::write(&keys, content).expect("the directory is writable");
+        }
+        let (status, why) = start(&config);
+        assert_eq!(status, 3, "{why:?}");
+        assert!(why.len() == 1 && why[0].contains("keys.json"), "{why:?}");
+        assert!(!directory.path().join("data").exists(), "a data directory was made: {why:?}");
+    }
+}
+
 /// `messenger dev` in a directory of its own, and where its output goes.
 fn dev(directory: &Path, nodes: u16, base_port: u16) -> (Child, PathBuf) {
     let path = directory.join("dev.log");

@@ -2,7 +2,8 @@
 //!
 //! Owns: the order in which a node's parts start, join and stop.
 //! Must not know: what any part does inside.
-//! Invariants: a port is bound and the data directory checked before anything is said to anyone; the node is ready only
+//! Invariants: the configuration, with the files it names, is checked before anything is made; a port is bound and the
+//! data directory checked before anything is said to anyone; the node is ready only
 //! once it knows the cluster's record and every replica it hosts has found a leader; a storage failure ends the process
 //! with its own status and nothing is written after it.
 

@@ -10,6 +10,7 @@ use super::meta::MetaClient;
 use super::readiness::Readiness;
 use super::sessions::NodeSessions;
 use super::{BootError, serving};
+use crate::auth::{self, KeySet};
 use crate::cli::dev::PARENT_ENV;
 use crate::config::Config;
 use crate::rpc::cross::RouterCross;
@@ -54,7 +55,10 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, BootError> {
 /// Runs a node from start to end.
 pub async fn run(config: Config, raft: Handle) -> Result<(), BootError> {
     let mut signals = Signals::new(std::env::var_os(PARENT_ENV).is_some())?;
+    // All that the configuration says and names is checked before anything is made.
     let this = config.this_node()?.clone();
+    let keys = auth::load_keys(&config.auth.keys).map_err(|error| BootError::Config(error.to_string()))?;
+    let first = first_record_of(&config)?;
     let listeners = Listeners {
         client: bind(this.client_addr).await?,
         peer: bind(this.peer_addr).await?,
@@ -63,7 +67,7 @@ pub async fn run(config: Config, raft: Handle) -> Result<(), BootError> {
     let (store, identity) = open_store(&config)?;
     let mut fatal = store.fatal();
     let readiness = Readiness::default();
-    let life = live(&config, raft, listeners, (store, identity), readiness, &mut signals);
+    let life = live(&config, Checked { keys, first }, raft, listeners, (store, identity), readiness, &mut signals);
     tokio::select! {
         outcome = life => outcome,
         stopped = fatal.wait_for(Option::is_some) => {
@@ -71,6 +75,20 @@ pub async fn run(config: Config, raft: Handle) -> Result<(), BootError> {
             Err(BootError::Storage(why))
         }
     }
+}
+
+/// What a configuration comes to that was found good.
+struct Checked {
+    /// What tokens are verified with.
+    keys: KeySet,
+    /// The record to make a cluster with, at the node that may.
+    first: Option<ClusterState>,
+}
+
+fn first_record_of(config: &Config) -> Result<Option<ClusterState>, BootError> {
+    let cluster = config.cluster_id()?;
+    let first = config.cluster.bootstrap.then(|| first_record(config, cluster)).transpose();
+    first.map_err(|error| BootError::Config(format!("cluster: {error}")))
 }
 
 /// Shares a node's storage memory out: write buffers, block cache, recent entries, and what waits for the disk.
@@ -107,6 +125,7 @@ fn open_store(config: &Config) -> Result<(Store, Identity), BootError> {
 
 async fn live(
     config: &Config,
+    checked: Checked,
     raft: Handle,
     listeners: Listeners,
     data: (Store, Identity),
@@ -116,9 +135,9 @@ async fn live(
     let node = assemble(config, &raft, data, &readiness)?;
     let Listeners { client, peer, admin } = listeners;
     node.serve_peers(&raft, peer);
-    let serving = serving::start(config, &node, client, admin)?;
+    let serving = serving::start(config, checked.keys, &node, client, admin)?;
     tokio::select! {
-        lived = node.live(config) => lived?,
+        lived = node.live(checked.first) => lived?,
         // Also while it starts: some of its replicas may lead already.
         () = signals.next() => {}
     }
@@ -204,8 +223,8 @@ fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: 
 
 impl Node {
     /// Starts and then lives until it is removed.
-    async fn live(&self, config: &Config) -> Result<(), BootError> {
-        self.start(config).await?;
+    async fn live(&self, first: Option<ClusterState>) -> Result<(), BootError> {
+        self.start(first).await?;
         self.readiness.ready();
         tracing::info!(node = %self.host.node(), "ready");
         let leaders = Leaders::new(self.host.clone(), self.transport.clone());
@@ -240,13 +259,11 @@ impl Node {
     }
 
     /// Brings the node to where it can take requests.
-    async fn start(&self, config: &Config) -> Result<(), BootError> {
+    async fn start(&self, first: Option<ClusterState>) -> Result<(), BootError> {
         self.readiness.waiting("the meta group has no leader yet");
         self.host.start_meta().await?;
         let meta = MetaClient::new(self.host.clone(), self.links.clone());
-        if config.cluster.bootstrap && self.host.record().borrow().epoch == 0 {
-            let first = first_record(config, config.cluster_id()?)
-                .map_err(|error| BootError::Config(format!("cluster: {error}")))?;
+        if let Some(first) = first.filter(|_| self.host.record().borrow().epoch == 0) {
             let members: Vec<(NodeId, String)> =
                 first.nodes.iter().map(|node| (node.id, node.peer_addr.clone())).collect();
             self.host.initialize(META_GROUP, &members).await?;

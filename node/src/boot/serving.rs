@@ -8,7 +8,7 @@ use super::node::Node;
 use super::sessions::Caller;
 use crate::admin::status::StatusSource;
 use crate::admin::{self, AdminState};
-use crate::auth::{self, Authenticator};
+use crate::auth::{self, Authenticator, KeySet};
 use crate::config::Config;
 use crate::gateway::serve::{ServeLimits, serve};
 use crate::gateway::{self, AdmissionLimits, DEADLINE, GatewayParts, GatewayState};
@@ -38,12 +38,17 @@ pub struct Serving {
 /// Begins to serve; requests are answered 503 until the node is ready.
 ///
 /// # Errors
-/// [`BootError`] when the keys or the metrics can't be set up.
-pub fn start(config: &Config, node: &Node, client: TcpListener, admin: TcpListener) -> Result<Serving, BootError> {
+/// [`BootError`] when the metrics can't be set up.
+pub fn start(
+    config: &Config,
+    keys: KeySet,
+    node: &Node,
+    client: TcpListener,
+    admin: TcpListener,
+) -> Result<Serving, BootError> {
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| BootError::Runtime(format!("metrics can't be recorded: {error}")))?;
-    let keys = auth::load_keys(&config.auth.keys).map_err(|error| BootError::Config(error.to_string()))?;
     let clock = node.clock.clone();
     let clock: auth::Clock = Arc::new(move || clock.wall());
     let authenticator = Arc::new(Authenticator::new(keys, Arc::clone(&clock)));
