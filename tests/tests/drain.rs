@@ -74,6 +74,7 @@ async fn a_node_that_is_told_to_stop_leaves_in_good_order() {
     assert_eq!(status.code(), Some(0));
     let log = std::fs::read_to_string(cluster.node_directory(LEAVING).join("log")).expect("a node keeps a log");
     assert!(!log.contains("leaving while still leading"), "leaders move before the process ends");
+    assert!(!log.contains("another address or store"), "no peer has moved, the node itself goes: {log}");
     assert_eq!(leads(&cluster.status(1), LEAVING), 0);
     cluster.restart(LEAVING);
     stop.store(true, Ordering::Relaxed);

@@ -101,6 +101,8 @@ impl Keeper {
         loop {
             let peer = self.peer.borrow_and_update().clone();
             let failed = tokio::select! {
+                // First: what else ends with it, as the list of peers does, is no news then.
+                biased;
                 () = self.stop.cancelled() => return,
                 result = self.connect_and_serve(&peer) => result.err(),
             };
@@ -144,7 +146,7 @@ impl Keeper {
     async fn connect_and_serve(&self, peer: &Peer) -> Result<(), ConnectError> {
         let limit = self.shared.config.connect_timeout;
         let opened = tokio::select! {
-            () = moved(self.peer.clone(), peer, None) => return Ok(()),
+            _ = moved(self.peer.clone(), peer, None) => return Ok(()),
             opened = timeout(limit, self.open(peer)) => opened.map_err(|_| ConnectError::Timeout(limit))??,
         };
         let (published, incoming, store) = opened;
@@ -156,7 +158,7 @@ impl Keeper {
             why = answers(clock, node, priority, &first) => why,
             why = answers(clock, node, bulk, &second) => why,
             why = answers(clock, node, calls, &third) => why,
-            () = moved(self.peer.clone(), peer, Some(store)) => "it has another address or store now".into(),
+            why = moved(self.peer.clone(), peer, Some(store)) => why.into(),
         };
         tracing::info!(node = %self.node, addr = peer.addr, why, "the connection to the peer has ended");
         Ok(())
@@ -239,14 +241,16 @@ impl Keeper {
 }
 
 /// Resolves when the peer is listed with another address than it was `then`, with another store than the `connected`
-/// one, or not at all any more.
-async fn moved(mut listed: watch::Receiver<Peer>, then: &Peer, connected: Option<StoreId>) {
+/// one, or not at all any more; says which.
+async fn moved(mut listed: watch::Receiver<Peer>, then: &Peer, connected: Option<StoreId>) -> &'static str {
     let moved = listed.wait_for(|now| {
         let same_store = now.store.is_none() || connected.is_none() || now.store == connected;
         now.addr != then.addr || !same_store
     });
-    // An error: the peer is not listed any more.
-    let _ = moved.await.map(|_| ());
+    match moved.await {
+        Ok(_) => "it has another address or store now",
+        Err(_) => "it is not listed any more",
+    }
 }
 
 /// Hands answers to their callers until the lane ends; says why it did.
@@ -290,6 +294,22 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_moved_is_told_from_one_that_is_gone() {
+        let peer = Peer { addr: "here:1".into(), store: Some(StoreId([1; 16])) };
+        let (list, listed) = watch::channel(peer.clone());
+        let watching = |connected| moved(listed.clone(), &peer, connected);
+        list.send_replace(Peer { store: None, ..peer.clone() });
+        assert!(futures_util::poll!(std::pin::pin!(watching(peer.store))).is_pending(), "nothing has changed");
+        list.send_replace(Peer { addr: "there:1".into(), ..peer.clone() });
+        assert!(watching(peer.store).await.contains("another address"));
+        list.send_replace(Peer { store: Some(StoreId([2; 16])), ..peer.clone() });
+        assert!(watching(peer.store).await.contains("another address"));
+        list.send_replace(peer.clone());
+        drop(list);
+        assert!(watching(peer.store).await.contains("not listed"));
+    }
 
     #[test]
     fn the_backoff_doubles_within_its_bounds() {
