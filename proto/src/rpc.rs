@@ -125,7 +125,13 @@ crate::wire_struct! {
 
 crate::wire_struct! {
     /// What a node says of itself.
-    pub struct NodeStatus { 1 => node: NodeId, 2 => ready: bool, 3 => replicas: Vec<ReplicaStatus> }
+    pub struct NodeStatus {
+        1 => node: NodeId,
+        2 => ready: bool,
+        3 => replicas: Vec<ReplicaStatus>,
+        /// Its disk is almost full: it takes no commands, and leadership only if nobody else can.
+        4 => short_of_disk: bool,
+    }
 }
 
 crate::wire_struct! {

@@ -197,7 +197,7 @@ mod tests {
                 applied: 7,
                 last: 9,
             };
-            (NodeId(id), NodeStatus { node: NodeId(id), ready: true, replicas: vec![replica] })
+            (NodeId(id), NodeStatus { node: NodeId(id), ready: true, replicas: vec![replica], short_of_disk: false })
         };
         let answers = [says(1, 4, 1, ReplicaRole::Leader), says(2, 5, 2, ReplicaRole::Leader)].into();
         let status = assemble(&record, &answers);

@@ -3,7 +3,8 @@
 //! Owns: asking other nodes whether they take requests, and when leaders are looked at.
 //! Must not know: by which rule a successor is chosen.
 //! Invariants: leadership goes only to a node that just said it is ready; a node stops being ready before it asks, so
-//! no two nodes on their way out pass leaders back and forth.
+//! no two nodes on their way out pass leaders back and forth; one whose disk is almost full gets leaders only from a
+//! node that must not lead, and only if nobody else can take them.
 
 use super::readiness::Readiness;
 use crate::rpc::transport::NodeTransport;
@@ -13,7 +14,7 @@ use messenger_proto::rpc::{NodeCall, NodeStatus, StatusQuery};
 use messenger_proto::wire::Wire;
 use messenger_raft::clock::HybridClock;
 use messenger_raft::group::host::Host;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -43,17 +44,23 @@ impl Leaders {
         Self { host, transport }
     }
 
-    /// Keeps leaders where they should be; a node whose clock is off leads nothing.
+    /// Keeps leaders where they should be: a node whose clock is off leads nothing, and one whose disk is almost full
+    /// nothing that another can lead that has room.
     pub async fn balance(self, clock: HybridClock) {
         let mut tick = interval(BALANCE_EVERY);
         loop {
             tick.tick().await;
-            let yielding = !clock.leads_ok();
-            if yielding {
+            let clock_is_off = !clock.leads_ok();
+            if clock_is_off {
                 tracing::warn!("this node's clock is off the majority's: it leads nothing until it is right again");
             }
-            self.host.campaigns(!yielding);
-            self.look(yielding).await;
+            self.host.campaigns(!clock_is_off);
+            let why = match (clock_is_off, self.host.short_of_disk()) {
+                (true, _) => Yield::Must,
+                (false, true) => Yield::IfOthersHaveRoom,
+                (false, false) => Yield::No,
+            };
+            self.look(why).await;
         }
     }
 
@@ -72,7 +79,7 @@ impl Leaders {
             let mut lonely = 0;
             loop {
                 let last = rest_is_done.load(Ordering::Relaxed);
-                let Look { led, ready } = self.look(true).await;
+                let Look { led, ready } = self.look(Yield::Must).await;
                 lonely = if ready == 0 { lonely + 1 } else { 0 };
                 if last && led == 0 {
                     return;
@@ -89,20 +96,41 @@ impl Leaders {
         tokio::join!(rest, hand_over);
     }
 
-    async fn look(&self, yielding: bool) -> Look {
-        let ready = self.ready(self.host.successors(yielding)).await;
-        Look { led: self.host.balance(yielding, &ready).await, ready: ready.len() }
+    async fn look(&self, why: Yield) -> Look {
+        let yielding = why != Yield::No;
+        let mut ready = self.ready(self.host.successors(yielding)).await;
+        let all = ready.len();
+        let short: Vec<NodeId> = ready.extract_if(.., |_, short| *short).map(|(node, _)| node).collect();
+        let mut fit: BTreeSet<NodeId> = ready.into_keys().collect();
+        let mut led = self.host.balance(yielding, &fit).await;
+        if why == Yield::Must && !short.is_empty() {
+            // What nobody else could take.
+            fit.extend(short);
+            led = self.host.balance(yielding, &fit).await;
+        }
+        Look { led, ready: all }
     }
 
-    /// Those of `nodes` that take requests.
-    async fn ready(&self, nodes: BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    /// Those of `nodes` that take requests, and whether their disks are almost full.
+    async fn ready(&self, nodes: BTreeSet<NodeId>) -> BTreeMap<NodeId, bool> {
         let ask = |node| async move {
             let answer = timeout(ANSWER_WITHIN, self.transport.tell(node, NodeCall::Status(StatusQuery {}))).await;
             let status = NodeStatus::decode_from(answer.ok()?.ok()?).ok()?;
-            status.ready.then_some(node)
+            status.ready.then_some((node, status.short_of_disk))
         };
         join_all(nodes.into_iter().map(ask)).await.into_iter().flatten().collect()
     }
+}
+
+/// Whether a node should lead at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Yield {
+    /// Leaders go where the placement wants them.
+    No,
+    /// Its disk is almost full.
+    IfOthersHaveRoom,
+    /// It is on its way out, or its clock is off.
+    Must,
 }
 
 /// What a look at the leaders found.

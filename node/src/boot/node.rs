@@ -194,6 +194,7 @@ fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: 
         registry: registry.clone(),
         timing: Timing::default(),
         admission_bytes: config.limits.proposal_bytes,
+        disk_reserve_bytes: config.limits.disk_reserve_bytes,
         tail_bytes: config.limits.tail_bytes as usize,
         cross: Arc::clone(&cross) as _,
         runtime: raft.clone(),
@@ -224,13 +225,18 @@ fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: 
 impl Node {
     /// Starts and then lives until it is removed.
     async fn live(&self, first: Option<ClusterState>) -> Result<(), BootError> {
-        self.start(first).await?;
-        self.readiness.ready();
-        tracing::info!(node = %self.host.node(), "ready");
         let leaders = Leaders::new(self.host.clone(), self.transport.clone());
+        let life = async {
+            self.start(first).await?;
+            self.readiness.ready();
+            tracing::info!(node = %self.host.node(), "ready");
+            self.removed().await;
+            Err(BootError::Refused("it was removed from the cluster".into()))
+        };
         tokio::select! {
+            ended = life => ended,
+            // Also while it starts: what it leads by then it may not be able to serve.
             () = leaders.balance(self.clock.clone()) => Ok(()),
-            () = self.removed() => Err(BootError::Refused("it was removed from the cluster".into())),
         }
     }
 

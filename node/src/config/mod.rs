@@ -138,6 +138,14 @@ pub struct LimitsConfig {
     pub tail_bytes: u32,
     /// Bytes of memory the store uses for write buffers and cache together: 32 MiB to 1 TiB.
     pub store_bytes: u64,
+    /// Bytes of disk to keep free: with less the node takes no commands, and hands its leaders over. 0 for none.
+    #[serde(skip_serializing_if = "is_default_reserve")]
+    pub disk_reserve_bytes: u64,
+}
+
+/// Files made before there was a choice name none.
+fn is_default_reserve(bytes: &u64) -> bool {
+    *bytes == LimitsConfig::default().disk_reserve_bytes
 }
 
 impl Default for LimitsConfig {
@@ -149,6 +157,7 @@ impl Default for LimitsConfig {
             connections: 100_000,
             tail_bytes: 4 << 20,
             store_bytes: 512 << 20,
+            disk_reserve_bytes: 512 << 20,
         }
     }
 }

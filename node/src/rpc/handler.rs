@@ -81,9 +81,13 @@ impl NodeHandler {
             }
             NodeCall::Status(_) => {
                 let replicas = self.host.replicas().iter().map(Replica::status).collect();
-                NodeStatus { node: self.host.node(), ready: self.readiness.why_not().is_none(), replicas }
-                    .to_wire()
-                    .into()
+                let status = NodeStatus {
+                    node: self.host.node(),
+                    ready: self.readiness.why_not().is_none(),
+                    replicas,
+                    short_of_disk: self.host.short_of_disk(),
+                };
+                status.to_wire().into()
             }
         }
     }

@@ -26,6 +26,7 @@ use messenger_proto::rpc::{InterestChange, Redirect, ShardCall, ShardOutcome, Sh
 use openraft::BasicNode;
 use openraft::errors::{InitializeError, RaftError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -70,6 +71,8 @@ pub struct HostParts {
     pub timing: Timing,
     /// Bytes of commands that may wait or be in flight.
     pub admission_bytes: u32,
+    /// Bytes of disk to keep free: with less, no command is taken.
+    pub disk_reserve_bytes: u64,
     /// Bytes of recent events per shard.
     pub tail_bytes: usize,
     /// The way to other shards.
@@ -90,6 +93,8 @@ struct Inner {
     admission: Admission,
     /// Looks at storage.
     watch: AbortOnDropHandle<()>,
+    /// What it saw.
+    short_of_disk: Arc<AtomicBool>,
     groups: RwLock<BTreeMap<GroupId, Replica>>,
     record: watch::Sender<Arc<ClusterState>>,
     /// When each group that this node leads, or led, was last handed over.
@@ -124,11 +129,19 @@ impl Host {
             .to_config()
             .map_err(|error| HostError::Raft { group: META_GROUP, message: error.to_string() })?;
         let admission = Admission::new(parts.admission_bytes);
-        let watch = parts.runtime.spawn(shed::follow(parts.store.clone(), admission.clone()));
+        let short_of_disk = Arc::new(AtomicBool::new(false));
+        let follow = shed::follow(
+            parts.store.clone(),
+            parts.disk_reserve_bytes,
+            admission.clone(),
+            Arc::clone(&short_of_disk),
+        );
+        let watch = parts.runtime.spawn(follow);
         let inner = Inner {
             config: Arc::new(config),
             admission,
             watch: AbortOnDropHandle::new(watch),
+            short_of_disk,
             groups: RwLock::new(BTreeMap::new()),
             record: watch::Sender::new(Arc::new(no_record())),
             moving: Mutex::default(),
@@ -141,6 +154,12 @@ impl Host {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.inner.parts.node
+    }
+
+    /// Whether this node's disk is almost full: it takes no commands, and should not lead while others can.
+    #[must_use]
+    pub fn short_of_disk(&self) -> bool {
+        self.inner.short_of_disk.load(Ordering::Relaxed)
     }
 
     /// The cluster's record, as this node has applied it; epoch 0 until there is one.

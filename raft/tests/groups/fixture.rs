@@ -109,6 +109,7 @@ impl Node {
             registry: registry.clone(),
             timing,
             admission_bytes: 1 << 24,
+            disk_reserve_bytes: 0,
             tail_bytes: 1 << 20,
             cross,
             runtime: Handle::current(),
