@@ -120,6 +120,19 @@ pub struct Ear {
     pub device: String,
 }
 
+/// How far a replica of a shard has applied, as its node says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// The shard.
+    pub shard: u64,
+    /// Where the replica is.
+    pub node: u16,
+    /// The last entry it applied.
+    pub applied: u64,
+    /// All it has applied up to there, as one number.
+    pub digest: String,
+}
+
 /// All of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
@@ -131,6 +144,8 @@ pub struct Record {
     pub heard: BTreeMap<(Ear, Thread), Vec<Heard>>,
     /// Each thread's whole history, oldest first, as every node tells it after the run.
     pub told: BTreeMap<Thread, BTreeMap<u16, Vec<Stored>>>,
+    /// Every replica of every shard after the run, at several moments.
+    pub replicas: Vec<Replica>,
 }
 
 impl Record {

@@ -4,13 +4,14 @@
 //! Must not know: what is right; the oracle judges.
 
 use crate::faults::{self, Fault};
-use crate::history::{Clock, Ear, Glance, Origin, Record, Stored, Thread};
+use crate::history::{Clock, Ear, Glance, Origin, Record, Replica, Stored, Thread};
 use crate::listener::{Ends, Listener};
 use crate::oracle;
 use crate::sender::Sender;
 use crate::workload::{Actor, Seed, Shape};
 use messenger_tests::cluster::Cluster;
 use messenger_tests::device::{Device, number, text, text_of};
+use messenger_tests::wait;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::Value;
@@ -65,6 +66,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
         record.glances.extend(reader.await.expect("a reader comes to its end"));
     }
     record.told = told(cluster, &users[0], &threads).await;
+    record.replicas = settled(cluster).await;
     let last = |thread: &Thread| record.history(thread).last().map_or(0, |stored| stored.seq);
     tell_ends.send_replace(Some(threads.iter().map(|thread| (thread.clone(), last(thread))).collect()));
     for (listener, user) in listeners.into_iter().zip(users) {
@@ -95,6 +97,9 @@ pub fn conclude(record: &Record) {
     let violations = oracle::judge(record);
     let shown: Vec<String> = violations.iter().take(20).map(ToString::to_string).collect();
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), shown.join("\n"));
+    let compared = oracle::replicas::compared(record);
+    println!("replicas of {compared} shards were compared");
+    assert!(compared > 0, "no two replicas of any shard were ever at the same entry");
     assert!(accepted > 100 && !record.glances.is_empty() && frames > accepted, "the load never got going");
 }
 
@@ -148,6 +153,41 @@ pub async fn told(cluster: &Cluster, viewer: &str, threads: &[Thread]) -> BTreeM
         }
     }
     told
+}
+
+/// Every replica as its node says it is, again and again until those of each shard have applied the same: what changes
+/// after a run (acknowledgements, mostly) comes to rest by itself.
+///
+/// # Panics
+/// When it does not.
+pub async fn settled(cluster: &Cluster) -> Vec<Replica> {
+    let mut seen = Vec::new();
+    wait::eventually("all replicas have applied the same", || {
+        let now = replicas(&cluster.status(1));
+        let level = now.iter().all(|one| now.iter().all(|other| one.shard != other.shard || one.applied == other.applied));
+        let whole = now.len() == cluster.size().shards as usize * usize::from(cluster.size().nodes.min(3));
+        seen.extend(now);
+        async move { (level && whole).then_some(()) }
+    })
+    .await;
+    seen
+}
+
+fn replicas(status: &Value) -> Vec<Replica> {
+    let shards = status["shards"].as_array().into_iter().flatten();
+    let of = |shard: &Value| {
+        let id = shard["id"].as_u64()?;
+        let replicas = shard["replicas"].as_array()?.iter().filter_map(move |replica| {
+            Some(Replica {
+                shard: id,
+                node: u16::try_from(replica["node"].as_u64()?).ok()?,
+                applied: replica["applied"].as_u64()?,
+                digest: replica["digest"].as_str()?.to_owned(),
+            })
+        });
+        Some(replicas.collect::<Vec<_>>())
+    };
+    shards.filter_map(of).flatten().collect()
 }
 
 fn stored(message: &Value) -> Stored {

@@ -1,7 +1,7 @@
 //! The oracle catches what it is for: a sound record passes, and each doctored one fails by its own invariant.
 
-use messenger_chaos::history::{Ear, Glance, Heard, Origin, Outcome, Record, Send, Stored, Tick};
-use messenger_chaos::oracle::{self, Check, delivery, durable, order, reads, sequence, unknown};
+use messenger_chaos::history::{Ear, Glance, Heard, Origin, Outcome, Record, Replica, Send, Stored, Tick};
+use messenger_chaos::oracle::{self, Check, delivery, durable, order, reads, replicas, sequence, unknown};
 use std::collections::BTreeMap;
 
 const COUNT: u64 = 6;
@@ -40,7 +40,12 @@ fn sound() -> Record {
         glances: vec![Glance { thread: "t".into(), began: Tick(36), newest: 4 }],
         heard: BTreeMap::from([((ear, "t".to_owned()), heard.to_vec())]),
         told,
+        replicas: vec![replica(0, 1, 9), replica(0, 2, 8), replica(0, 2, 9), replica(1, 1, 9), replica(1, 3, 4)],
     }
+}
+
+fn replica(shard: u64, node: u16, applied: u64) -> Replica {
+    Replica { shard, node, applied, digest: format!("{shard} {applied}") }
 }
 
 /// Doctors a sound record and asserts that `check` finds it, for every way it can be found.
@@ -134,6 +139,13 @@ fn a_doubled_refused_or_invented_message_is_caught() {
     let invented = || Stored { origin: origin(99), ..seventh() };
     caught(unknown::check, |record| everywhere(record, |history| history.push(invented())));
     caught(unknown::check, |record| everywhere(record, |history| history[3].body.push('!')));
+}
+
+#[test]
+fn a_replica_that_drifted_is_caught_and_one_that_lags_is_not() {
+    assert_eq!(replicas::compared(&sound()), 1, "the other shard's were never at one entry");
+    caught(replicas::check, |record| record.replicas[2].digest.push('!'));
+    caught(replicas::check, |record| record.replicas.push(Replica { digest: "!".into(), ..replica(1, 2, 4) }));
 }
 
 #[test]

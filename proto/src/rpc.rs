@@ -120,6 +120,8 @@ crate::wire_struct! {
         5 => applied: u64,
         /// Index of the last entry in the log.
         6 => last: u64,
+        /// What was applied up to `applied`, chained into one number: replicas that applied the same have the same.
+        7 => digest: Option<u64>,
     }
 }
 

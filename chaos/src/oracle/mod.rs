@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod durable;
 pub mod order;
 pub mod reads;
+pub mod replicas;
 pub mod sequence;
 pub mod unknown;
 
@@ -32,13 +33,14 @@ impl fmt::Display for Violation {
 pub type Check = fn(&Record) -> Vec<String>;
 
 /// Every invariant, by name.
-pub const INVARIANTS: [(&str, Check); 6] = [
+pub const INVARIANTS: [(&str, Check); 7] = [
     ("an acknowledged message is stored exactly once, on every node", durable::check),
     ("seq has no gaps, and every node tells the same history", sequence::check),
     ("what ended before another began comes before it", order::check),
     ("what was not acknowledged is stored at most once, and nothing is stored that nobody sent", unknown::check),
     ("a read reflects every acknowledgement before it", reads::check),
     ("each device hears each thread in order, with nothing missing", delivery::check),
+    ("replicas of a shard that applied the same entries are the same", replicas::check),
 ];
 
 /// Judges a run by every invariant.

@@ -69,6 +69,9 @@ pub struct ReplicaRow {
     pub role: String,
     /// Index of the last entry applied; absent while the node doesn't answer.
     pub applied: Option<u64>,
+    /// All that was applied up to there, chained: 16 hexadecimal digits. Replicas of a shard that have applied the same
+    /// index and differ here have drifted apart. Absent with `applied`.
+    pub digest: Option<String>,
 }
 
 /// Where cluster status comes from.
@@ -159,6 +162,7 @@ fn replica_row(node: NodeId, replica: Option<&ReplicaStatus>) -> ReplicaRow {
         node: node.0,
         role: replica.map_or("unknown", |replica| replica.role.as_str()).into(),
         applied: replica.map(|replica| replica.applied),
+        digest: replica.and_then(|replica| replica.digest).map(|digest| format!("{digest:016x}")),
     }
 }
 
@@ -196,6 +200,7 @@ mod tests {
                 term,
                 applied: 7,
                 last: 9,
+                digest: Some(0xab),
             };
             (NodeId(id), NodeStatus { node: NodeId(id), ready: true, replicas: vec![replica], short_of_disk: false })
         };
@@ -205,5 +210,7 @@ mod tests {
         assert_eq!(status.shards[0].slots, [0, 16_383]);
         assert_eq!(status.nodes[2].state, "unreachable");
         assert_eq!(status.shards[0].replicas[2].role, "unknown");
+        let digests: Vec<_> = status.shards[0].replicas.iter().map(|replica| replica.digest.as_deref()).collect();
+        assert_eq!(digests, [Some("00000000000000ab"), Some("00000000000000ab"), None]);
     }
 }

@@ -99,6 +99,9 @@ pub struct ReplicaStatus {
     pub role: String,
     /// The last log index it applied, if it could be asked.
     pub applied: Option<u64>,
+    /// What it has applied, as one number: equal wherever the same index is applied.
+    #[serde(default)]
+    pub digest: Option<String>,
 }
 
 /// Runs the command.
@@ -254,8 +257,8 @@ mod tests {
         {"id":1,"zone":"a","client_addr":"127.0.0.1:7401","peer_addr":"127.0.0.1:7501","admin_addr":"127.0.0.1:7601","state":"active"},
         {"id":2,"zone":"b","client_addr":"127.0.0.1:7402","peer_addr":"127.0.0.1:7502","admin_addr":"127.0.0.1:7602","state":"draining"}],
       "shards":[
-        {"id":0,"slots":[0,8191],"leader":1,"replicas":[{"node":1,"role":"leader","applied":12},{"node":2,"role":"follower","applied":9}]},
-        {"id":1,"slots":"8192-16383","leader":null,"replicas":[{"node":1,"role":"follower","applied":4},{"node":2,"role":"unreachable","applied":null}]}]}"#;
+        {"id":0,"slots":[0,8191],"leader":1,"replicas":[{"node":1,"role":"leader","applied":12,"digest":"00000000000000ab"},{"node":2,"role":"follower","applied":9,"digest":"000000000000000c"}]},
+        {"id":1,"slots":"8192-16383","leader":null,"replicas":[{"node":1,"role":"follower","applied":4,"digest":null},{"node":2,"role":"unreachable","applied":null,"digest":null}]}]}"#;
 
     #[test]
     fn a_status_shows_leaders_lag_and_what_is_missing() {

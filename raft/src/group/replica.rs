@@ -42,6 +42,7 @@ pub struct Replica {
     tail: Tail,
     outbox: Outbox,
     reader: GroupReader,
+    store: Store,
     /// Dropped to stop the tasks.
     stop: Arc<watch::Sender<()>>,
 }
@@ -78,7 +79,8 @@ impl Replica {
         let proposer = Proposer::spawn(raft.clone(), clock, admission);
         let gate = ReadGate::spawn(raft.clone(), group, links);
         let (stop, stopped) = watch::channel(());
-        let replica = Self { group, raft, proposer, gate, tail, outbox, reader, stop: Arc::new(stop) };
+        let stop = Arc::new(stop);
+        let replica = Self { group, raft, proposer, gate, tail, outbox, reader, store: store.clone(), stop };
         tokio::spawn(replica.outbox_task(cross, stopped.clone()));
         tokio::spawn(replica.core_task(store, stopped));
         replica
@@ -171,13 +173,16 @@ impl Replica {
             ServerState::Learner => ReplicaRole::Learner,
             ServerState::Shutdown => ReplicaRole::Stopped,
         };
+        // Both of one moment, which the metrics may trail.
+        let applied = self.store.applied(self.group);
         ReplicaStatus {
             shard: self.group.shard(),
             role,
             leader: metrics.current_leader.map(NodeId),
             term: metrics.current_term,
-            applied: metrics.last_applied.map_or(0, |id| id.index()),
+            applied: applied.map_or(0, |applied| applied.index),
             last: metrics.last_log_index.unwrap_or(0),
+            digest: applied.map(|applied| applied.digest),
         }
     }
 

@@ -67,6 +67,15 @@ pub struct Identity {
     pub store: StoreId,
 }
 
+/// How far a group has applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// Index of the last entry; 0 before the first.
+    pub index: u64,
+    /// All entries up to there, and every row they wrote, chained: replicas that applied the same have the same.
+    pub digest: u64,
+}
+
 /// An open data directory; cheap to clone. Closed once every handle to it, and to its groups, is gone.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
@@ -135,6 +144,14 @@ impl Store {
     pub fn fail(&self, doing: &str, reason: &str) {
         // The signal is what matters; nobody waits for the error.
         let _ = self.0.engine.fatal.raise(doing, reason);
+    }
+
+    /// How far a group has applied, and the digest of that; `None` when the group is not in use here.
+    #[must_use]
+    pub fn applied(&self, group: GroupId) -> Option<Applied> {
+        let group = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()?;
+        let row = group.machine().applied;
+        Some(Applied { index: row.log_id.map_or(0, |id| id.index), digest: row.digest })
     }
 
     /// How close storage is to its limits.
