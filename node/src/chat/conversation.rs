@@ -2,12 +2,14 @@
 //!
 //! Owns: the order of things: history, then live; what each event and each line does.
 //! Must not know: how anything looks or travels.
-//! Invariants: every message of the thread is shown once, in the thread's order, one's own too; leaving waits until what
-//! was sent is shown, for a bounded time.
+//! Invariants: every message of the thread is shown once, in the thread's order, one's own too; what was typed is sent,
+//! in that order, however long the connection is away, and shown as waiting meanwhile; leaving waits until what was sent
+//! is shown, for a bounded time.
 
 use super::clock::LocalTime;
 use super::input::{Console, Line};
 use super::open::{Target, open};
+use super::pending::Pending;
 use super::view::{Style, View};
 use crate::client::{
     ClientError, Draft, EndReason, HistoryQuery, Live, LiveConfig, LiveEvent, Message, Rest, RestConfig, Sending,
@@ -78,9 +80,13 @@ struct Conversation {
     read_to: Option<MessageId>,
     last_number: u64,
     sending: FuturesOrdered<BoxFuture<'static, Result<Message, ClientError>>>,
+    /// What is in `sending`, as it was typed.
+    pending: Pending,
     /// Committed, and still to come in its place among the others.
     unshown: BTreeMap<MessageId, Message>,
     connected_before: bool,
+    /// It is known that nobody takes messages now.
+    broken: bool,
     elsewhere: usize,
 }
 
@@ -88,6 +94,7 @@ enum Next {
     Event(Option<LiveEvent>),
     Line(Option<Line>),
     Sent(Result<Message, ClientError>),
+    Waiting,
 }
 
 /// Chats until the person leaves.
@@ -106,7 +113,9 @@ async fn converse(config: ChatConfig, console: impl FnOnce() -> Console) -> Resu
     let style = Style { colours: config.colours };
     let mut view = View::new(config.user.clone(), style, LocalTime::of_this_machine());
     let past = history(&rest, &thread, config.history).await?;
-    let mut live = Live::connect(LiveConfig::new(config.servers, config.token, config.device));
+    // Who typed it takes it for said: it is sent whenever the connection comes back, and only once whatever happened.
+    let patient = LiveConfig { send_deadline: None, ..LiveConfig::new(config.servers, config.token, config.device) };
+    let mut live = Live::connect(patient);
     let mut console = console();
     console.screen.show(&view.header(&thread));
     for message in &past {
@@ -123,8 +132,10 @@ async fn converse(config: ChatConfig, console: impl FnOnce() -> Console) -> Resu
         read_to: None,
         last_number: 0,
         sending: FuturesOrdered::new(),
+        pending: Pending::default(),
         unshown: BTreeMap::new(),
         connected_before: false,
+        broken: false,
         elsewhere: 0,
     };
     if let Some(last) = past.iter().rev().find(|message| message.sender_id != config.user) {
@@ -155,8 +166,9 @@ impl Conversation {
         loop {
             let next = tokio::select! {
                 event = self.live.next() => Next::Event(event),
-                line = self.console.lines.recv() => Next::Line(line),
+                line = self.console.lines.recv(), if self.pending.has_room() => Next::Line(line),
                 Some(sent) = self.sending.next() => Next::Sent(sent),
+                () = at(self.pending.next_due()) => Next::Waiting,
             };
             match next {
                 Next::Event(Some(LiveEvent::Ended(reason))) => return self.ended(reason).await,
@@ -164,6 +176,7 @@ impl Conversation {
                 Next::Event(Some(event)) => self.event(event).await,
                 Next::Line(Some(line)) => self.line(line).await,
                 Next::Sent(sent) => self.sent(sent),
+                Next::Waiting => self.show_waiting(),
             }
         }
     }
@@ -171,6 +184,7 @@ impl Conversation {
     async fn event(&mut self, event: LiveEvent) {
         match event {
             LiveEvent::Connected { server, .. } => {
+                self.broken = false;
                 if std::mem::replace(&mut self.connected_before, true) {
                     self.notice(&format!("connected again, through {server}"));
                 }
@@ -181,6 +195,8 @@ impl Conversation {
                 } else {
                     self.notice(&format!("cannot connect ({reason}); trying again"));
                 }
+                self.broken = true;
+                self.show_waiting();
             }
             LiveEvent::Frame(frame) => self.frame(frame).await,
             LiveEvent::Ended(_) => {}
@@ -272,20 +288,38 @@ impl Conversation {
         // Numbers must differ within thread and device, over restarts too: the clock gives them, in microseconds.
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         self.last_number = u64::try_from(clock).unwrap_or(ClientSeq::MAX).max(self.last_number + 1);
-        let draft = Draft::new(ClientSeq(self.last_number), text.into_bytes());
+        let draft = Draft::new(ClientSeq(self.last_number), text.clone().into_bytes());
         match self.live.sender().begin(self.thread.id, draft).await {
-            Ok(sending) => self.sending.push_back(Box::pin(committed(sending))),
-            Err(error) => self.notice(&format!("not sent: {error}")),
+            Ok(sending) => {
+                self.sending.push_back(Box::pin(committed(sending)));
+                self.pending.push(text, Instant::now());
+                if self.broken {
+                    self.show_waiting();
+                }
+            }
+            Err(error) => self.unsent(&text, false, &error.to_string()),
         }
     }
 
+    fn show_waiting(&mut self) {
+        for text in self.pending.due(Instant::now(), self.broken) {
+            let shown = self.view.waiting(&text);
+            self.console.screen.show(&shown);
+        }
+    }
+
+    fn unsent(&mut self, text: &str, perhaps: bool, why: &str) {
+        let shown = self.view.unsent(text, perhaps, why);
+        self.console.screen.show(&shown);
+    }
+
     fn sent(&mut self, sent: Result<Message, ClientError>) {
+        let text = self.pending.pop().unwrap_or_default();
         match sent {
             // The thread shows it, after what came before it; it may have already.
             Ok(message) if self.live.has_given(message.id) => {}
             Ok(message) => drop(self.unshown.insert(message.id, message)),
-            Err(error) if error.may_have_had_effects() => self.notice(&format!("perhaps not sent: {error}")),
-            Err(error) => self.notice(&format!("not sent: {error}")),
+            Err(error) => self.unsent(&text, error.may_have_had_effects(), &error.to_string()),
         }
     }
 
@@ -308,12 +342,10 @@ impl Conversation {
                 Next::Event(None | Some(LiveEvent::Ended(_))) => connected = false,
                 Next::Event(Some(event)) => self.event(event).await,
                 Next::Sent(sent) => self.sent(sent),
-                Next::Line(_) => {}
+                Next::Line(_) | Next::Waiting => {}
             }
         }
-        if !self.sending.is_empty() {
-            self.notice("leaving before all was sent");
-        }
+        self.show_unsent("left before it was");
         for message in std::mem::take(&mut self.unshown).into_values() {
             let text = self.view.message(&message);
             self.console.screen.show(&text);
@@ -322,13 +354,27 @@ impl Conversation {
         Ok(())
     }
 
+    fn show_unsent(&mut self, why: &str) {
+        for text in std::mem::take(&mut self.pending).into_texts() {
+            self.unsent(&text, true, why);
+        }
+    }
+
     async fn ended(mut self, reason: EndReason) -> Result<(), ChatError> {
+        self.show_unsent("the connection ended");
         if self.console.terminal {
             // The editor holds the terminal until it has a line.
             self.notice(&format!("{reason}; press Enter to leave"));
             while !matches!(self.console.lines.recv().await, None | Some(_)) {}
         }
         Err(ChatError::Ended(reason))
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -451,6 +497,59 @@ mod tests {
         }
         assert_eq!(shown, 1);
         assert_eq!(cluster.memory().messages.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_typed_while_nobody_answers_is_shown_as_waiting_and_sent_in_order_later() {
+        let cluster = FakeCluster::start(2).await;
+        let mut alice = Person::sit_down(&cluster);
+        alice.sees("NOT encrypted").await;
+        cluster.until(|memory| (!memory.resumes.is_empty()).then_some(())).await;
+        cluster.fault(Fault::LoseAnswer);
+        for _ in 0..1000 {
+            cluster.fault(Fault::Refuse(503, "unavailable"));
+        }
+        alice.types("one").await;
+        alice.sees("connection was lost").await;
+        assert!(alice.sees("you: one").await.contains("waiting to be sent"));
+        for text in ["two", "three"] {
+            alice.types(text).await;
+            assert!(alice.sees(&format!("you: {text}")).await.contains("waiting to be sent"));
+        }
+        cluster.memory().faults.clear();
+        alice.sees("connected again").await;
+        for text in ["one", "two", "three"] {
+            let shown = alice.sees(&format!("you: {text}")).await;
+            assert!(!shown.contains("waiting"), "{shown}");
+        }
+        alice.types("/quit").await;
+        alice.chat.await.unwrap().unwrap();
+        let memory = cluster.memory();
+        let texts: Vec<_> = memory.messages.iter().map(|message| message["ciphertext"].clone()).collect();
+        let encoded = |text| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+        assert_eq!(texts, ["one", "two", "three"].map(encoded));
+        assert_eq!(memory.keys.len(), 4, "one was written twice: {:?}", memory.keys);
+        assert_eq!(memory.keys[0], memory.keys[1], "under the same key");
+    }
+
+    #[tokio::test]
+    async fn a_message_waits_for_as_long_as_the_cluster_is_away() {
+        let cluster = FakeCluster::start(1).await;
+        let mut alice = Person::sit_down(&cluster);
+        alice.sees("NOT encrypted").await;
+        cluster.until(|memory| (!memory.resumes.is_empty()).then_some(())).await;
+        for _ in 0..10_000 {
+            cluster.fault(Fault::Refuse(503, "unavailable"));
+        }
+        alice.types("patience").await;
+        assert!(alice.sees("you: patience").await.contains("waiting to be sent"));
+        // Whatever is left of an hour passes at once.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        tokio::time::resume();
+        cluster.memory().faults.clear();
+        let shown = alice.sees("patience").await;
+        assert!(shown.contains("you: patience") && !shown.contains("not sent"), "{shown}");
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ mod clock;
 mod conversation;
 mod input;
 mod open;
+mod pending;
 mod screen;
 mod view;
 

@@ -102,6 +102,20 @@ impl View {
         self.style.dim(&format!("-- {text}"))
     }
 
+    /// An own message that is not yet in the thread.
+    #[must_use]
+    pub fn waiting(&self, text: &str) -> String {
+        let body = printable(text).trim_end().replace('\n', INDENT);
+        self.style.dim(&format!("  ... you: {body} (waiting to be sent)"))
+    }
+
+    /// An own message that will not be in the thread, or perhaps not.
+    #[must_use]
+    pub fn unsent(&self, text: &str, perhaps: bool, why: &str) -> String {
+        let perhaps = if perhaps { "perhaps " } else { "" };
+        self.notice(&format!("{perhaps}not sent: {}: {why}", quote(&printable(text))))
+    }
+
     /// What stands above a conversation.
     #[must_use]
     pub fn header(&self, thread: &Thread) -> String {
@@ -298,6 +312,14 @@ mod tests {
         assert_eq!(view.message(&binary), "10:30 bob: (2 bytes that are no text)");
         let deleted = Message { ciphertext: None, deleted: true, ..message(4, "bob", "") };
         assert_eq!(view.message(&deleted), "10:30 bob: (deleted)");
+    }
+
+    #[test]
+    fn what_waits_or_was_not_sent_is_told_from_messages() {
+        let view = view();
+        assert_eq!(view.waiting("hi\nthere"), "  ... you: hi\n        there (waiting to be sent)");
+        assert_eq!(view.unsent("hi", false, "no"), "-- not sent: “hi”: no");
+        assert_eq!(view.unsent("\x1b[2J", true, "who knows"), "-- perhaps not sent: “\u{fffd}[2J”: who knows");
     }
 
     #[test]

@@ -52,8 +52,8 @@ pub struct LiveConfig {
     pub last_seen: Option<MessageId>,
     /// A handshake ends after this.
     pub handshake: Duration,
-    /// A send fails after this, however many tries it took.
-    pub send_deadline: Duration,
+    /// A send fails after this, however many tries it took; `None` lets it wait as long as the connection may come back.
+    pub send_deadline: Option<Duration>,
     /// Between tries.
     pub pause: Pause,
 }
@@ -69,7 +69,7 @@ impl LiveConfig {
             acks: AckMode::Auto,
             last_seen: None,
             handshake: Duration::from_secs(5),
-            send_deadline: Duration::from_secs(30),
+            send_deadline: Some(Duration::from_secs(30)),
             pause: Pause::default(),
         }
     }
@@ -150,7 +150,7 @@ pub struct Live {
 #[derive(Clone)]
 pub struct LiveSender {
     commands: mpsc::Sender<Command>,
-    deadline: Duration,
+    deadline: Option<Duration>,
 }
 
 impl Live {
@@ -240,9 +240,11 @@ impl LiveSender {
     /// # Errors
     /// [`ClientError`]: refused for good, timed out, or the connection ended.
     pub async fn send(&self, thread: ThreadId, draft: Draft) -> Result<Sent, ClientError> {
-        timeout(self.deadline, async { self.begin(thread, draft).await?.committed().await })
-            .await
-            .map_err(|_| ClientError::TimedOut(self.deadline))?
+        let sent = async { self.begin(thread, draft).await?.committed().await };
+        match self.deadline {
+            Some(limit) => timeout(limit, sent).await.map_err(|_| ClientError::TimedOut(limit))?,
+            None => sent.await,
+        }
     }
 
     /// Takes a message in, in the order of the calls, and comes back when it has its place in the queue.
@@ -251,7 +253,7 @@ impl LiveSender {
     /// [`ClientError::Closed`].
     pub async fn begin(&self, thread: ThreadId, draft: Draft) -> Result<Sending, ClientError> {
         let (reply, answer) = oneshot::channel();
-        let sending = Sending { answer, deadline: Instant::now() + self.deadline, limit: self.deadline };
+        let sending = Sending { answer, limit: self.deadline.map(|limit| (limit, Instant::now() + limit)) };
         self.commands.send(Command::Send { thread, draft, reply }).await.map_err(|_| closed())?;
         Ok(sending)
     }
@@ -267,8 +269,7 @@ impl LiveSender {
 #[derive(Debug)]
 pub struct Sending {
     answer: oneshot::Receiver<Result<Sent, ClientError>>,
-    deadline: Instant,
-    limit: Duration,
+    limit: Option<(Duration, Instant)>,
 }
 
 impl Sending {
@@ -277,7 +278,12 @@ impl Sending {
     /// # Errors
     /// [`ClientError`]: refused for good, timed out, or the connection ended.
     pub async fn committed(self) -> Result<Sent, ClientError> {
-        let answer = timeout_at(self.deadline, self.answer).await.map_err(|_| ClientError::TimedOut(self.limit))?;
+        let answer = match self.limit {
+            Some((limit, deadline)) => {
+                timeout_at(deadline, self.answer).await.map_err(|_| ClientError::TimedOut(limit))?
+            }
+            None => self.answer.await,
+        };
         answer.map_err(|_| closed())?
     }
 }
