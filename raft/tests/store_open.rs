@@ -9,10 +9,10 @@ mod store_support;
 use messenger_proto::ids::{ClusterId, NodeId};
 use messenger_raft::store::{FORMAT_VERSION, OpenError, Store, StoreError};
 use messenger_raft::types::GroupId;
-use openraft::storage::RaftLogStorage;
+use openraft::storage::{RaftLogStorage, RaftStateMachine};
 use std::fs;
 use std::path::Path;
-use store_support::{Rig, blank, copy_dir, open, options, scratch};
+use store_support::{COUNT, Rig, blank, copy_dir, open, options, pack, scratch};
 
 fn refusal(path: &Path) -> OpenError {
     match Store::open(path, options()) {
@@ -126,6 +126,46 @@ async fn a_live_log_with_less_than_was_synced_is_refused() {
     harm_wal(whole.path(), |log| log.extend([0xa5; 100]));
     let mut rig = Rig::new(&open(whole.path()), GroupId(1));
     assert_eq!(rig.log.get_log_state().await.unwrap().last_log_id.map(|id| id.index), Some(1), "a torn end is no harm");
+}
+
+/// Flips a bit of the first place in the database's tables that holds `bytes`.
+fn harm_table(root: &Path, bytes: &[u8]) {
+    let files = fs::read_dir(root.join("db")).unwrap().map(|entry| entry.unwrap().path());
+    let tables = files.filter(|path| path.extension().is_some_and(|extension| extension == "sst"));
+    let mut harmed = 0;
+    for table in tables {
+        let mut content = fs::read(&table).unwrap();
+        if let Some(at) = content.windows(bytes.len()).position(|window| window == bytes) {
+            content[at] ^= 1;
+            fs::write(table, content).unwrap();
+            harmed += 1;
+        }
+    }
+    assert!(harmed > 0, "nothing holds the bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_table_that_is_first_read_while_running_is_called_corrupt_too() {
+    let directory = scratch();
+    let mut rig = Rig::new(&open(directory.path()), GroupId(1));
+    let write = |index: u64| {
+        let keys: Vec<String> = (0..500).map(|n| format!("{n:03}{index}={}", "x".repeat(100))).collect();
+        pack(1, index, &keys.join(";"))
+    };
+    rig.append([blank(1, 0), write(1)]).await;
+    rig.apply([blank(1, 0), write(1)]).await;
+    drop(rig);
+    // What the write-ahead log holds becomes tables.
+    drop(open(directory.path()));
+    harm_table(directory.path(), COUNT);
+
+    let store = open(directory.path());
+    let mut rig = Rig::new(&store, GroupId(1));
+    rig.append([write(2)]).await;
+    let applied = rig.machine.apply(futures_util::stream::iter([Ok((write(2), None))])).await;
+    assert!(applied.is_err());
+    let fatal = store.fatal().borrow().clone().expect("the node must stop");
+    assert!(fatal.is_corruption(), "{fatal}");
 }
 
 #[test]

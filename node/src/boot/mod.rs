@@ -19,7 +19,7 @@ mod sessions;
 
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
 use messenger_raft::group::host::HostError;
-use messenger_raft::store::{OpenError, StoreError};
+use messenger_raft::store::{Fatal, OpenError};
 use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
 
@@ -86,11 +86,16 @@ impl From<OpenError> for BootError {
 
 impl From<HostError> for BootError {
     fn from(error: HostError) -> Self {
-        match error {
-            HostError::Store(StoreError::Corrupt(_)) => Self::CorruptData(error.to_string()),
-            // A consensus core refuses to start, or stops, over its storage alone.
-            HostError::Store(_) | HostError::Raft { .. } => Self::Storage(error.to_string()),
-        }
+        // A consensus core refuses to start, or stops, over its storage alone.
+        let line = error.to_string().replace('\n', " ");
+        if error.is_corruption() { Self::CorruptData(line) } else { Self::Storage(line) }
+    }
+}
+
+impl From<Fatal> for BootError {
+    fn from(fatal: Fatal) -> Self {
+        let line = fatal.to_string().replace('\n', " ");
+        if fatal.is_corruption() { Self::CorruptData(line) } else { Self::Storage(line) }
     }
 }
 
@@ -134,13 +139,16 @@ fn start_logging(config: &LogConfig) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use messenger_raft::store::StoreError;
     use messenger_raft::types::META_GROUP;
 
     #[test]
     fn a_group_that_cannot_start_is_a_matter_of_storage() {
         let corrupt = HostError::Store(StoreError::Corrupt("a block".into()));
         assert!(matches!(BootError::from(corrupt), BootError::CorruptData(_)));
-        let refused = HostError::Raft { group: META_GROUP, message: "a block".into() };
-        assert!(matches!(BootError::from(refused), BootError::Storage(_)));
+        let raft = |message: &str| BootError::from(HostError::Raft { group: META_GROUP, message: message.into() });
+        assert!(matches!(raft("when Read Logs: IO error: a block"), BootError::Storage(_)));
+        let damaged = raft("when Read Logs: stored data is corrupt:\nCorruption: a block");
+        assert!(matches!(damaged, BootError::CorruptData(line) if !line.contains('\n')));
     }
 }

@@ -71,8 +71,8 @@ pub async fn run(config: Config, raft: Handle) -> Result<(), BootError> {
     tokio::select! {
         outcome = life => outcome,
         stopped = fatal.wait_for(Option::is_some) => {
-            let why = stopped.ok().and_then(|fatal| fatal.as_ref().map(ToString::to_string)).unwrap_or_default();
-            Err(BootError::Storage(why))
+            let why = stopped.ok().and_then(|fatal| fatal.clone());
+            Err(why.map_or_else(|| BootError::Storage("it stopped".into()), Into::into))
         }
     }
 }

@@ -16,7 +16,7 @@ use super::tail::{Subscriber, Tail};
 use super::timing::Timing;
 use super::{balance, proposer, shed};
 use crate::clock::HybridClock;
-use crate::store::{GroupReader, StateMachine, Store, StoreError};
+use crate::store::{GroupReader, StateMachine, Store, StoreError, tells_of_corruption};
 use crate::transport::{GroupNetwork, Links};
 use crate::types::{GroupId, META_GROUP};
 use messenger_proto::error::{ErrorCode, Refusal};
@@ -53,6 +53,18 @@ pub enum HostError {
         /// Why.
         message: String,
     },
+}
+
+impl HostError {
+    /// Whether it is about stored bytes that are not what they should be.
+    #[must_use]
+    pub fn is_corruption(&self) -> bool {
+        match self {
+            Self::Store(StoreError::Stopped(fatal)) => fatal.is_corruption(),
+            Self::Store(error) => matches!(error, StoreError::Corrupt(_)),
+            Self::Raft { message, .. } => tells_of_corruption(message),
+        }
+    }
 }
 
 /// What a host is made of.

@@ -46,7 +46,25 @@ pub enum OpenError {
 /// Why the store stopped for good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Fatal(pub Arc<str>);
+pub struct Fatal(Arc<str>);
+
+impl Fatal {
+    /// Whether it stopped because stored bytes are not what they should be.
+    #[must_use]
+    pub fn is_corruption(&self) -> bool {
+        tells_of_corruption(&self.0)
+    }
+}
+
+/// How the text of an error begins that tells of bytes that are not what they should be, wherever in another text it
+/// stands: the database's, whose errors are texts that begin with their kind, and [`StoreError::Corrupt`]'s.
+const CORRUPTION: [&str; 2] = ["Corruption: ", "stored data is corrupt: "];
+
+/// Whether a text that went through the consensus core, where errors lose their types, is about stored bytes that are not
+/// what they should be.
+pub(crate) fn tells_of_corruption(text: &str) -> bool {
+    CORRUPTION.iter().any(|beginning| text.contains(beginning))
+}
 
 /// Storage failed; unless it is about one received snapshot, the node must stop.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -119,5 +137,21 @@ impl FatalSignal {
             // The sender lives in `self`.
             _ => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corruption_is_told_from_other_failures_through_any_wrapping() {
+        let of = |error: StoreError| tells_of_corruption(&format!("when Write Vote: {}", std::io::Error::from(error)));
+        assert!(of(StoreError::Corrupt("a log key".into())));
+        let signal = FatalSignal::new();
+        assert!(of(signal.raise("writing", "Corruption: block checksum mismatch: stored = 1, computed = 2")));
+        assert!(signal.subscribe().borrow().as_ref().is_some_and(Fatal::is_corruption));
+        assert!(!of(FatalSignal::new().raise("syncing", "IO error: No space left on device")));
+        assert!(!of(StoreError::Read("IO error: input/output error".into())));
     }
 }

@@ -24,6 +24,7 @@ mod writer;
 
 pub use apply::{ApplyHook, LogPosition, Machine, Outcome, SnapshotBuilder, StateMachine};
 pub use engine::FORMAT_VERSION;
+pub(crate) use error::tells_of_corruption;
 pub use error::{Fatal, OpenError, StoreError};
 pub use log::LogStore;
 pub use options::{Moment, Observer, StoreOptions};
