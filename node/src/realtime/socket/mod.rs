@@ -28,7 +28,8 @@ pub struct Tuning {
     pub pong_timeout: Duration,
     /// With nothing taken by the peer for so long, the connection is closed.
     pub stall: Duration,
-    /// How long the peer may take to answer a close.
+    /// How long the peer may take to answer a close. One that stalled has as long to read on if it is to learn why it
+    /// was closed: the frame that says so queues behind all that the transport holds for it.
     pub close: Duration,
     /// How long what a client asks for may take.
     pub request: Duration,

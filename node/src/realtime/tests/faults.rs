@@ -112,6 +112,22 @@ async fn a_reader_that_stands_still_is_closed_with_4429() {
     carol.expect("thread").await;
 }
 
+/// The close frame queues behind all that the transport took before, and the node does not wait for ever.
+#[tokio::test]
+async fn a_reader_that_comes_back_after_the_close_was_given_up_finds_no_code() {
+    let tuning = Tuning { stall: Duration::from_millis(300), close: Duration::from_millis(300), ..hasty() };
+    let cluster = Cluster::start_with(1, tuning, 1).await;
+    let thread = cluster.group("alice", &["bob"]).await.id;
+    let mut bob = cluster.online(1, "bob", "phone").await;
+    say(&cluster, thread, 1..=400, 48 * 1024).await;
+    // The only place is free again: the node has let go of the connection.
+    while Device::open(cluster.addresses[0], &cluster.token("carol", "phone"), "").await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // What came is whole and in order, and then it ends.
+    assert_eq!(bob.closed().await, None);
+}
+
 #[tokio::test]
 async fn a_shard_that_does_not_answer_holds_no_other_thread_back() {
     let cluster = Cluster::start(1).await;
