@@ -164,7 +164,8 @@ pub async fn settled(cluster: &Cluster) -> Vec<Replica> {
     let mut seen = Vec::new();
     wait::eventually("all replicas have applied the same", || {
         let now = replicas(&cluster.status(1));
-        let level = now.iter().all(|one| now.iter().all(|other| one.shard != other.shard || one.applied == other.applied));
+        let level =
+            now.iter().all(|one| now.iter().all(|other| one.shard != other.shard || one.applied == other.applied));
         let whole = now.len() == cluster.size().shards as usize * usize::from(cluster.size().nodes.min(3));
         seen.extend(now);
         async move { (level && whole).then_some(()) }

@@ -142,12 +142,8 @@ impl Host {
             .map_err(|error| HostError::Raft { group: META_GROUP, message: error.to_string() })?;
         let admission = Admission::new(parts.admission_bytes);
         let short_of_disk = Arc::new(AtomicBool::new(false));
-        let follow = shed::follow(
-            parts.store.clone(),
-            parts.disk_reserve_bytes,
-            admission.clone(),
-            Arc::clone(&short_of_disk),
-        );
+        let follow =
+            shed::follow(parts.store.clone(), parts.disk_reserve_bytes, admission.clone(), Arc::clone(&short_of_disk));
         let watch = parts.runtime.spawn(follow);
         let inner = Inner {
             config: Arc::new(config),
