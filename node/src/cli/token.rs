@@ -46,10 +46,10 @@ fn scope(text: &str) -> Result<Scopes, String> {
 
 /// Reads `90s`, `15m`, `24h` or `7d`. A bare number is refused: who writes it may mean any unit.
 fn ttl(text: &str) -> Result<Duration, String> {
-    match text.ends_with(|last: char| last.is_ascii_digit()) {
-        true => Err(format!("{text:?} has no unit: write 90s, 15m, 24h or 7d")),
-        false => duration(text),
+    if text.ends_with(|last: char| last.is_ascii_digit()) {
+        return Err(format!("{text:?} has no unit: write 90s, 15m, 24h or 7d"));
     }
+    duration(text)
 }
 
 /// Reads `90`, `90s`, `15m`, `24h` or `7d`; a bare number counts seconds, for flags that are named so.

@@ -144,6 +144,7 @@ pub struct LimitsConfig {
 }
 
 /// Files made before there was a choice name none.
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
 fn is_default_reserve(bytes: &u64) -> bool {
     *bytes == LimitsConfig::default().disk_reserve_bytes
 }
