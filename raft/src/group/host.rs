@@ -14,7 +14,7 @@ use super::replica::{Parts, Replica};
 use super::rules::{MetaRules, ShardRules};
 use super::tail::{Subscriber, Tail};
 use super::timing::Timing;
-use super::{balance, proposer, shed};
+use super::{balance, proposer, shed, trim};
 use crate::clock::HybridClock;
 use crate::store::{GroupReader, StateMachine, Store, StoreError, tells_of_corruption};
 use crate::transport::{GroupNetwork, Links};
@@ -103,8 +103,8 @@ struct Inner {
     parts: HostParts,
     config: Arc<openraft::Config>,
     admission: Admission,
-    /// Looks at storage.
-    watch: AbortOnDropHandle<()>,
+    /// Look at storage, and at the logs.
+    watches: [AbortOnDropHandle<()>; 2],
     /// What it saw.
     short_of_disk: Arc<AtomicBool>,
     groups: RwLock<BTreeMap<GroupId, Replica>>,
@@ -144,11 +144,12 @@ impl Host {
         let short_of_disk = Arc::new(AtomicBool::new(false));
         let follow =
             shed::follow(parts.store.clone(), parts.disk_reserve_bytes, admission.clone(), Arc::clone(&short_of_disk));
-        let watch = parts.runtime.spawn(follow);
+        let trim = trim::follow(parts.store.clone(), parts.registry.clone(), parts.timing.keep_bytes);
+        let watches = [parts.runtime.spawn(follow), parts.runtime.spawn(trim)];
         let inner = Inner {
             config: Arc::new(config),
             admission,
-            watch: AbortOnDropHandle::new(watch),
+            watches: watches.map(AbortOnDropHandle::new),
             short_of_disk,
             groups: RwLock::new(BTreeMap::new()),
             record: watch::Sender::new(Arc::new(no_record())),
@@ -370,7 +371,7 @@ impl Host {
 
     /// Stops every replica.
     pub async fn stop(&self) {
-        self.inner.watch.abort();
+        self.inner.watches.iter().for_each(AbortOnDropHandle::abort);
         let replicas = std::mem::take(&mut *self.inner.groups.write().unwrap_or_else(PoisonError::into_inner));
         for replica in replicas.into_values() {
             self.inner.parts.registry.remove(replica.group());

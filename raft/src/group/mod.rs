@@ -19,3 +19,4 @@ mod pace;
 mod rules;
 mod sequence;
 mod shed;
+mod trim;

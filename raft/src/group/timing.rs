@@ -27,6 +27,8 @@ pub struct Timing {
     pub snapshot_every: u64,
     /// Covered entries kept in the log all the same, so that a replica that was away briefly catches up from it.
     pub keep_entries: u64,
+    /// Bytes of a group's log above which all but half of them go, however few entries that are.
+    pub keep_bytes: u64,
 }
 
 impl Default for Timing {
@@ -38,6 +40,7 @@ impl Default for Timing {
             election_max: Duration::from_millis(550),
             snapshot_every: 8_000,
             keep_entries: 8_000,
+            keep_bytes: 64 << 20,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::keys::{self, Generation};
 use super::mark::SyncedMark;
 use super::options::{Moment, StoreOptions};
 use crate::types::GroupId;
-use rocksdb::{ColumnFamily, DB, DBPinnableSlice, DBRawIterator, ErrorKind, ReadOptions, WriteBatch};
+use rocksdb::{ColumnFamily, DB, DBPinnableSlice, DBRawIterator, ErrorKind, Range, ReadOptions, WriteBatch};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -123,6 +123,13 @@ impl Engine {
     pub(crate) fn reach(&self, moment: Moment) -> Result<(), StoreError> {
         let Some(observer) = &self.options.observer else { return Ok(()) };
         observer.at(moment).map_err(|error| self.fatal.raise("observed", &error.to_string()))
+    }
+
+    /// About how many bytes a group's log takes from an index on.
+    pub(crate) fn log_bytes(&self, group: GroupId, from: u64) -> u64 {
+        let (start, end) = (keys::log(group, from), keys::log_end(group));
+        let sizes = self.db.get_approximate_sizes_cf(self.family(keys::LOG), &[Range::new(&start, &end)]);
+        sizes.into_iter().sum()
     }
 
     /// Where files of a snapshot under way go.

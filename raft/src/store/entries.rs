@@ -10,6 +10,7 @@ use super::codec;
 use super::engine::{Engine, read_error};
 use super::error::StoreError;
 use super::keys::{self, Kind};
+use super::sizes::Sizes;
 use super::{LogId, Vote};
 use crate::entry::{Entry, encoded_len};
 use crate::types::GroupId;
@@ -45,6 +46,7 @@ pub(crate) struct GroupLog {
     /// Index of the first entry; meaningless when there is none.
     first: u64,
     tail: VecDeque<Cached>,
+    sizes: Sizes,
     /// Counts truncations, so that a reader notices one.
     truncations: u64,
     pub(crate) submitted: Submission,
@@ -82,7 +84,9 @@ impl GroupLog {
             log.first = keys::parse_log(key).ok_or_else(|| StoreError::Corrupt("a log key".into()))?.1;
             iterator.seek_to_last();
             let value = iterator.value().unwrap_or_default();
-            log.last = Some(decode_entry(value)?.log_id);
+            let last = decode_entry(value)?.log_id;
+            log.last = Some(last);
+            log.sizes = Sizes::found(last.index, engine.log_bytes(group, from));
         }
         iterator.status().map_err(|error| read_error(&error))?;
         Ok(log)
@@ -120,6 +124,7 @@ impl GroupLog {
                 return Err(StoreError::Misuse(format!("appending {index} after {}", self.end() - 1)));
             }
             self.last = Some(entry.log_id);
+            self.sizes.appended(index, encoded_len(entry));
             self.tail.push_back(Cached { entry: entry.clone(), submission });
         }
         Ok(())
@@ -135,6 +140,7 @@ impl GroupLog {
         }
         self.tail.truncate(usize::try_from(end.saturating_sub(self.tail_start())).unwrap_or(usize::MAX));
         self.last = keep;
+        self.sizes.truncated(end);
         self.truncations += 1;
         end..old_end
     }
@@ -149,6 +155,7 @@ impl GroupLog {
             self.tail.pop_front();
         }
         self.purged = Some(upto);
+        self.sizes.purged(upto.index);
         if self.last.is_none_or(|last| last.index <= upto.index) {
             self.last = Some(upto);
         }
@@ -167,6 +174,11 @@ impl GroupLog {
         }
         let gone = self.purge(at)?;
         Some(start..if matches { gone.end } else { gone.end.max(end) })
+    }
+
+    /// Up to where to purge so that no more than `keep` bytes are left; `None` while no more are there.
+    pub(crate) fn surplus(&self, keep: u64) -> Option<u64> {
+        self.sizes.surplus(keep)
     }
 
     /// Everything but the vote is forgotten.

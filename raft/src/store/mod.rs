@@ -18,6 +18,7 @@ mod mark;
 pub mod metrics;
 mod options;
 mod pressure;
+mod sizes;
 mod snapshot;
 mod tables;
 mod writer;
@@ -195,6 +196,13 @@ impl Store {
             groups.insert(group);
             seek = keys::log_end(group);
         }
+    }
+
+    /// The groups whose logs hold more than `keep` bytes, and up to where each is to be purged.
+    #[must_use]
+    pub fn surplus(&self, keep: u64) -> Vec<(GroupId, u64)> {
+        let groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.iter().filter_map(|(id, group)| Some((*id, group.log().surplus(keep)?))).collect()
     }
 
     /// The log of a group.

@@ -9,7 +9,8 @@ mod fixture;
 mod leadership;
 mod outbox;
 
-use fixture::{Node, SHARD, WITHIN, addresses, agree, call, create, newest, store_messages};
+use fixture::{Node, SHARD, WITHIN, addresses, agree, call, create, newest, send, store_messages};
+use messenger_proto::command::Op;
 use messenger_proto::rpc::{ShardCall, ShardOutcome};
 use messenger_raft::group::timing::Timing;
 
@@ -72,4 +73,29 @@ async fn a_replica_whose_entries_were_purged_catches_up_by_snapshot() {
     store_messages(&all, 200..210).await;
     agree(&all).await;
     assert_eq!(newest(&all, 1).await, [209u64.to_be_bytes().to_vec()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_few_large_entries_is_purged_by_bytes() {
+    let (directory, addresses) = (tempfile::tempdir().unwrap(), addresses().await);
+    let timing = Timing { keep_bytes: 1 << 20, ..Timing::default() };
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        nodes.push(Node::start(id, directory.path(), &addresses, timing).await);
+    }
+    let all: Vec<&Node> = nodes.iter().collect();
+    assert!(matches!(call(&all, ShardCall::Command(create())).await, ShardOutcome::Reply(_)));
+    for number in 0..40 {
+        let mut command = send(number);
+        let Op::SendMessage(op) = &mut command.op else { panic!("{command:?}") };
+        op.ciphertext = vec![7; 60_000].into();
+        assert!(matches!(call(&all, ShardCall::Command(command)).await, ShardOutcome::Reply(_)));
+    }
+    for node in &all {
+        let replica = node.host.shard(SHARD).unwrap();
+        let metrics = replica.raft().wait(Some(WITHIN));
+        let purged = |metrics: &Metrics| metrics.purged.is_some_and(|purged| purged.index >= 20);
+        metrics.metrics(purged, "half of it is gone").await.unwrap();
+    }
+    agree(&all).await;
 }
