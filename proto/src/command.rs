@@ -114,7 +114,7 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
-    /// One device's progress in one thread; ignored when its user is no member.
+    /// One device's progress in one thread; ignored when its user never was a member, and cut to what it saw of it.
     pub struct Acknowledgement {
         1 => thread: ThreadId,
         2 => user: UserId,

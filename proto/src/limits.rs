@@ -30,6 +30,10 @@ pub const UNREAD_MAX: u32 = 999;
 /// Threads a user may be in; beyond it a gateway refuses creations and invitations, having asked the user's shard. Those
 /// that pass the check at the same time may go a little over it.
 pub const USER_THREADS_MAX: usize = 10_000;
+/// How long a device that was away is told of a thread that its user left meanwhile.
+pub const DEPARTURE_RETENTION: Duration = Duration::from_hours(30 * 24);
+/// Departures of a user that its devices are told of; of more, the newest.
+pub const DEPARTURES_MAX: usize = 1_000;
 /// Events of one thread that resume replays at most; beyond it a `gap` frame stands for the older ones.
 pub const RESUME_EVENTS_MAX: u64 = 10_000;
 /// Events that follow a `gap` frame.

@@ -88,7 +88,11 @@ crate::wire_struct! {
 
 crate::wire_struct! {
     /// To a user's shard: every thread the user is in. Answer: [`Answer::UserThreads`].
-    pub struct UserThreadsQuery { 1 => user: UserId }
+    pub struct UserThreadsQuery {
+        1 => user: UserId,
+        /// Asks for threads that the user left at this time or later, too.
+        2 => left_since: Option<Millis>,
+    }
 }
 
 crate::wire_struct! {
@@ -126,6 +130,8 @@ crate::wire_struct! {
         1 => thread: ThreadId,
         /// `None`: the earlier of the stored position and `last_seen`; on a device's first time, the user's join.
         2 => position: Option<Position>,
+        /// Without a position, a device that is new to the thread is told nothing if its user left it.
+        3 => unless_new: bool,
     }
 }
 
@@ -168,12 +174,17 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
-    /// The user's threads, in order of id.
-    pub struct UserThreadsAnswer { 1 => threads: Vec<UserThread> }
+    /// The user's threads.
+    pub struct UserThreadsAnswer {
+        /// In order of id.
+        1 => threads: Vec<UserThread>,
+        /// Those it left, if they were asked for: the last first, at most [`crate::limits::DEPARTURES_MAX`].
+        2 => left: Vec<UserThread>,
+    }
 }
 
 crate::wire_struct! {
-    /// A row of a user's index.
+    /// A row of a user's index, and the thread event that it comes from.
     pub struct UserThread { 1 => thread: ThreadId, 2 => source_seq: Seq }
 }
 
@@ -208,7 +219,8 @@ crate::wire_struct! {
         1 => thread: ThreadId,
         /// In order of `rev`; receipts once per member and kind, the latest. Only what the user is told of.
         2 => events: Vec<ThreadEvent>,
-        /// Where the device is after them; equal to the thread's end unless `more`.
+        /// Where the device is after them; unless `more`, equal to the end of what the user sees. Of a thread that
+        /// tells it nothing, where it was.
         3 => position: Position,
         /// `max_bytes` was reached: ask again from `position`.
         4 => more: bool,

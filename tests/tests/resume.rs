@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use futures_util::stream;
 use messenger_tests::cluster::Cluster;
-use messenger_tests::device::{Device, ids, text, unique};
+use messenger_tests::device::{Device, ids, number, text, unique};
 use messenger_tests::socket::Socket;
 use messenger_tests::wait::eventually;
 use serde_json::{Value, json};
@@ -168,6 +168,94 @@ async fn membership_changes_are_replayed() {
     let kinds: Vec<&str> = told.iter().map(|frame| frame["op"].as_str().unwrap_or("msg")).collect();
     assert_eq!(kinds, ["participant_added", "msg", "participant_removed"], "{first:?} and then {frames:?}");
     assert_eq!(told[1]["id"], said["id"]);
+}
+
+/// The frames of a thread: what each says, and its number.
+fn told_of(frames: &[Value], thread: &str) -> Vec<(String, u64)> {
+    let own = frames.iter().filter(|frame| frame["thread_id"] == thread && frame["seq"].is_u64());
+    own.map(|frame| (frame["op"].as_str().unwrap_or("msg").to_owned(), number(frame, "seq"))).collect()
+}
+
+#[tokio::test]
+async fn a_device_that_was_away_hears_of_its_users_removal_once() {
+    let cluster = Cluster::shared();
+    let (alice, bob) = (unique("alice"), unique("bob"));
+    let hers = cluster.device(1, &alice, "phone");
+    let (phone, tablet) = (cluster.device(2, &bob, "phone"), cluster.device(3, &bob, "tablet"));
+    let thread = hers.group("without bob", &[&bob]).await;
+    let other = hers.group("with bob", &[&bob]).await;
+    let mut socket = phone.connect().await;
+    let frames = socket.catch_up().await;
+    ack_and_close(&phone, socket, &frames, frames.last().expect("caught_up is one")).await;
+    let mut online = tablet.connect().await;
+    let first = online.catch_up().await;
+
+    // The phone is away, the tablet is not.
+    let missed = hers.send(&thread, "the last that bob sees").await;
+    let path = format!("/v1/threads/{thread}");
+    let _nothing = hers.delete(&format!("{path}/participants/{bob}")).await.expect(204);
+    let hidden = hers.send(&thread, "not for bob").await;
+    let mut live = vec![online.next_of("msg").await];
+    live.push(online.next_where("thread", |frame| frame["op"] == "participant_removed").await);
+    let seq = number(&missed, "seq");
+    let expected = [("msg".to_owned(), seq), ("participant_removed".to_owned(), seq + 1)];
+    assert_eq!(told_of(&live, &thread), expected);
+
+    let mut socket = phone.connect().await;
+    let frames = socket.catch_up().await;
+    assert_eq!(told_of(&frames, &thread), expected, "{frames:?}");
+    let removal = frames.iter().find(|frame| frame["op"] == "participant_removed").expect("it was told").clone();
+    assert_eq!(removal["user_id"], bob);
+    // Nothing comes after it, and what REST says does not change.
+    phone.get(&path).await.expect_problem(403, "not_a_member");
+    phone.get(&format!("{path}/messages")).await.expect_problem(403, "not_a_member");
+    phone.get(&format!("/v1/messages/{}", text(&hidden, "id"))).await.expect_problem(403, "not_a_member");
+    let listed = phone.get("/v1/threads").await.expect(200);
+    assert_eq!(ids(listed["threads"].as_array().expect("threads are a list")), [other]);
+
+    // It comes until it is taken, and then not again: not to the phone, nor to the tablet, which heard it live.
+    ack_and_close(&phone, socket, &frames, frames.last().expect("caught_up is one")).await;
+    let delivered = hers.recipients(&text(&missed, "id")).await;
+    assert_eq!((&delivered[0]["recipient_id"], &delivered[0]["state"]), (&json!(bob), &json!("DELIVERED")));
+    let all = [first, live].concat();
+    ack_and_close(&tablet, online, &all, all.last().expect("it was told")).await;
+    for device in [&phone, &tablet] {
+        let mut socket = device.connect().await;
+        assert_eq!(told_of(&socket.catch_up().await, &thread), []);
+        socket.close().await;
+    }
+    let mut stranger = cluster.device(1, &bob, "laptop").connect().await;
+    assert_eq!(told_of(&stranger.catch_up().await, &thread), [], "it never was in the thread");
+}
+
+#[tokio::test]
+async fn a_user_that_left_and_came_back_hears_both() {
+    let cluster = Cluster::shared();
+    let (alice, bob) = (unique("alice"), unique("bob"));
+    let (hers, his) = (cluster.device(1, &alice, "phone"), cluster.device(2, &bob, "phone"));
+    let thread = hers.group("there and back", &[&bob]).await;
+    let mut socket = his.connect().await;
+    let frames = socket.catch_up().await;
+    ack_and_close(&his, socket, &frames, frames.last().expect("caught_up is one")).await;
+
+    let path = format!("/v1/threads/{thread}/participants");
+    // By another of his devices.
+    let laptop = cluster.device(3, &bob, "laptop");
+    let _nothing = laptop.delete(&format!("{path}/{bob}")).await.expect(204);
+    let left = told_of(&his.connect().await.catch_up().await, &thread);
+    assert_eq!(left.iter().map(|(op, _)| op.as_str()).collect::<Vec<_>>(), ["participant_removed"]);
+
+    // It had not taken that when it came back.
+    hers.send(&thread, "between the stays").await;
+    let _thread = hers.post(&path, &[], &json!({"user_ids": [bob]})).await.expect(200);
+    let said = hers.send(&thread, "welcome back").await;
+    let mut socket = his.connect().await;
+    let frames = socket.catch_up().await;
+    let ops: Vec<_> = told_of(&frames, &thread).into_iter().map(|(op, _)| op).collect();
+    assert_eq!(ops, ["participant_removed", "participant_added", "msg"]);
+    assert_eq!(messages(&frames), [text(&said, "id")]);
+    let live = hers.send(&thread, "and now live").await;
+    assert_eq!(socket.next_of("msg").await["id"], live["id"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -79,7 +79,7 @@ impl Gather<'_> {
     async fn threads(&self) -> Result<Vec<ThreadId>, ApiError> {
         let user = self.viewer.user.clone();
         let slot = Slot::of_user(&user);
-        let query = Query::UserThreads(UserThreadsQuery { user });
+        let query = Query::UserThreads(UserThreadsQuery { user, left_since: None });
         match self.state.router().query(slot, query, self.deadline).await? {
             Answer::UserThreads(answer) => Ok(answer.threads.into_iter().map(|row| row.thread).collect()),
             other => Err(unexpected(&other)),

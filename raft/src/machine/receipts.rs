@@ -6,6 +6,7 @@
 //! one `rev`, gives one receipt and leaves one row of history, so that the time at which any message was passed is
 //! exact. A read that runs ahead of delivery moves both marks at once, with one receipt, of kind read, which implies
 //! the other. One's own messages are never delivered to oneself: an acknowledgement that covers no others moves nothing.
+//! Who left a thread still takes what it saw of it, up to its removal, which its devices may hear of later.
 
 use super::apply::Outcome;
 use super::membership;
@@ -64,13 +65,14 @@ pub(crate) fn mark_read<T: Tables>(step: &mut Step<'_, T>, op: &MarkRead) -> Res
 pub(crate) fn acknowledge<T: Tables>(step: &mut Step<'_, T>, op: &Acknowledge) -> Result<Outcome, Stop> {
     for item in &op.items {
         let Some(mut head) = step.get(&HeadKey { thread: item.thread })? else { continue };
-        let member = step.get(&MemberKey { thread: item.thread, user: item.user.clone() })?;
-        let Some(member) = member.filter(MemberRow::present) else { continue };
+        let key = MemberKey { thread: item.thread, user: item.user.clone() };
+        let Some(member) = step.get(&key)? else { continue };
         if item.delivered > Seq(0) {
             deliver(step, &mut head, item, &member)?;
         }
         if let Some(position) = item.position {
-            advance(step, &head, item, position)?;
+            let end = member.end().unwrap_or_else(|| head.end());
+            advance(step, end, item, position)?;
         }
     }
     Ok(Outcome::done(None))
@@ -98,14 +100,13 @@ fn deliver<T: Tables>(
 
 fn advance<T: Tables>(
     step: &mut Step<'_, T>,
-    head: &HeadRow,
+    end: Position,
     item: &Acknowledgement,
     position: Position,
 ) -> Result<(), Stop> {
     let key = PositionKey { thread: item.thread, user: item.user.clone(), device: item.device.clone() };
     let stored = step.get(&key)?.map(|row| row.position);
     let old = stored.unwrap_or_default();
-    let end = head.end();
     let new = Position { seq: position.seq.min(end.seq).max(old.seq), rev: position.rev.min(end.rev).max(old.rev) };
     if stored != Some(new) {
         step.put(&key, &PositionRow { position: new });

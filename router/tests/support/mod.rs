@@ -268,13 +268,13 @@ pub fn command(id: u8) -> Command {
 }
 
 pub fn query() -> Query {
-    Query::UserThreads(UserThreadsQuery { user: UserId::new("alice").unwrap() })
+    Query::UserThreads(UserThreadsQuery { user: UserId::new("alice").unwrap(), left_since: None })
 }
 
 /// An answer that tells which shard gave it.
 pub fn shard_answer(shard: ShardId) -> Answer {
     let thread = messenger_proto::query::UserThread { thread: ThreadId([0; 16]), source_seq: Seq(u64::from(shard.0)) };
-    Answer::UserThreads(UserThreadsAnswer { threads: vec![thread] })
+    Answer::UserThreads(UserThreadsAnswer { threads: vec![thread], left: Vec::new() })
 }
 
 pub fn event(seq: u64) -> Event {

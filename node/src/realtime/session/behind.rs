@@ -3,7 +3,7 @@
 //! Owns: which threads are to be read from storage next, and the reads that were held back in large threads.
 //! Must not know: how storage is read.
 
-use super::{Feed, LateReads, ResumeFrom, Session};
+use super::{Feed, LateReads, ResumeFrom, Session, Stay};
 
 impl Session {
     /// The reads that were stepped over, as far as storage did not tell them meanwhile.
@@ -38,7 +38,8 @@ impl Session {
                 && matches!(cursor.feed, Feed::Behind)
             {
                 cursor.feed = Feed::Resuming { stash: Vec::new(), again: false };
-                asked.push(ResumeFrom { thread, position: cursor.resume_from() });
+                let position = cursor.resume_from();
+                asked.push(ResumeFrom { thread, position, unless_new: cursor.stay == Stay::Over });
             }
         }
         if self.behind.is_empty() {

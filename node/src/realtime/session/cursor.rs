@@ -32,6 +32,17 @@ pub(super) enum Feed {
     Live,
 }
 
+/// Whether the user is in the thread, as far as its index says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// It is.
+    Present,
+    /// It left while the device was away: storage is asked for the rest, and no stream carries the thread.
+    Over,
+    /// It came back while storage was being asked for the rest, so that the answer may be older than that.
+    Back,
+}
+
 /// What to do with a live event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -46,7 +57,7 @@ pub(super) enum Verdict {
 /// A session's place in one thread.
 #[derive(Debug)]
 pub(super) struct Cursor {
-    /// The event that made the user a member, as far as its index says.
+    /// The event that made the user a member, or no member, as far as its index says.
     pub(super) source_seq: Seq,
     /// Everything up to here was told; `None` until storage placed the device.
     pub(super) at: Option<Position>,
@@ -59,11 +70,12 @@ pub(super) struct Cursor {
     pub(super) initial: bool,
     /// Times that storage contradicted the index in a row.
     pub(super) contradictions: u8,
+    pub(super) stay: Stay,
 }
 
 impl Cursor {
     pub(super) fn new(source_seq: Seq, feed: Feed, initial: bool) -> Self {
-        Self { source_seq, at: None, floor: None, feed, last_frame: 0, initial, contradictions: 0 }
+        Self { source_seq, at: None, floor: None, feed, last_frame: 0, initial, contradictions: 0, stay: Stay::Present }
     }
 
     /// Where storage is asked to go on from.

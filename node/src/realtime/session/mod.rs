@@ -8,6 +8,7 @@
 
 mod behind;
 mod cursor;
+mod former;
 mod frame;
 mod window;
 
@@ -17,7 +18,7 @@ mod tests;
 pub use self::frame::{Frame, FrameBody, Progress, Resumed};
 pub use self::window::{AckBeyondEnd, FrameSeq, WINDOW_MAX};
 
-use self::cursor::{Cursor, Feed, Verdict};
+use self::cursor::{Cursor, Feed, Stay, Verdict};
 use self::window::Window;
 use super::event::{EventKind, LateReads, SharedEvent};
 use bytes::Bytes;
@@ -71,8 +72,9 @@ impl Session {
         }
     }
 
-    /// The user's threads, as its shard tells them; the first call begins the replay.
-    pub fn index(&mut self, present: &[(ThreadId, Seq)]) {
+    /// The user's threads, as its shard tells them; the first call begins the replay, to which those belong that the user
+    /// left of late.
+    pub fn index(&mut self, present: &[(ThreadId, Seq)], left: &[(ThreadId, Seq)]) {
         let first = !self.began;
         if first {
             self.began = true;
@@ -81,7 +83,11 @@ impl Session {
         for (thread, source_seq) in present {
             self.enter(*thread, *source_seq, first);
         }
-        if !first {
+        if first {
+            for (thread, source_seq) in left {
+                self.enter_former(*thread, *source_seq);
+            }
+        } else {
             let present: BTreeSet<ThreadId> = present.iter().map(|(thread, _)| *thread).collect();
             let missing: Vec<ThreadId> = self.threads.keys().filter(|id| !present.contains(id)).copied().collect();
             // The answer may be older than what the user's stream told since. So storage is asked; and a thread that is not
@@ -112,7 +118,11 @@ impl Session {
 
     fn enter(&mut self, thread: ThreadId, source_seq: Seq, initial: bool) {
         if let Some(cursor) = self.threads.get_mut(&thread) {
+            let back = cursor.stay == Stay::Over && source_seq > cursor.source_seq;
             cursor.source_seq = cursor.source_seq.max(source_seq);
+            if back {
+                self.back(thread);
+            }
             if initial {
                 self.told_early(thread);
             }
@@ -149,10 +159,14 @@ impl Session {
 
     fn remove(&mut self, thread: ThreadId) {
         let Some(cursor) = self.threads.remove(&thread) else { return };
-        if !matches!(cursor.feed, Feed::Muted) {
+        let former = cursor.stay != Stay::Present;
+        if !matches!(cursor.feed, Feed::Muted) && !former {
             self.forget.push(thread);
         }
         self.replayed(cursor.initial);
+        if former && cursor.last_frame == 0 {
+            return;
+        }
         if self.gone.len() == GONE_MAX {
             self.gone.pop_first();
         }
@@ -242,8 +256,10 @@ impl Session {
         let Some(cursor) = self.threads.get_mut(&event.thread) else { return };
         let told = event.concerns(&self.user) && !matches!(event.kind, EventKind::Read { deferred: true, .. });
         let removed = matches!(&event.kind, EventKind::Thread { removed: Some(user) } if *user == self.user);
-        if removed && event.seq.is_some_and(|seq| seq < cursor.source_seq) {
-            // The user is back already: storage knows what it may see of the time between.
+        let back = event.seq.is_some_and(|seq| seq < cursor.source_seq);
+        if removed && (back || cursor.floor.is_some()) {
+            // The user is back already: storage knows what it may see of the time between. Or reads were stepped over, which
+            // nobody would tell once the thread is gone.
             self.lost(event.thread);
             return;
         }
@@ -321,9 +337,15 @@ impl Session {
         let wanted = self.wants(thread);
         let Some(cursor) = self.threads.get_mut(&thread) else { return };
         cursor.settle_at(resumed.position);
+        if cursor.comes_back(resumed.left) {
+            self.listen.push(thread);
+            return;
+        }
         // Unless it is older than what the index said since: then the user is back already.
-        let outdated =
-            resumed.left && resumed.position.seq < cursor.source_seq && cursor.contradictions < CONTRADICTIONS_MAX;
+        let outdated = resumed.left
+            && cursor.stay == Stay::Present
+            && resumed.position.seq < cursor.source_seq
+            && cursor.contradictions < CONTRADICTIONS_MAX;
         cursor.contradictions = if outdated { cursor.contradictions + 1 } else { 0 };
         if resumed.left && !resumed.more && !outdated {
             self.remove(thread);
@@ -379,8 +401,14 @@ impl Session {
     }
 
     /// The threads it follows.
-    pub fn threads(&self) -> impl Iterator<Item = ThreadId> + '_ {
+    #[cfg(test)]
+    fn threads(&self) -> impl Iterator<Item = ThreadId> + '_ {
         self.threads.keys().copied()
+    }
+
+    /// The threads of which its device may have acknowledged something: those it follows and those it left.
+    pub fn known(&self) -> impl Iterator<Item = ThreadId> + '_ {
+        self.threads.keys().chain(self.gone.keys()).copied()
     }
 
     /// The threads that may be listened to when the connection ends: those it follows, and those it was about to forget.
@@ -394,12 +422,13 @@ impl Session {
     /// [`AckBeyondEnd`] when no such frame was sent.
     pub fn ack(&mut self, frame: FrameSeq) -> Result<Vec<Progress>, AckBeyondEnd> {
         let taken = self.window.ack(frame)?;
-        let progress = taken.into_values().filter_map(|taken| {
-            let cursor = self.threads.get(&taken.thread)?;
+        let progress = taken.into_values().map(|taken| {
+            let thread = taken.thread;
+            let cursor = self.threads.get(&thread).or_else(|| self.gone.get(&thread));
             // With nothing on its way, what was stepped over silently is behind the device too.
-            let all = cursor.last_frame <= frame.0;
-            let position = if all { cursor.resume_from() } else { taken.position };
-            Some(Progress { thread: taken.thread, delivered: taken.delivered, position })
+            let all = cursor.filter(|cursor| cursor.last_frame <= frame.0);
+            let position = all.map_or(taken.position, Cursor::resume_from);
+            Progress { thread, delivered: taken.delivered, position }
         });
         Ok(progress.collect())
     }

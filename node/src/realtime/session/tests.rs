@@ -110,6 +110,11 @@ impl History {
         self.windows.iter().any(|(first, last)| *first <= seq && last.is_none_or(|last| seq <= last))
     }
 
+    /// Whether a receipt that came after an event is in sight: one that follows the removal is not.
+    fn receipt_visible(&self, seq: u64) -> bool {
+        self.windows.iter().any(|(first, last)| *first <= seq && last.is_none_or(|last| seq < last))
+    }
+
     /// What storage tells from `position`, whole.
     fn after(&self, me: &UserId, position: Option<Position>) -> Vec<Arc<SharedEvent>> {
         let from = position.unwrap_or_default();
@@ -118,7 +123,8 @@ impl History {
         let mut told = Vec::new();
         for event in &self.events {
             seq = event.seq.map_or(seq, |seq| seq.0);
-            if !self.visible(seq) || !event.concerns(me) {
+            let visible = if event.seq.is_some() { self.visible(seq) } else { self.receipt_visible(seq) };
+            if !visible || !event.concerns(me) {
                 continue;
             }
             match &event.kind {
@@ -136,8 +142,13 @@ impl History {
         told
     }
 
+    /// Where what the user sees ends.
     fn end(&self) -> Position {
-        Position { seq: Seq(self.seq), rev: Rev(self.events.len() as u64) }
+        let removed = self.windows.last().and_then(|(_, last)| *last).map(Seq);
+        let removal = self.events.iter().find(|event| removed.is_some() && event.seq == removed);
+        removal.map_or(Position { seq: Seq(self.seq), rev: Rev(self.events.len() as u64) }, |removal| {
+            removal.position_after(Position::default())
+        })
     }
 
     fn resume(&self, me: &UserId, thread: ThreadId, position: Option<Position>) -> Resumed {
@@ -151,11 +162,24 @@ impl History {
     }
 }
 
+/// A thread that the user left, and whether the device had acknowledged anything of it by then.
+struct Departure {
+    removed: u64,
+    known: bool,
+}
+
 #[derive(Default)]
 struct Device {
     stored: HashMap<ThreadId, Position>,
     acked: HashMap<ThreadId, Vec<Arc<SharedEvent>>>,
     delivered: HashMap<ThreadId, u64>,
+}
+
+/// What the user's shard knows of its threads.
+#[derive(Default)]
+struct Index {
+    present: Vec<(ThreadId, Seq)>,
+    left: Vec<(ThreadId, Seq)>,
 }
 
 struct World {
@@ -169,7 +193,7 @@ struct World {
     listening: VecDeque<ThreadId>,
     answers: VecDeque<Resumed>,
     /// Answers of the index under way, older than what its stream tells meanwhile.
-    index_answers: VecDeque<Vec<(ThreadId, Seq)>>,
+    index_answers: VecDeque<Index>,
     told: HashMap<ThreadId, Vec<(u64, Arc<SharedEvent>)>>,
     frames: u64,
     caught_up: u32,
@@ -218,14 +242,19 @@ impl World {
         self.user_stream.clear();
         self.threads.values_mut().for_each(|history| history.heard = false);
         let index = self.index();
-        self.session.index(&index);
+        self.session.index(&index.present, &index.left);
     }
 
-    fn index(&self) -> Vec<(ThreadId, Seq)> {
-        let member = |(id, history): (&ThreadId, &History)| {
-            history.windows.last().filter(|(_, last)| last.is_none()).map(|(first, _)| (*id, Seq(*first)))
-        };
-        self.threads.iter().filter_map(member).collect()
+    fn index(&self) -> Index {
+        let mut index = Index::default();
+        for (id, history) in &self.threads {
+            match history.windows.last() {
+                Some((_, Some(last))) => index.left.push((*id, Seq(*last))),
+                Some((first, None)) => index.present.push((*id, Seq(*first))),
+                None => {}
+            }
+        }
+        index
     }
 
     fn change_membership(&mut self, thread: ThreadId, present: bool) {
@@ -285,7 +314,7 @@ impl World {
     fn notice_losses(&mut self) {
         if std::mem::take(&mut self.index_lagged) {
             let index = self.index();
-            self.session.index(&index);
+            self.session.index(&index.present, &index.left);
         }
         for thread in std::mem::take(&mut self.lagged) {
             self.session.lost(thread);
@@ -333,8 +362,14 @@ impl World {
     fn ask(&mut self, max: usize) {
         for from in self.session.take_behind(max) {
             let position = from.position.or_else(|| self.device.stored.get(&from.thread).copied());
-            let answer = self.threads[&from.thread].resume(&self.me, from.thread, position);
-            self.answers.push_back(answer);
+            let history = &self.threads[&from.thread];
+            let nothing = from.unless_new && position.is_none() && !history.member();
+            self.answers.push_back(if nothing {
+                let (thread, position) = (from.thread, Position::default());
+                Resumed { thread, events: Vec::new(), position, more: false, gap: None, left: true }
+            } else {
+                history.resume(&self.me, from.thread, position)
+            });
         }
     }
 
@@ -398,7 +433,7 @@ impl World {
             Op::AskIndex => self.index_answers.push_back(self.index()),
             Op::AnswerIndex => {
                 if let Some(index) = self.index_answers.pop_front() {
-                    self.session.index(&index);
+                    self.session.index(&index.present, &index.left);
                 }
             }
             Op::Narrow(threads) => self.session.narrow(threads.iter().map(|thread| thread_id(*thread)).collect()),
@@ -443,6 +478,42 @@ impl World {
             assert!(seqs.is_sorted_by(|a, b| a < b), "told twice or out of order: {seqs:?}");
             for seq in seqs {
                 assert!(self.threads[thread].visible(seq), "event {seq} is outside the membership");
+            }
+        }
+    }
+
+    /// The threads that the user is not in, as they are now.
+    fn departures(&self) -> Vec<(ThreadId, Departure)> {
+        let departure = |(thread, history): (&ThreadId, &History)| {
+            let removed = history.windows.last()?.1?;
+            Some((*thread, Departure { removed, known: self.device.stored.contains_key(thread) }))
+        };
+        self.threads.iter().filter_map(departure).collect()
+    }
+
+    /// Of threads that were left before the device came back, and not joined since, it heard what it had not taken if it
+    /// had ever taken anything, and nothing otherwise.
+    fn check_departures(
+        &self,
+        departures: &[(ThreadId, Departure)],
+        before: &HashMap<ThreadId, Vec<Arc<SharedEvent>>>,
+    ) {
+        for (thread, departure) in departures {
+            let history = &self.threads[thread];
+            if history.windows.last().and_then(|(_, last)| *last) != Some(departure.removed) {
+                continue;
+            }
+            let seqs = |event: &Arc<SharedEvent>| event.seq;
+            let told = self.told.get(thread).map(Vec::as_slice).unwrap_or_default();
+            let told: HashSet<Seq> = told.iter().filter_map(|(_, event)| seqs(event)).collect();
+            if !departure.known {
+                assert!(told.is_empty(), "{thread} is new to the device");
+                continue;
+            }
+            let taken: HashSet<Seq> = before.get(thread).into_iter().flatten().filter_map(seqs).collect();
+            for event in history.after(&self.me, None) {
+                let heard = event.seq.is_none_or(|seq| told.contains(&seq) || taken.contains(&seq));
+                assert!(heard, "{thread} lacks {:?} {:?}", event.seq, event.kind);
             }
         }
     }
@@ -499,14 +570,26 @@ proptest! {
                 prop_assert!(claimed.is_none_or(|seq| acked.contains(&seq)), "claims more than the device took");
             }
         }
+        let departures = world.departures();
         world.connect();
         for op in &second {
             world.run(op);
             world.check_order();
         }
         world.settle();
+        prop_assert_eq!(world.caught_up, 1);
         let acked = world.device.acked.clone();
         world.check_complete(&acked);
+        world.check_departures(&departures, &acked);
+        // What was acknowledged to the end does not come again.
+        world.ack(world.frames);
+        let gone: Vec<ThreadId> = world.departures().into_iter().map(|(thread, _)| thread).collect();
+        world.connect();
+        world.settle();
+        for thread in gone {
+            let told = world.told.get(&thread).map(Vec::as_slice).unwrap_or_default();
+            prop_assert!(told.is_empty(), "{} {:?} {:?}", thread, world.device.stored.get(&thread), told);
+        }
     }
 
     #[test]
@@ -541,10 +624,10 @@ fn at(n: u64) -> Position {
 fn resuming() -> (Session, ThreadId) {
     let thread = thread_id(1);
     let mut session = Session::new(user("me-1"));
-    session.index(&[(thread, Seq(1))]);
+    session.index(&[(thread, Seq(1))], &[]);
     assert_eq!(session.take_listen(), [thread]);
     session.listening(thread);
-    assert_eq!(session.take_behind(9), [ResumeFrom { thread, position: None }]);
+    assert_eq!(session.take_behind(9), [ResumeFrom { thread, position: None, unless_new: false }]);
     (session, thread)
 }
 
@@ -552,9 +635,9 @@ fn resuming() -> (Session, ThreadId) {
 fn a_user_without_threads_is_caught_up_at_once() {
     let mut session = Session::new(user("me-1"));
     assert_eq!(session.pending(), 0, "not before the index is known");
-    session.index(&[]);
+    session.index(&[], &[]);
     assert_eq!(session.next_frame().map(|frame| frame.body), Some(FrameBody::CaughtUp));
-    session.index(&[]);
+    session.index(&[], &[]);
     assert_eq!(session.pending(), 0, "and only once");
 }
 
@@ -562,7 +645,7 @@ fn a_user_without_threads_is_caught_up_at_once() {
 fn a_thread_that_the_stream_tells_of_before_the_index_is_waited_for() {
     let (mut session, thread) = (Session::new(user("alice")), thread_id(1));
     session.joined(thread, Seq(1));
-    session.index(&[(thread, Seq(1))]);
+    session.index(&[(thread, Seq(1))], &[]);
     assert_eq!(session.pending(), 0, "it was not replayed yet");
     session.listening(thread);
     session.take_behind(1);
@@ -579,12 +662,96 @@ fn a_thread_that_the_stream_tells_of_before_the_index_is_waited_for() {
 }
 
 #[test]
+fn a_thread_that_was_left_is_asked_for_without_listening() {
+    let (mut session, thread) = (Session::new(user("me-1")), thread_id(1));
+    session.index(&[], &[(thread, Seq(3))]);
+    assert_eq!(session.pending(), 0, "it was not replayed yet");
+    assert!(session.take_listen().is_empty());
+    assert_eq!(session.take_behind(9), [ResumeFrom { thread, position: None, unless_new: true }]);
+    let events = vec![message(thread, 2), message(thread, 3)];
+    session.resumed(&Resumed { thread, events, position: at(3), more: false, gap: None, left: true });
+    let kinds: Vec<_> = std::iter::from_fn(|| session.next_frame()).map(|frame| frame.body).collect();
+    assert!(matches!(kinds[..], [FrameBody::Event { .. }, FrameBody::Event { .. }, FrameBody::CaughtUp]), "{kinds:?}");
+    assert!(session.take_heard().is_empty(), "nobody listens to it");
+    assert!(session.known().eq([thread]), "its acknowledgement is to be written when the connection ends");
+    let progress = session.ack(FrameSeq(2)).unwrap();
+    assert_eq!(progress, [Progress { thread, delivered: Seq(3), position: Some(at(3)) }]);
+}
+
+#[test]
+fn a_user_that_comes_back_to_a_thread_it_had_left_hears_it_again() {
+    // The index says so before storage does, or after it.
+    for told_by_storage in [false, true] {
+        let (mut session, thread) = (Session::new(user("me-1")), thread_id(1));
+        session.index(&[], &[(thread, Seq(2))]);
+        assert_eq!(session.take_behind(9).len(), 1);
+        let resumed = |n, left| {
+            let events = vec![message(thread, n)];
+            Resumed { thread, events, position: at(n), more: false, gap: None, left }
+        };
+        if told_by_storage {
+            session.resumed(&resumed(3, false));
+        } else {
+            session.joined(thread, Seq(3));
+            assert!(session.take_listen().is_empty(), "an answer is on its way, which would be taken for a later one");
+            session.resumed(&resumed(2, true));
+        }
+        assert_eq!(session.take_listen(), [thread]);
+        session.joined(thread, Seq(3));
+        session.listening(thread);
+        let position = Some(at(if told_by_storage { 3 } else { 2 }));
+        assert_eq!(session.take_behind(9), [ResumeFrom { thread, position, unless_new: false }]);
+        session.resumed(&resumed(3, false));
+        session.live(&message(thread, 4));
+        let told = std::iter::from_fn(|| session.next_frame()).filter_map(|frame| match frame.body {
+            FrameBody::Event { event, .. } => event.seq,
+            _ => None,
+        });
+        let first = if told_by_storage { 3 } else { 2 };
+        assert!(told.eq((first..=4).map(Seq)));
+    }
+}
+
+#[test]
+fn reads_that_were_held_back_are_told_before_the_removal_and_acknowledged_with_it() {
+    let (mut session, thread) = resuming();
+    session.resumed(&Resumed { thread, events: vec![], position: at(1), more: false, gap: None, left: false });
+    let kind = EventKind::Read { by: user("other"), deferred: true };
+    let read = Arc::new(SharedEvent { rev: Rev(2), seq: None, kind, ..(*message(thread, 2)).clone() });
+    session.live(&read);
+    let (kind, position) = (EventKind::Thread { removed: Some(user("me-1")) }, Position { seq: Seq(2), rev: Rev(3) });
+    let removal = Arc::new(SharedEvent { rev: Rev(3), seq: Some(Seq(2)), kind, ..(*message(thread, 2)).clone() });
+    session.live(&removal);
+    assert_eq!(session.take_behind(9), [ResumeFrom { thread, position: Some(at(1)), unless_new: false }]);
+    session.resumed(&Resumed { thread, events: vec![read, removal], position, more: false, gap: None, left: true });
+    let told = std::iter::from_fn(|| session.next_frame()).filter(|frame| frame.body != FrameBody::CaughtUp);
+    let last = told.map(|frame| frame.seq).last().unwrap();
+    assert_eq!(session.ack(last).unwrap()[0].position, Some(position));
+}
+
+#[test]
+fn a_departure_without_news_is_forgotten() {
+    let (mut session, thread) = (Session::new(user("me-1")), thread_id(1));
+    session.index(&[], &[(thread, Seq(3))]);
+    session.take_behind(9);
+    let position = Position::default();
+    session.resumed(&Resumed { thread, events: vec![], position, more: false, gap: None, left: true });
+    assert_eq!(session.next_frame().map(|frame| frame.body), Some(FrameBody::CaughtUp));
+    assert_eq!(session.known().count(), 0);
+    // A new stay begins where storage says.
+    session.joined(thread, Seq(5));
+    session.take_listen();
+    session.listening(thread);
+    assert_eq!(session.take_behind(9), [ResumeFrom { thread, position: None, unless_new: false }]);
+}
+
+#[test]
 fn an_index_older_than_the_stream_takes_no_muted_thread_away() {
     let (mut session, thread) = (Session::new(user("me-1")), thread_id(1));
-    session.index(&[]);
+    session.index(&[], &[]);
     session.narrow(BTreeSet::new());
     session.joined(thread, Seq(5));
-    session.index(&[]);
+    session.index(&[], &[]);
     session.narrow([thread].into());
     assert_eq!(session.take_listen(), [thread]);
     session.narrow(BTreeSet::new());
@@ -618,7 +785,7 @@ fn a_thread_busier_than_the_stash_is_asked_for_again_rather_than_held_in_memory(
         session.live(&message(thread, n));
     }
     session.resumed(&Resumed { thread, events: vec![], position: at(0), more: false, gap: None, left: false });
-    assert_eq!(session.take_behind(9), [ResumeFrom { thread, position: Some(at(0)) }]);
+    assert_eq!(session.take_behind(9), [ResumeFrom { thread, position: Some(at(0)), unless_new: false }]);
 }
 
 #[test]

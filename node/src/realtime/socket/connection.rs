@@ -396,7 +396,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let Self { node, identity, mailbox, session, .. } = self;
-        node.acks().hasten(&identity.user, &identity.device, session.threads());
+        node.acks().hasten(&identity.user, &identity.device, session.known());
         node.hub().forget(node.shard_of_user(&identity.user), &[Topic::User(identity.user.clone())], mailbox);
         for thread in session.take_heard() {
             node.hub().forget(node.shard_of_thread(thread), &[Topic::Thread(thread)], mailbox);

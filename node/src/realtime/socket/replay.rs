@@ -12,8 +12,11 @@ use crate::realtime::mailbox::{Losses, Mailbox};
 use crate::realtime::session::{Resumed, Session};
 use crate::realtime::{Realtime, encode};
 use messenger_proto::error::{ErrorCode, Refusal};
-use messenger_proto::ids::{DeviceId, MessageId, ShardId, ThreadId, UserId};
-use messenger_proto::query::{Answer, Query, QueryResult, ResumeFrom, ResumeQuery, ResumedThread, UserThreadsQuery};
+use messenger_proto::ids::{DeviceId, MessageId, Millis, ShardId, ThreadId, UserId};
+use messenger_proto::limits::DEPARTURE_RETENTION;
+use messenger_proto::query::{
+    Answer, Query, QueryResult, ResumeFrom, ResumeQuery, ResumedThread, UserThread, UserThreadsQuery,
+};
 use messenger_proto::slot::Slot;
 use messenger_router::Topic;
 use std::collections::BTreeMap;
@@ -232,8 +235,9 @@ impl Replay {
     pub(super) fn indexed(&mut self, session: &mut Session, outcome: QueryResult, now: Instant) {
         self.index = match outcome {
             Ok(Answer::UserThreads(answer)) => {
-                let present: Vec<_> = answer.threads.into_iter().map(|row| (row.thread, row.source_seq)).collect();
-                session.index(&present);
+                let rows = |rows: Vec<UserThread>| rows.into_iter().map(|row| (row.thread, row.source_seq)).collect();
+                let (present, left): (Vec<_>, Vec<_>) = (rows(answer.threads), rows(answer.left));
+                session.index(&present, &left);
                 if self.index == Asking::Again { Asking::Wanted } else { Asking::Known }
             }
             other => {
@@ -306,7 +310,9 @@ fn shared(resumed: ResumedThread) -> Resumed {
 async fn ask_index(node: Realtime, user: UserId, mailbox: Arc<Mailbox>) -> Done {
     let slot = Slot::of_user(&user);
     node.hub().listen(node.shard_of_user(&user), vec![Topic::User(user.clone())], &mailbox).await;
-    let query = Query::UserThreads(UserThreadsQuery { user });
+    let retention = u64::try_from(DEPARTURE_RETENTION.as_millis()).unwrap_or(u64::MAX);
+    let left_since = Some(Millis(node.now().0.saturating_sub(retention)));
+    let query = Query::UserThreads(UserThreadsQuery { user, left_since });
     Done::Indexed(node.router().query(slot, query, deadline()).await)
 }
 
@@ -348,7 +354,7 @@ mod tests {
         };
         let index: Vec<_> = (0..each).flat_map(|n| (0..shards).map(move |shard| thread(shard, n))).collect();
         let mut session = Session::new(user.clone());
-        session.index(&index);
+        session.index(&index, &[]);
         for thread in session.take_listen() {
             session.listening(thread);
         }

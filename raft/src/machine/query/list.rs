@@ -4,6 +4,7 @@
 //! Must not know: how the parts from many shards are put together.
 //! Invariants: activity as of an instant is the same however often and whenever it is asked for later.
 
+use super::super::rows::departure::DepartureKey;
 use super::super::rows::head::LastMessage;
 use super::super::rows::key::KeyWriter;
 use super::super::rows::message::{self, MessageKey};
@@ -17,7 +18,7 @@ use super::view::View;
 use super::{locate, receipts};
 use bytes::Bytes;
 use messenger_proto::ids::{Millis, Seq, UserId};
-use messenger_proto::limits::{UNREAD_MAX, USER_THREADS_MAX};
+use messenger_proto::limits::{DEPARTURES_MAX, UNREAD_MAX, USER_THREADS_MAX};
 use messenger_proto::model::{Message, ThreadSummary};
 use messenger_proto::query::{
     ActivityAnswer, ActivityQuery, RoomAnswer, RoomQuery, SummariesAnswer, SummariesQuery, ThreadActivity, UserThread,
@@ -32,7 +33,7 @@ const UNREAD_SCAN: u32 = 10_000;
 /// Threads that a user's list shows: more than the bound by as much as invitations at the same time might go over it.
 const LIST_MAX: usize = 2 * USER_THREADS_MAX;
 
-/// Every thread the user is in.
+/// Every thread the user is in, and those it left of late.
 pub(crate) fn user_threads(tables: &impl Tables, query: &UserThreadsQuery) -> Result<UserThreadsAnswer, Stop> {
     let mut threads = Vec::new();
     let range = KeyWriter::of::<UserThreadKey>().slotted_user(&query.user).range();
@@ -43,7 +44,14 @@ pub(crate) fn user_threads(tables: &impl Tables, query: &UserThreadsQuery) -> Re
         }
         Ok(if threads.len() < LIST_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
-    Ok(UserThreadsAnswer { threads })
+    let left = query.left_since.map_or_else(|| Ok(Vec::new()), |since| departures(tables, &query.user, since))?;
+    Ok(UserThreadsAnswer { threads, left })
+}
+
+fn departures(tables: &impl Tables, user: &UserId, since: Millis) -> Result<Vec<UserThread>, TableError> {
+    let range = DepartureKey::since(user, since);
+    let rows = rows::collect::<DepartureKey>(tables, &range, Direction::Backward, DEPARTURES_MAX)?;
+    Ok(rows.into_iter().map(|(key, row)| UserThread { thread: key.thread, source_seq: row.source_seq }).collect())
 }
 
 /// Which of the users have no room for a thread.

@@ -10,6 +10,10 @@
 //! is; a device that acknowledged nothing in the thread begins at its user's join, whatever it says it has seen. So a
 //! message that no device acknowledged is behind none of them, and needs no rule of its own: the user's delivery mark
 //! plays no part, since it does not move with the user's own messages.
+//!
+//! What a user that left sees ends with its removal. A session that asks for such a thread wants only what its device
+//! is still to hear: a device that never was in the thread, neither by what it acknowledged nor by `last_seen`, is told
+//! nothing.
 
 use super::super::rows::event::{EventKey, EventRow};
 use super::super::rows::head::{HeadKey, HeadRow};
@@ -47,7 +51,7 @@ pub(crate) fn resume(tables: &impl Tables, query: &ResumeQuery) -> Result<Resume
     Ok(ResumeAnswer { threads })
 }
 
-/// A thread that the user never was in.
+/// A thread that has nothing to tell.
 fn nothing(from: &ResumeFrom) -> ResumedThread {
     let position = from.position.unwrap_or_default();
     ResumedThread { thread: from.thread, events: Vec::new(), position, more: false, gap: None, left: true }
@@ -110,13 +114,16 @@ impl Behind {
 }
 
 impl<'a, T: Tables> Missed<'a, T> {
-    /// `None` when the user never was in the thread.
+    /// `None` when the user never was in the thread, or is gone from it and its device never was.
     fn of(tables: &'a T, query: &'a ResumeQuery, from: &ResumeFrom) -> Result<Option<Self>, TableError> {
         let thread = from.thread;
         let Some(head) = rows::get(tables, &HeadKey { thread })? else { return Ok(None) };
         let Some(member) = rows::get(tables, &MemberKey { thread, user: query.user.clone() })? else {
             return Ok(None);
         };
+        if from.unless_new && from.position.is_none() && !member.present() && is_new(tables, query, thread)? {
+            return Ok(None);
+        }
         let end = member.end().unwrap_or_else(|| head.end());
         let (start, behind) = match from.position {
             Some(position) => (position, None),
@@ -272,6 +279,16 @@ impl<'a, T: Tables> Missed<'a, T> {
         }
         Ok((events, all))
     }
+}
+
+/// Whether nothing says that the device ever was in the thread.
+fn is_new(tables: &impl Tables, query: &ResumeQuery, thread: ThreadId) -> Result<bool, TableError> {
+    let key = PositionKey { thread, user: query.user.clone(), device: query.device.clone() };
+    if rows::get(tables, &key)?.is_some() {
+        return Ok(false);
+    }
+    let seen = query.last_seen.map_or(Ok(None), |id| rows::get(tables, &MessageIdKey { id }))?;
+    Ok(seen.is_none_or(|at| at.thread != thread))
 }
 
 /// Where a device that names no place is.

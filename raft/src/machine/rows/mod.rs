@@ -28,6 +28,7 @@
 //! | 28 | [`outbox`] | thread, seq, user | one per membership change not yet in the user's index |
 //! | 30 | [`user_thread`] | user, thread | one per thread a user is or was in |
 //! | 31 | [`user`] | user | one per user in a thread |
+//! | 32 | [`departure`] | user, time, thread | one per thread a user left of late, 1,000 at most |
 //!
 //! One message under an Idempotency-Key writes seven rows: message, message id, client seq, dedupe and expiry are new,
 //! head and shard are rewritten (once per pack). One receipt writes watermark, history (two when a read also delivers)
@@ -36,6 +37,7 @@
 pub mod client_seq;
 pub mod cluster;
 pub mod dedupe;
+pub mod departure;
 pub mod event;
 pub mod expiry;
 pub mod head;

@@ -1,12 +1,12 @@
 //! What a user's shard counts about the user.
 //!
 //! Layout: `31 | slot BE16 | user NUL`.
-//! Owns: the size of the user's index, so that its bound is checked without a scan.
+//! Owns: the size of the user's index and of its departures, so that their bounds are checked without a scan.
 //! Must not know: when the row is written or read.
 //! Invariants: the tag and the layout never change; the value only gains fields.
 
 use super::key::{Key, KeyReader, KeyWriter};
-use messenger_proto::ids::UserId;
+use messenger_proto::ids::{Millis, UserId};
 
 /// The key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,10 @@ messenger_proto::wire_struct! {
     pub struct UserRow {
         /// Entries of the index that are no tombstones.
         1 => threads: u32,
+        /// Departures that are kept.
+        2 => departures: u32,
+        /// No departure that is kept is older; so that a scan for the oldest need not step over those dropped before.
+        3 => departures_from: Millis,
     }
 }
 
@@ -55,8 +59,8 @@ mod tests {
         }
 
         #[test]
-        fn rows_round_trip(threads: u32) {
-            row_round_trips(&UserRow { threads });
+        fn rows_round_trip(threads: u32, departures: u32, from: u64) {
+            row_round_trips(&UserRow { threads, departures, departures_from: Millis(from) });
         }
     }
 

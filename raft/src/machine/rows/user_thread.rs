@@ -6,7 +6,7 @@
 //! Invariants: the tag and the layout never change; the value only gains fields.
 
 use super::key::{Key, KeyReader, KeyWriter};
-use messenger_proto::ids::{Seq, ThreadId, UserId};
+use messenger_proto::ids::{Millis, Seq, ThreadId, UserId};
 
 /// The key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +36,8 @@ messenger_proto::wire_struct! {
         /// The thread event that says so.
         1 => source_seq: Seq,
         2 => present: bool,
+        /// When a tombstone was made: its departure's time, if that is still kept.
+        3 => left_at: Option<Millis>,
     }
 }
 
@@ -57,8 +59,8 @@ mod tests {
         }
 
         #[test]
-        fn rows_round_trip(seq: u64, present: bool) {
-            row_round_trips(&UserThreadRow { source_seq: Seq(seq), present });
+        fn rows_round_trip(seq: u64, present: bool, left_at: Option<u64>) {
+            row_round_trips(&UserThreadRow { source_seq: Seq(seq), present, left_at: left_at.map(Millis) });
         }
     }
 

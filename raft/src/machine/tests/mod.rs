@@ -158,7 +158,7 @@ impl Shard {
         self.resume(ResumeQuery {
             user: user(name),
             device: device("phone"),
-            threads: vec![ResumeFrom { thread, position }],
+            threads: vec![ResumeFrom { thread, position, unless_new: false }],
             last_seen,
             max_bytes: 1 << 30,
         })

@@ -197,11 +197,10 @@ impl Model {
             Action::Send { sender, client_seq, body } => self.send(*sender, (*client_seq, *body), result),
             Action::Read { user, message } => self.mark_read(*user, *message, now),
             Action::Ack { user, delivered, .. } => {
-                if self.members.contains_key(user) {
-                    self.pass(*user, *delivered, |(delivered_at, _)| {
-                        delivered_at.get_or_insert(now);
-                    });
-                }
+                // Who left meanwhile takes it all the same.
+                self.pass(*user, *delivered, |(delivered_at, _)| {
+                    delivered_at.get_or_insert(now);
+                });
                 Ok(Done::Now)
             }
         }

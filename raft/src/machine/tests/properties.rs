@@ -15,7 +15,7 @@ use messenger_proto::slot::Slot;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-fn run_packs(packs: &[Pack]) -> (MemoryTables, Vec<CommandResult>, Vec<Event>) {
+pub(super) fn run_packs(packs: &[Pack]) -> (MemoryTables, Vec<CommandResult>, Vec<Event>) {
     let (mut tables, mut results, mut events) = (MemoryTables::default(), Vec::new(), Vec::new());
     for (index, pack) in packs.iter().enumerate() {
         let mut overlay = Overlay::new(&tables);
@@ -28,7 +28,7 @@ fn run_packs(packs: &[Pack]) -> (MemoryTables, Vec<CommandResult>, Vec<Event>) {
     (tables, results, events)
 }
 
-fn family<K: Key>(tables: &MemoryTables) -> Vec<(K, K::Row)> {
+pub(super) fn family<K: Key>(tables: &MemoryTables) -> Vec<(K, K::Row)> {
     rows::collect::<K>(tables, &KeyWriter::of::<K>().range(), Direction::Forward, usize::MAX).unwrap()
 }
 
@@ -117,7 +117,7 @@ fn catch_up(shard: &Shard, name: &str, mut from: Option<Position>, got: &mut Vec
         let query = ResumeQuery {
             user: user(name),
             device: device("tablet"),
-            threads: vec![ResumeFrom { thread: GROUP, position: from }],
+            threads: vec![ResumeFrom { thread: GROUP, position: from, unless_new: false }],
             last_seen: None,
             max_bytes: 300,
         };

@@ -1,10 +1,12 @@
 //! Tests of what a device missed.
 
+use super::properties::family;
 use super::*;
+use crate::machine::rows::position::PositionKey;
 use messenger_proto::event::ThreadEventBody;
 use messenger_proto::ids::Rev;
 use messenger_proto::limits::{GAP_TAIL, RESUME_EVENTS_MAX};
-use messenger_proto::model::ReceiptKind;
+use messenger_proto::model::{DeliveryState, ReceiptKind};
 
 fn position(seq: u64, rev: u64) -> Position {
     Position { seq: Seq(seq), rev: Rev(rev) }
@@ -117,6 +119,50 @@ fn a_removed_user_gets_what_led_to_its_removal() {
     }
 }
 
+/// As [`Shard::resume_one`], of a thread that the user's index says it left.
+fn resume_former(shard: &Shard, name: &str, phone: &str, last_seen: Option<MessageId>) -> ResumedThread {
+    let threads = vec![ResumeFrom { thread: GROUP, position: None, unless_new: true }];
+    shard
+        .resume(ResumeQuery { user: user(name), device: device(phone), threads, last_seen, max_bytes: 1 << 30 })
+        .remove(0)
+}
+
+#[test]
+fn a_device_that_was_away_hears_of_its_users_removal_until_it_takes_it() {
+    let mut shard = Shard::with_group(&["ann", "bob"]);
+    let seen = shard.send(GROUP, "ann", 1);
+    shard.run(ack("bob", 2, Some(position(2, 2)))).unwrap();
+    let missed = shard.send(GROUP, "ann", 2);
+    shard.run(remove("ann", "bob")).unwrap();
+    let after = shard.send(GROUP, "ann", 3);
+    let resumed = resume_former(&shard, "bob", "phone", None);
+    assert_eq!((seqs(&resumed), resumed.left), (vec![3, 4], true));
+    assert!(matches!(&resumed.events[1].body, ThreadEventBody::ParticipantRemoved(event) if event.user == user("bob")));
+    let fresh = resume_former(&shard, "bob", "tablet", None);
+    assert_eq!((seqs(&fresh), fresh.left, fresh.position), (vec![], true, Position::default()), "it is new here");
+    assert_eq!(seqs(&resume_former(&shard, "bob", "tablet", Some(seen.id))), [1, 2, 3, 4], "it says that it is not");
+    assert!(resume_former(&shard, "eve", "phone", Some(seen.id)).events.is_empty());
+
+    // Taking it moves the place, no further than the removal, and delivers what it covers.
+    shard.run(ack("bob", u64::MAX, Some(position(u64::MAX, u64::MAX)))).unwrap();
+    let places: Vec<_> = family::<PositionKey>(&shard.tables).into_iter().map(|(_, row)| row.position).collect();
+    assert_eq!(places, [resumed.position]);
+    assert!(resume_former(&shard, "bob", "phone", None).events.is_empty());
+    let state = |id| shard.recipients(id, "ann").unwrap().into_iter().map(|one| one.state).collect::<Vec<_>>();
+    assert_eq!(state(missed.id), [DeliveryState::Delivered]);
+    assert_eq!(state(after.id), [], "it was not meant for bob");
+    assert_eq!(shard.thread(GROUP, "bob").unwrap_err().code, ErrorCode::NotAMember);
+    assert_eq!(shard.history(GROUP, "bob").unwrap_err().code, ErrorCode::NotAMember);
+
+    // Back again, it goes on from there.
+    shard.run(add("ann", &["bob"])).unwrap();
+    let back = resume_former(&shard, "bob", "phone", None);
+    assert_eq!((seqs(&back), back.left), (vec![6], false));
+    assert!(!seqs(&resume_former(&shard, "bob", "tablet", None)).is_empty(), "a member's new device is told");
+    shard.run(remove("ann", "bob")).unwrap();
+    assert_eq!(seqs(&resume_former(&shard, "bob", "phone", None)), [6, 7]);
+}
+
 #[test]
 fn a_long_absence_leaves_a_gap_that_is_named() {
     let mut shard = Shard::with_group(&["ann", "bob"]);
@@ -145,7 +191,7 @@ fn a_gap_is_named_once_however_small_the_answers() {
         let query = ResumeQuery {
             user: user("bob"),
             device: device("phone"),
-            threads: vec![ResumeFrom { thread: GROUP, position: from }],
+            threads: vec![ResumeFrom { thread: GROUP, position: from, unless_new: false }],
             last_seen: None,
             max_bytes: 20_000,
         };
@@ -169,7 +215,10 @@ fn an_answer_that_is_full_names_where_every_thread_goes_on() {
         shard.send(GROUP, "ann", number);
         shard.send(PAIR, "ann", number);
     }
-    let mut from = vec![ResumeFrom { thread: GROUP, position: None }, ResumeFrom { thread: PAIR, position: None }];
+    let mut from = vec![
+        ResumeFrom { thread: GROUP, position: None, unless_new: false },
+        ResumeFrom { thread: PAIR, position: None, unless_new: false },
+    ];
     let (mut got, mut rounds) = ([Vec::new(), Vec::new()], 0);
     while !from.is_empty() {
         let query = ResumeQuery {
@@ -184,7 +233,7 @@ fn an_answer_that_is_full_names_where_every_thread_goes_on() {
         for one in threads {
             got[usize::from(one.thread == PAIR)].extend(seqs(&one));
             if one.more {
-                from.push(ResumeFrom { thread: one.thread, position: Some(one.position) });
+                from.push(ResumeFrom { thread: one.thread, position: Some(one.position), unless_new: false });
             }
         }
         rounds += 1;

@@ -215,7 +215,7 @@ fn corrupt_rows_fail_and_never_panic() {
             &Query::Resume(ResumeQuery {
                 user: user("bob"),
                 device: device("phone"),
-                threads: vec![ResumeFrom { thread: GROUP, position: None }],
+                threads: vec![ResumeFrom { thread: GROUP, position: None, unless_new: false }],
                 last_seen: None,
                 max_bytes: 1000,
             }),
