@@ -545,7 +545,7 @@ mod tests {
         assert!(alice.sees("you: patience").await.contains("waiting to be sent"));
         // Whatever is left of an hour passes at once.
         tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(3600)).await;
+        tokio::time::advance(Duration::from_hours(1)).await;
         tokio::time::resume();
         cluster.memory().faults.clear();
         let shown = alice.sees("patience").await;

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_token_lasts_as_long_as_a_number_and_a_unit_say() {
-        assert_eq!(ttl("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(ttl("5m"), Ok(Duration::from_mins(5)));
         for text in ["5", "0", "90"] {
             let said = ttl(text).unwrap_err();
             assert!(said.contains("no unit") && said.contains("90s, 15m, 24h or 7d"), "{said}");

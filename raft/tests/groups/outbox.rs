@@ -42,10 +42,10 @@ impl CrossShard for TwoShards {
             return async { Ok(()) }.boxed();
         }
         self.tries_of_dead.fetch_add(1, Ordering::Relaxed);
-        match self.hangs {
-            true => std::future::pending().boxed(),
-            false => async { Err("no leader".into()) }.boxed(),
+        if self.hangs {
+            return std::future::pending().boxed();
         }
+        async { Err("no leader".into()) }.boxed()
     }
 }
 
