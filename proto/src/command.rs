@@ -8,7 +8,7 @@
 use crate::error::Refusal;
 use crate::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
 use crate::meta::MetaCommand;
-use crate::model::{ContentType, Message, Thread, ThreadKind};
+use crate::model::{ContentType, Message, TextChange, Thread, ThreadKind};
 use bytes::Bytes;
 
 crate::wire_struct! {
@@ -57,6 +57,9 @@ crate::wire_enum! {
         8 => IndexMembership(IndexMembership),
         9 => Meta(MetaCommand),
         10 => ClaimKey(ClaimKey),
+        11 => UpdateThread(UpdateThread),
+        12 => EditMessage(EditMessage),
+        13 => DeleteMessage(DeleteMessage),
     }
 }
 
@@ -76,6 +79,16 @@ crate::wire_struct! {
         4 => others: Vec<UserId>,
         5 => title: Option<String>,
         6 => description: Option<String>,
+    }
+}
+
+crate::wire_struct! {
+    /// Changes what a group is called; what is `None` stays as it is.
+    pub struct UpdateThread {
+        1 => thread: ThreadId,
+        2 => actor: UserId,
+        3 => title: Option<TextChange>,
+        4 => description: Option<TextChange>,
     }
 }
 
@@ -101,6 +114,16 @@ crate::wire_struct! {
         7 => attachments: Vec<String>,
         8 => reply_to: Option<MessageId>,
     }
+}
+
+crate::wire_struct! {
+    /// Replaces what a message says.
+    pub struct EditMessage { 1 => id: MessageId, 2 => actor: UserId, 3 => ciphertext: Bytes }
+}
+
+crate::wire_struct! {
+    /// Takes away what a message says; a message that was deleted stays so.
+    pub struct DeleteMessage { 1 => id: MessageId, 2 => actor: UserId }
 }
 
 crate::wire_struct! {

@@ -35,6 +35,8 @@ crate::wire_code! {
         23 => Internal = "internal",
         24 => HeadersTooLarge = "headers_too_large",
         25 => Conflict = "conflict",
+        26 => ChangeWindowClosed = "change_window_closed",
+        27 => MessageDeleted = "message_deleted",
     }
 }
 
@@ -45,10 +47,12 @@ impl ErrorCode {
         match self {
             Self::InvalidRequest | Self::InvalidCursor | Self::IdempotencyKeyRequired => 400,
             Self::Unauthenticated | Self::TokenExpired => 401,
-            Self::MissingScope | Self::Forbidden | Self::NotAMember => 403,
+            Self::MissingScope | Self::Forbidden | Self::NotAMember | Self::ChangeWindowClosed => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::NotAGroup | Self::ThreadFull | Self::DuplicateClientSeq | Self::Conflict => 409,
+            Self::NotAGroup | Self::ThreadFull | Self::DuplicateClientSeq | Self::Conflict | Self::MessageDeleted => {
+                409
+            }
             Self::BodyTooLarge | Self::CiphertextTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::IdempotencyKeyReused => 422,
@@ -79,6 +83,8 @@ impl ErrorCode {
             | Self::ThreadFull
             | Self::DuplicateClientSeq
             | Self::Conflict
+            | Self::ChangeWindowClosed
+            | Self::MessageDeleted
             | Self::BodyTooLarge
             | Self::CiphertextTooLarge
             | Self::UnsupportedMediaType
@@ -112,6 +118,8 @@ impl ErrorCode {
             Self::ThreadFull => "The thread has no room for more participants",
             Self::DuplicateClientSeq => "This client_seq was used before",
             Self::Conflict => "The request conflicts with the current state",
+            Self::ChangeWindowClosed => "The message is too old to be changed",
+            Self::MessageDeleted => "The message was deleted",
             Self::BodyTooLarge => "The request body is too large",
             Self::CiphertextTooLarge => "The ciphertext is too large",
             Self::UnsupportedMediaType => "The content type is not supported",

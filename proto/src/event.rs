@@ -6,7 +6,8 @@
 //! receipt, recoverable as a watermark. So a follower that holds `rev` n takes n + 1 next and anything else is a gap.
 
 use crate::ids::{MessageId, Millis, Rev, Seq, ThreadId, UserId};
-use crate::model::{Message, Participant, ReceiptKind, Thread};
+use crate::model::{DeletionReason, Message, Participant, ReceiptKind, TextChange, Thread};
+use bytes::Bytes;
 
 crate::wire_enum! {
     /// One item of a shard's stream.
@@ -26,6 +27,9 @@ crate::wire_struct! {
         3 => seq: Option<Seq>,
         4 => at: Millis,
         5 => body: ThreadEventBody,
+        /// Members at the time who are not told: it is of a message that they may not see. Empty in what is read from
+        /// storage, which is read for one viewer.
+        6 => hidden_from: Vec<UserId>,
     }
 }
 
@@ -37,6 +41,9 @@ crate::wire_enum! {
         3 => ParticipantAdded(ParticipantAdded),
         4 => ParticipantRemoved(ParticipantRemoved),
         5 => Receipt(Receipt),
+        6 => Updated(Updated),
+        7 => Edited(Edited),
+        8 => Deleted(Deleted),
     }
 }
 
@@ -53,6 +60,34 @@ crate::wire_struct! {
 crate::wire_struct! {
     /// A member left or was removed; `promoted` became admin because of it.
     pub struct ParticipantRemoved { 1 => by: UserId, 2 => user: UserId, 3 => promoted: Option<UserId> }
+}
+
+crate::wire_struct! {
+    /// The thread is called otherwise; what is `None` stayed as it was.
+    pub struct Updated { 1 => by: UserId, 2 => title: Option<TextChange>, 3 => description: Option<TextChange> }
+}
+
+crate::wire_struct! {
+    /// The message that an event changed.
+    pub struct Subject {
+        1 => id: MessageId,
+        /// Its own number.
+        2 => seq: Seq,
+    }
+}
+
+crate::wire_struct! {
+    /// A message says something else.
+    pub struct Edited {
+        1 => of: Subject,
+        /// What it says when the event is read, not when it happened; `None` once it was deleted, and in storage.
+        2 => ciphertext: Option<Bytes>,
+    }
+}
+
+crate::wire_struct! {
+    /// A message says nothing any more.
+    pub struct Deleted { 1 => of: Subject, 2 => reason: DeletionReason }
 }
 
 crate::wire_struct! {
@@ -75,6 +110,23 @@ crate::wire_struct! {
     pub struct UserEvent { 1 => user: UserId, 2 => thread: ThreadId, 3 => present: bool, 4 => source_seq: Seq }
 }
 
+impl ThreadEventBody {
+    /// The older message that it is about, if it is about one.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::Edited(edited) => Some(&edited.of),
+            Self::Deleted(deleted) => Some(&deleted.of),
+            Self::Message(_)
+            | Self::Created(_)
+            | Self::ParticipantAdded(_)
+            | Self::ParticipantRemoved(_)
+            | Self::Receipt(_)
+            | Self::Updated(_) => None,
+        }
+    }
+}
+
 impl ThreadEvent {
     /// Whether `viewer`, a member at the time, is told of it.
     #[must_use]
@@ -84,7 +136,7 @@ impl ThreadEvent {
             ThreadEventBody::Receipt(Receipt { kind: ReceiptKind::Delivered, senders: Some(senders), .. }) => {
                 senders.contains(viewer)
             }
-            _ => true,
+            _ => !self.hidden_from.contains(viewer),
         }
     }
 }

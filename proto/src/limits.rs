@@ -21,6 +21,8 @@ pub const ATTACHMENTS_MAX: usize = 32;
 pub const ATTACHMENT_MAX: usize = 1024;
 /// Characters of an Idempotency-Key at most.
 pub const IDEMPOTENCY_KEY_MAX: usize = 64;
+/// How long after it was sent a message may be edited or deleted by its sender.
+pub const CHANGE_WINDOW: Duration = Duration::from_mins(15);
 /// Rows of a page at most.
 pub const PAGE_MAX: u32 = 100;
 /// Rows of a page when the client names no number.

@@ -37,6 +37,11 @@ crate::wire_code! {
     pub enum ReceiptKind { 1 => Delivered = "delivered", 2 => Read = "read" }
 }
 
+crate::wire_code! {
+    /// Why a message was deleted.
+    pub enum DeletionReason { 1 => Sender = "sender", 2 => Expired = "expired" }
+}
+
 crate::wire_struct! {
     /// A present member of a thread.
     pub struct Participant { 1 => user: UserId, 2 => role: Role, 3 => joined_at: Millis }
@@ -58,6 +63,11 @@ crate::wire_struct! {
         10 => last_seq: Seq,
         11 => rev: Rev,
     }
+}
+
+crate::wire_struct! {
+    /// A text that is replaced; `None` takes it away.
+    pub struct TextChange { 1 => to: Option<String> }
 }
 
 crate::wire_struct! {

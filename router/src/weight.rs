@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use messenger_proto::command::Op;
 use messenger_proto::event::{Event, ThreadEventBody};
-use messenger_proto::model::{Message, Thread};
+use messenger_proto::model::{Message, TextChange, Thread};
 use messenger_proto::query::Query;
 use messenger_proto::rpc::ShardCall;
 
@@ -46,23 +46,41 @@ fn of_op(op: &Op) -> usize {
         Op::CreateThread(create) => {
             create.others.len() * ITEM + of_text(create.title.as_ref()) + of_text(create.description.as_ref())
         }
+        Op::EditMessage(edit) => edit.ciphertext.len(),
+        Op::UpdateThread(update) => of_change(update.title.as_ref()) + of_change(update.description.as_ref()),
         Op::AddParticipants(add) => add.users.len() * ITEM,
         Op::Acknowledge(acknowledge) => acknowledge.items.len() * (ITEM + BASE),
         Op::OutboxDelivered(delivered) => delivered.rows.len() * (ITEM + BASE),
         // The cluster's record does not come through here.
-        Op::RemoveParticipant(_) | Op::MarkRead(_) | Op::IndexMembership(_) | Op::ClaimKey(_) | Op::Meta(_) => 0,
+        Op::RemoveParticipant(_)
+        | Op::DeleteMessage(_)
+        | Op::MarkRead(_)
+        | Op::IndexMembership(_)
+        | Op::ClaimKey(_)
+        | Op::Meta(_) => 0,
     }
 }
 
 /// Bytes of an event.
 pub(crate) fn of_event(event: &Event) -> usize {
     BASE + match event {
-        Event::Thread(event) => match &event.body {
-            ThreadEventBody::Message(message) => of_message(message),
-            ThreadEventBody::Created(created) => of_thread(&created.thread),
-            ThreadEventBody::Receipt(receipt) => receipt.senders.as_ref().map_or(0, |senders| senders.len() * ITEM),
-            ThreadEventBody::ParticipantAdded(_) | ThreadEventBody::ParticipantRemoved(_) => 0,
-        },
+        Event::Thread(event) => {
+            event.hidden_from.len() * ITEM
+                + match &event.body {
+                    ThreadEventBody::Message(message) => of_message(message),
+                    ThreadEventBody::Created(created) => of_thread(&created.thread),
+                    ThreadEventBody::Updated(updated) => {
+                        of_change(updated.title.as_ref()) + of_change(updated.description.as_ref())
+                    }
+                    ThreadEventBody::Receipt(receipt) => {
+                        receipt.senders.as_ref().map_or(0, |senders| senders.len() * ITEM)
+                    }
+                    ThreadEventBody::Edited(edited) => edited.ciphertext.as_ref().map_or(0, Bytes::len),
+                    ThreadEventBody::ParticipantAdded(_)
+                    | ThreadEventBody::ParticipantRemoved(_)
+                    | ThreadEventBody::Deleted(_) => 0,
+                }
+        }
         Event::User(_) => 0,
     }
 }
@@ -77,6 +95,10 @@ fn of_thread(thread: &Thread) -> usize {
 
 fn of_text(text: Option<&String>) -> usize {
     text.map_or(0, String::len)
+}
+
+fn of_change(change: Option<&TextChange>) -> usize {
+    of_text(change.and_then(|change| change.to.as_ref()))
 }
 
 fn of_texts(texts: &[String]) -> usize {

@@ -102,15 +102,27 @@ impl FromRequestParts<GatewayState> for MemberPath {
     }
 }
 
-/// The path's `message_id`.
-pub(super) struct MessagePath(pub(super) MessageId);
+/// The path's `message_id`; a bad one is named together with whatever else is bad.
+pub(super) struct MessagePath(Result<MessageId, FieldError>);
+
+impl MessagePath {
+    /// The id, of a request that has nothing else to read.
+    pub(super) fn id(self) -> Result<MessageId, ApiError> {
+        self.0.map_err(|error| ApiError::fields(vec![error]))
+    }
+
+    /// The id; a bad one is noted with the fields of the body.
+    pub(super) fn beside(self, object: &mut Object<'_>) -> Option<MessageId> {
+        self.0.map_err(|error| object.complain(error.field, error.message)).ok()
+    }
+}
 
 impl FromRequestParts<GatewayState> for MessagePath {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
         let mut ids = PathIds::of(parts, state).await?;
         let message = ids.take("message_id", "must be a ULID");
-        ids.finish(message).map(Self)
+        Ok(Self(message.ok_or_else(|| FieldError::new("message_id", "must be a ULID"))))
     }
 }
 

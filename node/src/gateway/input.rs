@@ -96,9 +96,14 @@ impl<'a> Object<'a> {
 
     /// Takes a member; null counts as absent.
     pub fn take(&mut self, name: &str) -> Option<&'a RawValue> {
+        self.take_or_null(name).filter(|value| value.get() != "null")
+    }
+
+    /// Takes a member, which may be null.
+    pub fn take_or_null(&mut self, name: &str) -> Option<&'a RawValue> {
         let at = self.members.iter().position(|(member, _)| member == name)?;
         let (_, value) = self.members.swap_remove(at);
-        (value.get() != "null").then_some(value)
+        Some(value)
     }
 
     /// Takes a member that may be absent. `None` also when it is bad, which is noted.

@@ -65,8 +65,9 @@ pub(super) async fn send(
 pub(super) async fn one(
     State(state): State<GatewayState>,
     Reader(viewer): Reader,
-    MessagePath(id): MessagePath,
+    path: MessagePath,
 ) -> Result<Response, ApiError> {
+    let id = path.id()?;
     let query = Query::Message(MessageQuery { id, viewer: viewer.user.clone(), device: viewer.device.clone() });
     match state.router().query(id.slot(), query, state.deadline()).await? {
         Answer::Message(message) => {
@@ -85,8 +86,9 @@ struct RecipientsView<'a> {
 pub(super) async fn recipients(
     State(state): State<GatewayState>,
     Reader(viewer): Reader,
-    MessagePath(id): MessagePath,
+    path: MessagePath,
 ) -> Result<Response, ApiError> {
+    let id = path.id()?;
     let query = Query::Recipients(RecipientsQuery { id, viewer: viewer.user.clone() });
     match state.router().query(id.slot(), query, state.deadline()).await? {
         Answer::Recipients(answer) => {

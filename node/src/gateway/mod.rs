@@ -6,6 +6,7 @@
 //! request ends by its deadline.
 
 mod admission;
+mod changes;
 mod cursor;
 mod edge;
 pub mod error;
@@ -151,14 +152,16 @@ impl GatewayState {
 /// The REST routes, and the ones given, behind the edge.
 pub fn router_with(state: GatewayState, more: axum::Router<GatewayState>) -> axum::Router {
     let threads = get(thread_list::list).post(threads::create);
+    let thread = get(threads::one).patch(threads::update);
     let messages = get(history::history).post(messages::send);
+    let message = get(messages::one).patch(changes::edit).delete(changes::delete);
     more.route("/v1/threads", route("GET, HEAD, POST, OPTIONS", threads))
-        .route("/v1/threads/{thread_id}", route(READ, get(threads::one)))
+        .route("/v1/threads/{thread_id}", route("GET, HEAD, PATCH, OPTIONS", thread))
         .route("/v1/threads/{thread_id}/participants", route("POST, OPTIONS", post(participants::add)))
         .route("/v1/threads/{thread_id}/participants/{user_id}", route("DELETE, OPTIONS", delete(participants::remove)))
         .route("/v1/threads/{thread_id}/messages", route("GET, HEAD, POST, OPTIONS", messages))
         .route("/v1/threads/{thread_id}/read", route("POST, OPTIONS", post(messages::read)))
-        .route("/v1/messages/{message_id}", route(READ, get(messages::one)))
+        .route("/v1/messages/{message_id}", route("GET, HEAD, PATCH, DELETE, OPTIONS", message))
         .route("/v1/messages/{message_id}/recipients", route(READ, get(messages::recipients)))
         .route("/livez", route(READ, get(health::livez)))
         .route("/readyz", route(READ, get(health::readyz)))

@@ -121,7 +121,8 @@ fn content_type(value: &RawValue) -> Result<ContentType, Complaint> {
     })
 }
 
-fn take_ciphertext(object: &mut Object<'_>) -> Option<Bytes> {
+/// Takes a message's content off an object. `None` when it is bad, which is noted there.
+pub(super) fn take_ciphertext(object: &mut Object<'_>) -> Option<Bytes> {
     let encoded = object.required("ciphertext", text)?;
     let complaint = match STANDARD.decode(encoded.as_bytes()) {
         Ok(bytes) if bytes.is_empty() => "must not be empty",

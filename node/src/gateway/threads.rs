@@ -1,6 +1,6 @@
-//! Making threads, and looking at one.
+//! Making threads, looking at one, and what it is called.
 //!
-//! Owns: `POST /v1/threads` and `GET /v1/threads/{id}`.
+//! Owns: `POST /v1/threads`, `GET /v1/threads/{id}` and its PATCH.
 //! Must not know: who may see a thread; its shard does.
 //! Invariants: a pair has one thread id, a retried creation the id of its first try; an Idempotency-Key is good for one
 //! body, whichever shard that body leads to.
@@ -16,11 +16,11 @@ use crate::auth::Identity;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use messenger_proto::command::{ClaimKey, Command, CreateThread, Op, Retention};
+use messenger_proto::command::{ClaimKey, Command, CreateThread, Op, Retention, UpdateThread};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{ShardId, ThreadId, UserId};
 use messenger_proto::limits::{DESCRIPTION_MAX, THREAD_MEMBERS_MAX, TITLE_MAX, USER_THREADS_MAX};
-use messenger_proto::model::{Thread, ThreadKind};
+use messenger_proto::model::{TextChange, Thread, ThreadKind};
 use messenger_proto::query::{Answer, Query, RoomQuery, ThreadQuery};
 use messenger_proto::slot::Slot;
 use serde_json::value::RawValue;
@@ -61,6 +61,41 @@ pub(super) async fn one(
     match state.router().query(Slot::of_thread(thread), query, state.deadline()).await? {
         Answer::Thread(thread) => json(&state, StatusCode::OK, &ThreadView::of(&thread), size_hint(&thread)),
         other => Err(unexpected(&other)),
+    }
+}
+
+/// `PATCH /v1/threads/{id}`: members that are left out stay as they are, null takes them away.
+pub(super) async fn update(
+    State(state): State<GatewayState>,
+    Writer(actor): Writer,
+    path: ThreadPath,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let body = json_body(&state, request).await?;
+    let mut object = Object::parse(&body)?;
+    let thread = path.beside(&mut object);
+    let title = take_change(&mut object, "title", TITLE_MAX);
+    let description = take_change(&mut object, "description", DESCRIPTION_MAX);
+    object.finish()?;
+    let thread = thread.ok_or_else(|| ApiError::internal("a path without errors was not read"))?;
+    let origin = Origin::minted();
+    let op = Op::UpdateThread(UpdateThread { thread, actor: actor.user.clone(), title, description });
+    let command = Command { id: origin.id, retention: origin.retention, body_hash: 0, op };
+    let reply = state.router().command(Slot::of_thread(thread), command, state.deadline()).await?;
+    answer_done(&state, StatusCode::OK, &thread_of(reply)?.thread)
+}
+
+fn take_change(object: &mut Object<'_>, name: &'static str, max: usize) -> Option<TextChange> {
+    let value = object.take_or_null(name)?;
+    if value.get() == "null" {
+        return Some(TextChange { to: None });
+    }
+    match bounded(value, max) {
+        Ok(text) => Some(TextChange { to: Some(text) }),
+        Err(complaint) => {
+            object.complain(name, complaint);
+            None
+        }
     }
 }
 

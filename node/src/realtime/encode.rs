@@ -11,7 +11,7 @@ use crate::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::time::Rfc3339;
 use crate::gateway::trace::TraceId;
-use crate::gateway::view::{MessageView, ParticipantView, Text, ThreadView};
+use crate::gateway::view::{Base64, MessageView, ParticipantView, Text, ThreadView};
 use bytes::Bytes;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::event::{ThreadEvent, ThreadEventBody};
@@ -25,7 +25,7 @@ use std::io::Write;
 /// The form of an event that all sessions share; reads in threads of more than `large` members are marked as deferred.
 #[must_use]
 pub fn shared(event: ThreadEvent, large: u32) -> SharedEvent {
-    let ThreadEvent { thread, rev, seq, at, body } = event;
+    let ThreadEvent { thread, rev, seq, at, body, hidden_from } = event;
     let head = Head { thread_id: Text(thread), seq: seq.map(|seq| seq.0), at: Rfc3339(at) };
     let (kind, body, for_sender) = match body {
         ThreadEventBody::Message(message) => {
@@ -53,6 +53,28 @@ pub fn shared(event: ThreadEvent, large: u32) -> SharedEvent {
             };
             let body = members(&body);
             (EventKind::Thread { removed: Some(removed.user) }, body, Bytes::new())
+        }
+        ThreadEventBody::Updated(updated) => {
+            let change = |change| ChangeView { to: change };
+            let body = Updated {
+                t: "thread",
+                op: "updated",
+                head,
+                by: updated.by.as_str(),
+                title: updated.title.as_ref().map(|title| change(title.to.as_deref())),
+                description: updated.description.as_ref().map(|description| change(description.to.as_deref())),
+            };
+            (EventKind::Thread { removed: None }, members(&body), Bytes::new())
+        }
+        ThreadEventBody::Edited(edited) => {
+            let ciphertext = edited.ciphertext.as_deref().map(Base64);
+            let (id, thread_id, edited_at) = (Text(edited.of.id), head.thread_id, head.at);
+            let body = Edit { t: "edit", id, thread_id, seq: head.seq, ciphertext, edited_at };
+            (EventKind::Change { hidden_from }, members(&body), Bytes::new())
+        }
+        ThreadEventBody::Deleted(deleted) => {
+            let body = Del { t: "del", id: Text(deleted.of.id), head, reason: deleted.reason.as_str() };
+            (EventKind::Change { hidden_from }, members(&body), Bytes::new())
         }
         ThreadEventBody::Receipt(receipt) => {
             let (by, up_to, at) = (receipt.by.as_str(), Text(receipt.up_to), Rfc3339(at));
@@ -124,6 +146,45 @@ struct Removed<'a> {
     by: &'a str,
     user_id: &'a str,
     promoted: Option<&'a str>,
+}
+
+/// Members that did not change are left out; null is one that was taken away.
+#[derive(Serialize)]
+struct Updated<'a> {
+    t: &'static str,
+    op: &'static str,
+    #[serde(flatten)]
+    head: Head,
+    by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<ChangeView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<ChangeView<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct ChangeView<'a> {
+    to: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Edit<'a> {
+    t: &'static str,
+    id: Text<MessageId>,
+    thread_id: Text<ThreadId>,
+    seq: Option<u64>,
+    ciphertext: Option<Base64<'a>>,
+    edited_at: Rfc3339,
+}
+
+#[derive(Serialize)]
+struct Del {
+    t: &'static str,
+    id: Text<MessageId>,
+    #[serde(flatten)]
+    head: Head,
+    reason: &'static str,
 }
 
 #[derive(Serialize)]

@@ -32,6 +32,11 @@ pub enum EventKind {
         /// Who sent it.
         sender: UserId,
     },
+    /// Something about an older message changed.
+    Change {
+        /// Members who may not see the message.
+        hidden_from: Vec<UserId>,
+    },
     /// The thread, or its membership, changed.
     Thread {
         /// The member that it took out, if any.
@@ -68,6 +73,7 @@ impl SharedEvent {
     pub fn concerns(&self, viewer: &UserId) -> bool {
         match &self.kind {
             EventKind::Message { .. } | EventKind::Thread { .. } => true,
+            EventKind::Change { hidden_from } => !hidden_from.contains(viewer),
             EventKind::Read { by, .. } => by != viewer,
             EventKind::Delivered { by, senders } => {
                 by != viewer && senders.as_ref().is_none_or(|senders| senders.contains(viewer))

@@ -66,6 +66,7 @@ fn weight(event: &Event) -> usize {
         Event::Thread(event) => match &event.body {
             ThreadEventBody::Message(message) => FIXED + message.ciphertext.as_ref().map_or(0, bytes::Bytes::len),
             ThreadEventBody::Created(created) => FIXED + 96 * created.thread.participants.len(),
+            ThreadEventBody::Edited(edited) => FIXED + edited.ciphertext.as_ref().map_or(0, bytes::Bytes::len),
             _ => FIXED,
         },
         Event::User(_) => FIXED,

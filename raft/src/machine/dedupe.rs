@@ -69,12 +69,23 @@ pub(crate) fn replay<T: Tables>(step: &Step<'_, T>, command: &Command, reference
             receipts::count(&step.rows, &mut message)?;
             (ReplyBody::Message(MessageReply { message, duplicate: false }), None)
         }
+        (Reference::Message(row), Op::EditMessage(op)) => (message(step, &row, &op.actor)?, None),
         (Reference::Thread(row), Op::CreateThread(op)) => thread(step, &row, &op.creator)?,
         (Reference::Thread(row), Op::AddParticipants(op)) => thread(step, &row, &op.actor)?,
+        (Reference::Thread(row), Op::UpdateThread(op)) => thread(step, &row, &op.actor)?,
         (Reference::Done(DoneRef { barrier }), _) => (ReplyBody::Done(Done {}), barrier),
         _ => return reused(),
     };
     Ok(Reply { replayed: true, body, barrier })
+}
+
+fn message<T: Tables>(step: &Step<'_, T>, row: &MessageRef, actor: &UserId) -> Result<ReplyBody, Stop> {
+    View::open(&step.rows, row.thread, actor)?;
+    let key = MessageKey { thread: row.thread, seq: row.seq };
+    let mut message = [rows::expect(&step.rows, &key)?.into_message(key)];
+    receipts::count_own(&step.rows, actor, &mut message)?;
+    let [message] = message;
+    Ok(ReplyBody::Message(MessageReply { message, duplicate: false }))
 }
 
 fn thread<T: Tables>(

@@ -40,11 +40,15 @@ pub(crate) fn present<T: Tables>(step: &Step<'_, T>, thread: ThreadId, user: &Us
 }
 
 /// The counters of a group and its actor's row, or a refusal.
-fn group<T: Tables>(step: &Step<'_, T>, thread: ThreadId, actor: &UserId) -> Result<(HeadRow, MemberRow), Stop> {
+pub(crate) fn group<T: Tables>(
+    step: &Step<'_, T>,
+    thread: ThreadId,
+    actor: &UserId,
+) -> Result<(HeadRow, MemberRow), Stop> {
     let head = step.head(thread)?;
     let actor = present(step, thread, actor)?;
     if rows::expect(&step.rows, &ThreadKey { thread })?.kind != ThreadKind::Group {
-        return refuse(ErrorCode::NotAGroup, "participants of a 1_TO_1 thread stay as they are");
+        return refuse(ErrorCode::NotAGroup, "a 1_TO_1 thread stays as it is");
     }
     Ok((head, actor))
 }

@@ -42,7 +42,7 @@ pub(crate) fn send<T: Tables>(step: &mut Step<'_, T>, op: &SendMessage, command:
     let (seq, rev) = head.next_event()?;
     let key = MessageKey { thread: op.thread, seq };
     let row = MessageRow {
-        meta: MessageMeta { id, rev, sender: op.sender.clone(), deleted: false },
+        meta: MessageMeta { id, rev, sender: op.sender.clone(), deleted: false, changed: Seq(0) },
         device: op.device.clone(),
         client_seq: op.client_seq,
         content_type: op.content_type,

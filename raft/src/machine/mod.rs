@@ -9,6 +9,7 @@
 //! Commands run in a [`step::Step`]: an overlay of its own, the time, and the events so far.
 
 mod apply;
+mod changes;
 mod dedupe;
 mod index;
 mod membership;

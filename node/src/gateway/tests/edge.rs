@@ -111,12 +111,12 @@ async fn what_is_not_there_is_404_and_what_is_not_done_405() {
     }
     let rows = [
         ("/v1/threads", "GET, HEAD, POST, OPTIONS"),
-        (UNKNOWN, "GET, HEAD, OPTIONS"),
+        (UNKNOWN, "GET, HEAD, PATCH, OPTIONS"),
         (&format!("{UNKNOWN}/participants"), "POST, OPTIONS"),
         (&format!("{UNKNOWN}/participants/bob"), "DELETE, OPTIONS"),
         (&format!("{UNKNOWN}/messages"), "GET, HEAD, POST, OPTIONS"),
         (&format!("{UNKNOWN}/read"), "POST, OPTIONS"),
-        ("/v1/messages/01ARZ3NDEKTSV4RRFFQ69G5FAV", "GET, HEAD, OPTIONS"),
+        ("/v1/messages/01ARZ3NDEKTSV4RRFFQ69G5FAV", "GET, HEAD, PATCH, DELETE, OPTIONS"),
         ("/v1/messages/01ARZ3NDEKTSV4RRFFQ69G5FAV/recipients", "GET, HEAD, OPTIONS"),
         ("/livez", "GET, HEAD, OPTIONS"),
         ("/readyz", "GET, HEAD, OPTIONS"),

@@ -300,6 +300,11 @@ impl Client<'_> {
         self.request(Method::DELETE, path, &[], Body::empty()).await
     }
 
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        self.request(Method::PATCH, path, &headers, Body::from(body.to_string())).await
+    }
+
     /// A POST of JSON without an Idempotency-Key.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_text(path, &[], &body.to_string()).await

@@ -151,3 +151,27 @@ async fn a_thread_is_for_its_members() {
     let upper = thread.to_uppercase();
     assert_eq!(alice.get(&format!("/v1/threads/{upper}")).await.expect(200)["id"], json!(thread));
 }
+
+#[tokio::test]
+async fn an_admin_changes_what_a_group_is_called() {
+    let world = world();
+    let (alice, bob) = (world.client("alice"), world.client("bob"));
+    let thread = alice.group(&["bob"]).await;
+    let path = format!("/v1/threads/{thread}");
+    let changed = alice.patch(&path, &json!({"title": "t", "description": "d"})).await.expect(200);
+    assert_eq!((&changed["title"], &changed["description"]), (&json!("t"), &json!("d")));
+    assert_eq!(bob.get(&path).await.expect(200), changed);
+    let partly = alice.patch(&path, &json!({"title": null})).await.expect(200);
+    assert_eq!((&partly["title"], &partly["description"], &partly["last_seq"]), (&json!(null), &json!("d"), &json!(3)));
+    assert_eq!(alice.patch(&path, &json!({})).await.expect(200), partly);
+    bob.patch(&path, &json!({"title": "b"})).await.problem(403, "forbidden");
+    world.client("eve").patch(&path, &json!({"title": "e"})).await.problem(403, "not_a_member");
+    let pair = alice.pair("bob").await;
+    alice.patch(&format!("/v1/threads/{pair}"), &json!({"title": "p"})).await.problem(409, "not_a_group");
+    let unknown = "/v1/threads/00000000-0000-4000-8000-000000000000";
+    alice.patch(unknown, &json!({"title": "p"})).await.problem(404, "not_found");
+    let before = world.commands();
+    let bad = json!({"title": "t".repeat(257), "description": 1, "type": "GROUP"});
+    assert_eq!(alice.patch("/v1/threads/x", &bad).await.bad_fields(), ["description", "thread_id", "title", "type"]);
+    assert_eq!(world.commands(), before);
+}

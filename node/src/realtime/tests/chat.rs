@@ -2,9 +2,9 @@
 
 use super::cluster::Cluster;
 use super::device::Device;
-use messenger_proto::command::{AddParticipants, MarkRead, Op, RemoveParticipant};
+use messenger_proto::command::{AddParticipants, MarkRead, Op, RemoveParticipant, UpdateThread};
 use messenger_proto::ids::UserId;
-use messenger_proto::model::DeliveryState;
+use messenger_proto::model::{DeliveryState, TextChange};
 use messenger_proto::slot::Slot;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -297,4 +297,22 @@ async fn acknowledgements_of_many_devices_travel_together() {
     }
     let commands = cluster.acknowledgements() - before;
     assert!((1..=10).contains(&commands), "{commands} commands for thirty devices");
+}
+
+#[tokio::test]
+async fn a_new_title_is_told_and_replayed_alike() {
+    let cluster = Cluster::start(2).await;
+    let thread = cluster.group("alice", &["bob"]).await;
+    let mut bob = cluster.online(2, "bob", "phone").await;
+    let title = Some(TextChange { to: Some("new".into()) });
+    let (slot, actor) = (Slot::of_thread(thread.id), user("alice"));
+    let update = UpdateThread { thread: thread.id, actor, title, description: None };
+    cluster.command(slot, Op::UpdateThread(update)).await.unwrap();
+    let live = bob.expect("thread").await;
+    assert_eq!((&live["op"], &live["seq"], &live["by"]), (&json!("updated"), &json!(2), &json!("alice")));
+    assert_eq!((&live["title"], live.get("description")), (&json!("new"), None));
+    let missed = cluster.connect(1, "bob", "tablet", "").await.caught_up().await;
+    let mut replayed = missed.into_iter().find(|frame| frame["op"] == "updated").unwrap();
+    replayed["frame_seq"] = live["frame_seq"].clone();
+    assert_eq!(replayed, live);
 }

@@ -11,7 +11,7 @@ use super::super::rows::{self};
 use super::super::step::{Stop, refuse};
 use super::super::tables::{Direction, TableError, Tables};
 use super::view::View;
-use super::{locate, receipts};
+use super::{changed, locate, receipts};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{MessageId, Millis, Seq};
 use messenger_proto::limits::PAGE_MAX;
@@ -29,12 +29,18 @@ struct Window {
 /// A page of messages.
 pub(crate) fn history(tables: &impl Tables, query: &HistoryQuery) -> Result<MessagesAnswer, Stop> {
     let view = View::open(tables, query.thread, &query.viewer)?;
-    let window = window(&view, &query.range)?;
     let limit = query.limit.clamp(1, PAGE_MAX) as usize;
-    let (mut messages, more) = page(&view, &window, limit)?;
-    receipts::count_own(tables, &query.viewer, &mut messages)?;
-    let next = messages.last().filter(|_| more).map(|message| message.seq);
-    Ok(MessagesAnswer { messages, next })
+    let mut answer = match &query.range {
+        HistoryRange::ChangedAfter(bound) => changed::changed(&view, bound.seq, limit)?,
+        range => {
+            let window = window(&view, range)?;
+            let (messages, more) = page(&view, &window, limit)?;
+            let next = messages.last().filter(|_| more).map(|message| message.seq);
+            MessagesAnswer { messages, next }
+        }
+    };
+    receipts::count_own(tables, &query.viewer, &mut answer.messages)?;
+    Ok(answer)
 }
 
 fn window<T: Tables>(view: &View<'_, T>, range: &HistoryRange) -> Result<Window, Stop> {
@@ -45,7 +51,7 @@ fn window<T: Tables>(view: &View<'_, T>, range: &HistoryRange) -> Result<Window,
     Ok(match range {
         HistoryRange::NewestBefore(bound) if bound.seq == Seq(0) => newest_before(u64::MAX),
         HistoryRange::NewestBefore(bound) => newest_before(bound.seq.0),
-        // A message is one event, so a change of it is later than itself; as yet there are no changes.
+        // Changes have a page of their own kind.
         HistoryRange::OldestAfter(bound) | HistoryRange::ChangedAfter(bound) => oldest_after(bound.seq),
         HistoryRange::NewestBeforeMessage(bound) => {
             let place = place(view, bound.id, bound.id)?;

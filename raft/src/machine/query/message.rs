@@ -16,7 +16,7 @@ use messenger_proto::model::Message;
 use messenger_proto::query::{MessageQuery, RecipientsAnswer, RecipientsQuery};
 
 /// A message in the viewer's sight.
-fn find(tables: &impl Tables, id: MessageId, viewer: &UserId) -> Result<(MessageKey, MessageRow), Stop> {
+pub(crate) fn find(tables: &impl Tables, id: MessageId, viewer: &UserId) -> Result<(MessageKey, MessageRow), Stop> {
     let Some(place) = rows::get(tables, &MessageIdKey { id })? else {
         return refuse(ErrorCode::NotFound, "there is no such message");
     };

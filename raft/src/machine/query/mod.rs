@@ -6,6 +6,7 @@
 //! members of the threads it names, never by the length of a thread. Who was never in a thread, or left it, gets
 //! `not_a_member`; a member gets `forbidden` for what happened while it was away.
 
+pub(super) mod changed;
 pub(super) mod history;
 pub(super) mod list;
 pub(super) mod locate;

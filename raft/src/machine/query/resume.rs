@@ -173,9 +173,10 @@ impl<'a, T: Tables> Missed<'a, T> {
         if !answer.more {
             answer.position = self.end;
         }
-        if let Some(behind) = self.behind {
-            answer.events.retain(|event| !behind.covers(event));
-        }
+        answer.events.retain(|event| {
+            let in_sight = event.body.subject().is_none_or(|of| self.member.sees(of.seq));
+            in_sight && !self.behind.is_some_and(|behind| behind.covers(event))
+        });
         self.count_receipts(&mut answer.events)?;
         Ok(answer)
     }
@@ -243,14 +244,25 @@ impl<'a, T: Tables> Missed<'a, T> {
 
     /// Messages until they take more than the budget, and whether that was all.
     fn messages(&self, ranges: &[SeqRange], budget: &Budget) -> Result<(Vec<Sized>, bool), TableError> {
-        self.scan::<MessageKey>(ranges, budget, |key, row| Ok(rows::decode::<MessageKey>(row)?.into_event(key)))
+        self.scan::<MessageKey>(ranges, budget, |key, row| {
+            let bytes = row.len() + EVENT_OVERHEAD;
+            Ok((rows::decode::<MessageKey>(row)?.into_event(key), bytes))
+        })
     }
 
     /// Events that are no messages, likewise.
     fn others(&self, ranges: &[SeqRange], budget: &Budget) -> Result<(Vec<Sized>, bool), TableError> {
         self.scan::<EventKey>(ranges, budget, |key, row| {
-            let EventRow { rev, at, body } = rows::decode::<EventKey>(row)?;
-            Ok(ThreadEvent { thread: key.thread, rev, seq: Some(key.seq), at, body })
+            let mut bytes = row.len() + EVENT_OVERHEAD;
+            let EventRow { rev, at, mut body } = rows::decode::<EventKey>(row)?;
+            if let ThreadEventBody::Edited(edited) = &mut body
+                && self.member.sees(edited.of.seq)
+            {
+                let message = rows::expect(self.tables, &MessageKey { thread: key.thread, seq: edited.of.seq })?;
+                edited.ciphertext = message.ciphertext;
+                bytes += edited.ciphertext.as_ref().map_or(0, Bytes::len);
+            }
+            Ok((ThreadEvent { thread: key.thread, rev, seq: Some(key.seq), at, body, hidden_from: Vec::new() }, bytes))
         })
     }
 
@@ -258,7 +270,7 @@ impl<'a, T: Tables> Missed<'a, T> {
         &self,
         ranges: &[SeqRange],
         budget: &Budget,
-        event: impl Fn(K, Bytes) -> Result<ThreadEvent, TableError>,
+        event: impl Fn(K, Bytes) -> Result<Sized, TableError>,
     ) -> Result<(Vec<Sized>, bool), TableError> {
         let (mut events, mut left, mut all) = (Vec::new(), budget.left, true);
         for range in ranges {
@@ -268,9 +280,9 @@ impl<'a, T: Tables> Missed<'a, T> {
                     all = false;
                     return Ok(ControlFlow::Break(()));
                 }
-                let bytes = row.len() + EVENT_OVERHEAD;
+                let (event, bytes) = event(key, Bytes::copy_from_slice(row))?;
                 left = left.saturating_sub(bytes);
-                events.push((event(key, Bytes::copy_from_slice(row))?, bytes));
+                events.push((event, bytes));
                 Ok(ControlFlow::Continue(()))
             })?;
             if !all {

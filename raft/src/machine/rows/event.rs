@@ -1,4 +1,4 @@
-//! An event of a thread that is no message: the thread was made, a member came or went.
+//! An event of a thread that is no message: the thread was made or changed, a member came or went, a message changed.
 //!
 //! Layout: `14 | thread | seq BE64`.
 //! Owns: the event as it was, free of ciphertext.
@@ -36,7 +36,7 @@ messenger_proto::wire_struct! {
     pub struct EventRow {
         1 => rev: Rev,
         2 => at: Millis,
-        /// Neither a message nor a receipt.
+        /// Neither a message nor a receipt; it names the message it is about, and holds nothing that one says.
         3 => body: ThreadEventBody,
     }
 }

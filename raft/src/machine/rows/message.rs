@@ -62,6 +62,8 @@ messenger_proto::wire_struct! {
         2 => rev: Rev,
         3 => sender: UserId,
         4 => deleted: bool,
+        /// The event that changed it last; 0 while it is as it was sent.
+        5 => changed: Seq,
     }
 }
 
@@ -122,7 +124,7 @@ impl MessageRow {
     pub fn into_event(self, key: MessageKey) -> ThreadEvent {
         let (rev, at) = (self.meta.rev, self.meta.id.created_at());
         let body = ThreadEventBody::Message(self.into_message(key));
-        ThreadEvent { thread: key.thread, rev, seq: Some(key.seq), at, body }
+        ThreadEvent { thread: key.thread, rev, seq: Some(key.seq), at, body, hidden_from: Vec::new() }
     }
 }
 
@@ -138,9 +140,9 @@ mod tests {
     }
 
     fn row() -> impl Strategy<Value = MessageRow> {
-        (any::<(u128, u64, bool)>(), user(), device(), any::<(u64, Option<u64>)>(), any::<Option<Vec<u8>>>()).prop_map(
-            |((id, number, deleted), sender, device, (client_seq, time), ciphertext)| MessageRow {
-                meta: MessageMeta { id: MessageId(id), rev: Rev(number), sender, deleted },
+        (any::<(u128, u64, bool, u64)>(), user(), device(), any::<(u64, Option<u64>)>(), any::<Option<Vec<u8>>>())
+            .prop_map(|((id, number, deleted, changed), sender, device, (client_seq, time), ciphertext)| MessageRow {
+                meta: MessageMeta { id: MessageId(id), rev: Rev(number), sender, deleted, changed: Seq(changed) },
                 device,
                 client_seq: ClientSeq(client_seq),
                 content_type: ContentType::Text,
@@ -149,8 +151,7 @@ mod tests {
                 edited_at: time.map(Millis),
                 expires_at: None,
                 ciphertext: ciphertext.map(Bytes::from),
-            },
-        )
+            })
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! The rules, tested through their public doors.
 
+mod changes;
 mod index;
 mod membership;
 mod meta;
@@ -9,18 +10,19 @@ mod properties;
 mod receipts;
 mod resume;
 mod sending;
+mod updating;
 
 use super::tables::{MemoryTables, Overlay};
 use super::{Applied, answer, apply};
 use bytes::Bytes;
 use messenger_proto::command::{
-    Acknowledge, Acknowledgement, AddParticipants, Command, CommandResult, CreateThread, MarkRead, Op, Pack,
-    RemoveParticipant, Reply, ReplyBody, Retention, SendMessage,
+    Acknowledge, Acknowledgement, AddParticipants, Command, CommandResult, CreateThread, DeleteMessage, EditMessage,
+    MarkRead, Op, Pack, RemoveParticipant, Reply, ReplyBody, Retention, SendMessage, UpdateThread,
 };
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::event::{Event, ThreadEvent};
 use messenger_proto::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
-use messenger_proto::model::{ContentType, Message, Recipient, Thread, ThreadKind};
+use messenger_proto::model::{ContentType, Message, Recipient, TextChange, Thread, ThreadKind};
 use messenger_proto::query::{
     Answer, HistoryQuery, HistoryRange, MessagesAnswer, Query, QueryResult, RecipientsQuery, ResumeAnswer, ResumeFrom,
     ResumeQuery, ResumedThread, SeqBound, ThreadQuery,
@@ -140,6 +142,19 @@ impl Shard {
         }
     }
 
+    /// Everything that changed after an event and that a viewer sees, page by page.
+    pub(super) fn changed(&self, thread: ThreadId, viewer: &str, after: u64) -> Result<Vec<Message>, Refusal> {
+        let (mut all, mut after) = (Vec::new(), Seq(after));
+        loop {
+            let page = self.page(thread, viewer, HistoryRange::ChangedAfter(SeqBound { seq: after }), 3)?;
+            all.extend(page.messages);
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(all),
+            }
+        }
+    }
+
     pub(super) fn resume(&self, query: ResumeQuery) -> Vec<ResumedThread> {
         match self.ask(&Query::Resume(query)).unwrap() {
             Answer::Resume(ResumeAnswer { threads }) => threads,
@@ -183,6 +198,12 @@ pub(super) fn create(thread: ThreadId, kind: ThreadKind, creator: &str, others: 
     Op::CreateThread(CreateThread { thread, kind, creator, others, title: Some("T".into()), description: None })
 }
 
+/// Takes the title to a text, or away.
+pub(super) fn title(actor: &str, to: Option<&str>) -> Op {
+    let title = Some(TextChange { to: to.map(str::to_owned) });
+    Op::UpdateThread(UpdateThread { thread: GROUP, actor: user(actor), title, description: None })
+}
+
 pub(super) fn add(actor: &str, names: &[&str]) -> Op {
     Op::AddParticipants(AddParticipants { thread: GROUP, actor: user(actor), users: users(names) })
 }
@@ -202,6 +223,14 @@ pub(super) fn send(thread: ThreadId, sender: &str, client_seq: u64) -> Op {
         attachments: Vec::new(),
         reply_to: None,
     })
+}
+
+pub(super) fn edit(name: &str, id: MessageId, text: &str) -> Op {
+    Op::EditMessage(EditMessage { id, actor: user(name), ciphertext: Bytes::from(text.to_owned()) })
+}
+
+pub(super) fn delete(name: &str, id: MessageId) -> Op {
+    Op::DeleteMessage(DeleteMessage { id, actor: user(name) })
 }
 
 pub(super) fn read(name: &str, up_to: MessageId) -> Op {

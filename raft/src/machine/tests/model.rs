@@ -8,13 +8,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const NAMES: [&str; 4] = ["ann", "bob", "cid", "dan"];
 
+/// The first is the one that groups of these tests are made with.
+const TITLES: [&str; 2] = ["T", "U"];
+
+/// What messages are edited to.
+const TEXTS: [&str; 2] = ["one", "another"];
+
 /// Something that someone tries in the group; users and messages by number.
 #[derive(Debug, Clone)]
 pub(super) enum Action {
     Create { creator: usize, others: Vec<usize> },
     Add { actor: usize, user: usize },
     Remove { actor: usize, user: usize },
+    Title { actor: usize, title: Option<usize> },
     Send { sender: usize, client_seq: u64, body: u64 },
+    Edit { user: usize, message: usize, text: usize },
+    Delete { user: usize, message: usize },
     Read { user: usize, message: usize },
     Ack { user: usize, delivered: u64, position: Option<(u64, u64)> },
 }
@@ -36,8 +45,12 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(creator, others)| Action::Create { creator, others }),
         3 => (name(), name()).prop_map(|(actor, user)| Action::Add { actor, user }),
         2 => (name(), name()).prop_map(|(actor, user)| Action::Remove { actor, user }),
+        2 => (name(), proptest::option::of(0usize..TITLES.len())).prop_map(|(actor, title)| Action::Title { actor, title }),
         12 => (name(), 0u64..40, 0u64..2)
             .prop_map(|(sender, client_seq, body)| Action::Send { sender, client_seq, body }),
+        6 => (name(), 0usize..20, 0usize..TEXTS.len())
+            .prop_map(|(user, message, text)| Action::Edit { user, message, text }),
+        3 => (name(), 0usize..20).prop_map(|(user, message)| Action::Delete { user, message }),
         4 => (name(), 0usize..20).prop_map(|(user, message)| Action::Read { user, message }),
         6 => (name(), 0u64..40, place())
             .prop_map(|(user, delivered, position)| Action::Ack { user, delivered, position }),
@@ -63,6 +76,11 @@ pub(super) struct ModelMessage {
     pub(super) id: MessageId,
     pub(super) seq: u64,
     pub(super) sender: usize,
+    /// `None` once deleted.
+    pub(super) text: Option<String>,
+    pub(super) edited_at: Option<u64>,
+    /// Its latest change, or else itself.
+    pub(super) changed: u64,
     pub(super) recipients: BTreeMap<usize, (Option<u64>, Option<u64>)>,
 }
 
@@ -70,6 +88,7 @@ pub(super) struct ModelMessage {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Model {
     creator: Option<usize>,
+    pub(super) title: Option<&'static str>,
     /// Who is there: when it joined, and whether it is an admin.
     pub(super) members: BTreeMap<usize, (u64, bool)>,
     /// Who sees each event, the first at index 0.
@@ -149,9 +168,19 @@ impl World {
             }
             Action::Add { actor, user } => (add(name(actor), &[name(user)]), 1, 20 + actor),
             Action::Remove { actor, user } => (remove(name(actor), name(user)), 1, 30 + actor * 10 + user),
+            Action::Title { actor, title: to } => {
+                let to = to.map(|to| TITLES[to]);
+                (title(name(actor), to), to.map_or(2, |to| u64::from(to == "U")), 80 + actor)
+            }
             Action::Send { sender, client_seq, body } => (send(GROUP, name(sender), *client_seq), *body, 100 + sender),
+            Action::Edit { user, message, text } => {
+                (edit(name(user), self.model.id(*message), TEXTS[*text]), *text as u64, 2_000 + user * 100 + message)
+            }
+            Action::Delete { user, message } => {
+                (delete(name(user), self.model.id(*message)), 1, 3_000 + user * 100 + message)
+            }
             Action::Read { user, message } => {
-                let id = self.model.messages.get(*message).map_or(MessageId(1), |message| message.id);
+                let id = self.model.id(*message);
                 (read(name(user), id), 1, 1_000 + user * 100 + message)
             }
             Action::Ack { user, delivered, position } => {
@@ -181,7 +210,12 @@ pub(super) enum Done {
 impl Model {
     fn repeat(&self, action: &Action) -> Result<Done, ErrorCode> {
         match action {
-            Action::Create { creator: actor, .. } | Action::Add { actor, .. } if !self.members.contains_key(actor) => {
+            Action::Create { creator: actor, .. }
+            | Action::Add { actor, .. }
+            | Action::Title { actor, .. }
+            | Action::Edit { user: actor, .. }
+                if !self.members.contains_key(actor) =>
+            {
                 Err(ErrorCode::NotAMember)
             }
             _ => Ok(Done::Before),
@@ -194,7 +228,10 @@ impl Model {
             Action::Create { creator, others } => self.create(*creator, others),
             Action::Add { actor, user } => self.add(*actor, *user),
             Action::Remove { actor, user } => self.remove(*actor, *user),
+            Action::Title { actor, title } => self.retitle(*actor, title.map(|title| TITLES[title])),
             Action::Send { sender, client_seq, body } => self.send(*sender, (*client_seq, *body), result),
+            Action::Edit { user, message, text } => self.edit((*user, *message), TEXTS[*text], now),
+            Action::Delete { user, message } => self.delete((*user, *message), now),
             Action::Read { user, message } => self.mark_read(*user, *message, now),
             Action::Ack { user, delivered, .. } => {
                 // Who left meanwhile takes it all the same.
@@ -222,6 +259,7 @@ impl Model {
             Some(_) => return Ok(Done::Now),
             None => self.creator = Some(creator),
         }
+        self.title = Some(TITLES[0]);
         self.event(|model| {
             model.members = others.iter().map(|user| (*user, (1, false))).collect();
             model.members.insert(creator, (1, true));
@@ -246,6 +284,16 @@ impl Model {
             self.event(|model| {
                 model.members.insert(user, (seq, false));
             });
+        }
+        Ok(Done::Now)
+    }
+
+    fn retitle(&mut self, actor: usize, title: Option<&'static str>) -> Result<Done, ErrorCode> {
+        if !self.admin(actor)? {
+            return Err(ErrorCode::Forbidden);
+        }
+        if self.title != title {
+            self.event(|model| model.title = title);
         }
         Ok(Done::Now)
     }
@@ -283,7 +331,59 @@ impl Model {
         self.event(|_| {});
         let recipients = self.members.keys().filter(|user| **user != sender).map(|user| (*user, (None, None)));
         let (recipients, seq) = (recipients.collect(), self.seen.len() as u64);
-        self.messages.push(ModelMessage { id, seq, sender, recipients });
+        let text = Some(format!("{} {number}", NAMES[sender]));
+        self.messages.push(ModelMessage { id, seq, sender, text, edited_at: None, changed: seq, recipients });
+        Ok(Done::Now)
+    }
+
+    fn id(&self, index: usize) -> MessageId {
+        self.messages.get(index).map_or(MessageId(1), |message| message.id)
+    }
+
+    /// A message that the user sees, by its index.
+    fn find(&self, user: usize, index: usize) -> Result<&ModelMessage, ErrorCode> {
+        let message = self.messages.get(index).ok_or(ErrorCode::NotFound)?;
+        if !self.members.contains_key(&user) {
+            return Err(ErrorCode::NotAMember);
+        }
+        if self.sees(user, message.seq) { Ok(message) } else { Err(ErrorCode::Forbidden) }
+    }
+
+    fn change(&mut self, index: usize, change: impl FnOnce(&mut ModelMessage)) {
+        self.event(|_| {});
+        let changed = self.seen.len() as u64;
+        let message = &mut self.messages[index];
+        message.changed = changed;
+        change(message);
+    }
+
+    fn edit(&mut self, (user, index): (usize, usize), text: &str, now: u64) -> Result<Done, ErrorCode> {
+        let message = self.find(user, index)?;
+        let same = message.text.as_deref() == Some(text);
+        let old = now - message.id.created_at().0 > 900_000;
+        match message {
+            _ if message.sender != user => return Err(ErrorCode::Forbidden),
+            ModelMessage { text: None, .. } => return Err(ErrorCode::MessageDeleted),
+            ModelMessage { edited_at: Some(_), .. } if same => {}
+            _ if old => return Err(ErrorCode::ChangeWindowClosed),
+            _ if same => {}
+            _ => self.change(index, |message| {
+                message.text = Some(text.to_owned());
+                message.edited_at = Some(now);
+            }),
+        }
+        Ok(Done::Now)
+    }
+
+    fn delete(&mut self, (user, index): (usize, usize), now: u64) -> Result<Done, ErrorCode> {
+        let message = self.find(user, index)?;
+        let old = now - message.id.created_at().0 > 900_000;
+        match message {
+            _ if message.sender != user => return Err(ErrorCode::Forbidden),
+            ModelMessage { text: None, .. } => {}
+            _ if old => return Err(ErrorCode::ChangeWindowClosed),
+            _ => self.change(index, |message| message.text = None),
+        }
         Ok(Done::Now)
     }
 

@@ -1,6 +1,6 @@
 //! What holds for every log.
 
-use super::model::{Attempt, Model, NAMES, World, attempts};
+use super::model::{Attempt, Model, ModelMessage, NAMES, World, attempts};
 use super::*;
 use crate::machine::rows;
 use crate::machine::rows::dedupe::DedupeKey;
@@ -54,6 +54,19 @@ fn check_recipients(shard: &Shard, model: &Model) {
     }
 }
 
+/// What a message says of itself, and what the model says of it.
+type Said = (MessageId, u64, Option<Bytes>, Option<u64>, bool);
+
+fn said(message: &Message) -> Said {
+    let edited_at = message.edited_at.map(|at| at.0);
+    (message.id, message.seq.0, message.ciphertext.clone(), edited_at, message.deleted)
+}
+
+fn should_say(message: &ModelMessage) -> Said {
+    let text = message.text.clone().map(Bytes::from);
+    (message.id, message.seq, text, message.edited_at, message.text.is_none())
+}
+
 fn check_views(shard: &Shard, model: &Model) {
     for (index, name) in NAMES.iter().enumerate() {
         let history = shard.history(GROUP, name);
@@ -62,18 +75,28 @@ fn check_views(shard: &Shard, model: &Model) {
             continue;
         };
         let visible = model.messages.iter().filter(|message| model.sees(index, message.seq));
-        let seen: Vec<_> = history.unwrap().iter().map(|message| (message.id, message.seq.0)).collect();
-        assert_eq!(seen, visible.clone().map(|message| (message.id, message.seq)).collect::<Vec<_>>());
+        let history = history.unwrap();
+        let (told, expected) = (history.iter().map(said), visible.clone().map(should_say));
+        assert_eq!(told.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        let mut by_change: Vec<_> = visible.clone().collect();
+        by_change.sort_by_key(|message| message.changed);
+        for after in [0, model.seen.len() as u64 / 2, (model.seen.len() as u64).saturating_sub(2)] {
+            let changed = by_change.iter().filter(|message| message.changed > after).map(|message| should_say(message));
+            let told = shard.changed(GROUP, name, after).unwrap();
+            assert_eq!(told.iter().map(said).collect::<Vec<_>>(), changed.collect::<Vec<_>>());
+        }
         let thread = shard.thread(GROUP, name).unwrap();
         let role = thread.participants.iter().find(|one| one.user == user(name)).map(|one| one.role);
         assert_eq!(role, Some(if *admin { Role::Admin } else { Role::Member }));
         assert_eq!(thread.participants.len(), model.members.len());
-        assert_eq!(thread.last_message, seen.last().map(|(id, _)| *id));
+        assert_eq!((thread.title.as_deref(), thread.last_seq), (model.title, Seq(model.seen.len() as u64)));
+        assert_eq!(thread.last_message, history.last().map(|message| message.id));
         let query = SummariesQuery { viewer: user(name), device: device("phone"), threads: vec![GROUP] };
         let Answer::Summaries(answer) = shard.ask(&Query::Summaries(query)).unwrap() else { panic!() };
         let read = model.read.get(&index).copied();
-        let unread = visible.filter(|message| message.sender != index && message.seq > read.unwrap_or(0)).count();
-        assert_eq!(answer.summaries[0].unread as usize, unread);
+        let unread = visible
+            .filter(|message| message.sender != index && message.seq > read.unwrap_or(0) && message.text.is_some());
+        assert_eq!(answer.summaries[0].unread as usize, unread.count());
         let last_read = model.messages.iter().find(|message| Some(message.seq) == read).map(|message| message.id);
         assert_eq!(answer.summaries[0].last_read, last_read);
     }
@@ -103,10 +126,16 @@ fn check_stream(shard: &Shard) {
     }
 }
 
-/// An event less what is counted when it is read.
+/// An event less what is counted or filled in when it is read.
 fn bare(mut event: ThreadEvent) -> ThreadEvent {
-    if let ThreadEventBody::Message(message) = &mut event.body {
-        message.receipts = None;
+    event.hidden_from.clear();
+    match &mut event.body {
+        ThreadEventBody::Message(message) => {
+            (message.ciphertext, message.edited_at, message.receipts) = (None, None, None);
+            message.deleted = false;
+        }
+        ThreadEventBody::Edited(edited) => edited.ciphertext = None,
+        _ => {}
     }
     event
 }
@@ -194,7 +223,8 @@ proptest! {
             match result {
                 Ok(reply) if *at == usize::MAX => prop_assert!(reply.replayed),
                 Err(refusal) if *at == usize::MAX => {
-                    prop_assert!(matches!(command.op, Op::CreateThread(_) | Op::AddParticipants(_)));
+                    let shows = matches!(command.op, Op::CreateThread(_) | Op::AddParticipants(_) | Op::UpdateThread(_) | Op::EditMessage(_));
+                    prop_assert!(shows, "{command:?}");
                     prop_assert_eq!(refusal.code, ErrorCode::NotAMember);
                 }
                 _ => {}
@@ -231,7 +261,11 @@ proptest! {
         }
         let told: Vec<_> = got.into_iter().filter(|event| event.seq.is_some()).map(bare).collect();
         let all = world.shard.thread_events(GROUP).into_iter().filter(|event| event.seq.is_some());
-        let seen: Vec<_> = all.filter(|event| world.model.sees(who, event.seq.unwrap().0)).map(bare).collect();
+        let sees = |event: &ThreadEvent| {
+            let of = event.body.subject().map_or(event.seq.unwrap(), |of| of.seq);
+            world.model.sees(who, event.seq.unwrap().0) && world.model.sees(who, of.0)
+        };
+        let seen: Vec<_> = all.filter(sees).map(bare).collect();
         prop_assert_eq!(told, seen, "every event once, in order, as it was");
     }
 

@@ -1,0 +1,133 @@
+//! Changing messages.
+//!
+//! Owns: what may be done to a message after it was sent, and by whom; the event each change leaves.
+//! Must not know: what a ciphertext says.
+//! Invariants: a change is one event, and the message's row names the latest; what changes nothing is none. The row alone
+//! holds what the message says, so a deleted message says nothing anywhere, and keeps its place and its recipients. Whoever
+//! may not see the message is not told of its changes.
+
+use super::apply::Outcome;
+use super::membership::members;
+use super::query::{message, receipts};
+use super::rows::dedupe::{MessageRef, Reference};
+use super::rows::event::{EventKey, EventRow};
+use super::rows::head::HeadKey;
+use super::rows::message::{MessageKey, MessageRow};
+use super::step::{Step, Stop, refuse};
+use super::tables::{TableError, Tables};
+use messenger_proto::command::{DeleteMessage, EditMessage, MessageReply, Reply, ReplyBody};
+use messenger_proto::error::ErrorCode;
+use messenger_proto::event::{Deleted, Edited, Event, Subject, ThreadEvent, ThreadEventBody};
+use messenger_proto::ids::{Millis, Seq, UserId};
+use messenger_proto::limits::{CHANGE_WINDOW, CIPHERTEXT_MAX};
+use messenger_proto::model::DeletionReason;
+
+/// Replaces what a message says.
+pub(crate) fn edit<T: Tables>(step: &mut Step<'_, T>, op: &EditMessage) -> Result<Outcome, Stop> {
+    let (key, mut row) = message::find(&step.rows, op.id, &op.actor)?;
+    check_sender(&row, &op.actor)?;
+    check_present(&row)?;
+    let same = row.ciphertext.as_ref() == Some(&op.ciphertext);
+    // A retry may come late, to find that its first try did it.
+    if !(same && row.edited_at.is_some()) {
+        check_window(&row, step.now)?;
+    }
+    if op.ciphertext.len() > CIPHERTEXT_MAX {
+        return refuse(ErrorCode::CiphertextTooLarge, "a ciphertext has at most 65536 bytes");
+    }
+    if !same {
+        row.ciphertext = Some(op.ciphertext.clone());
+        row.edited_at = Some(step.now);
+        let body = |of| ThreadEventBody::Edited(Edited { of, ciphertext: None });
+        change(step, key, &mut row, body)?;
+    }
+    answer(step, key, row, &op.actor)
+}
+
+/// Takes away what a message says.
+pub(crate) fn delete<T: Tables>(step: &mut Step<'_, T>, op: &DeleteMessage) -> Result<Outcome, Stop> {
+    let (key, mut row) = message::find(&step.rows, op.id, &op.actor)?;
+    check_sender(&row, &op.actor)?;
+    if row.meta.deleted {
+        return Ok(Outcome::done(None));
+    }
+    check_window(&row, step.now)?;
+    row.ciphertext = None;
+    row.attachments = Vec::new();
+    row.meta.deleted = true;
+    let body = |of| ThreadEventBody::Deleted(Deleted { of, reason: DeletionReason::Sender });
+    change(step, key, &mut row, body)?;
+    Ok(Outcome::done(None))
+}
+
+fn check_sender(row: &MessageRow, actor: &UserId) -> Result<(), Stop> {
+    if row.meta.sender == *actor {
+        return Ok(());
+    }
+    refuse(ErrorCode::Forbidden, "only its sender may change a message")
+}
+
+fn check_present(row: &MessageRow) -> Result<(), Stop> {
+    if row.meta.deleted { refuse(ErrorCode::MessageDeleted, "a deleted message stays as it is") } else { Ok(()) }
+}
+
+fn check_window(row: &MessageRow, now: Millis) -> Result<(), Stop> {
+    let age = u128::from(now.0.saturating_sub(row.meta.id.created_at().0));
+    if age <= CHANGE_WINDOW.as_millis() {
+        return Ok(());
+    }
+    refuse(ErrorCode::ChangeWindowClosed, "a message may be changed for 15 minutes after it was sent")
+}
+
+/// Stores a changed message, and the event of it.
+fn change<T: Tables>(
+    step: &mut Step<'_, T>,
+    key: MessageKey,
+    row: &mut MessageRow,
+    body: impl FnOnce(Subject) -> ThreadEventBody,
+) -> Result<(), Stop> {
+    let seq = tell(step, key, row, body)?;
+    row.meta.changed = seq;
+    step.put(&key, row);
+    Ok(())
+}
+
+/// Stores and gives an event about a message.
+pub(crate) fn tell<T: Tables>(
+    step: &mut Step<'_, T>,
+    key: MessageKey,
+    row: &MessageRow,
+    body: impl FnOnce(Subject) -> ThreadEventBody,
+) -> Result<Seq, Stop> {
+    let MessageKey { thread, seq: of } = key;
+    let mut head = step.head(thread)?;
+    let (seq, rev) = head.next_event()?;
+    step.put(&HeadKey { thread }, &head);
+    let mut body = body(Subject { id: row.meta.id, seq: of });
+    let at = step.now;
+    step.put(&EventKey { thread, seq }, &EventRow { rev, at, body: body.clone() });
+    if let ThreadEventBody::Edited(edited) = &mut body {
+        edited.ciphertext.clone_from(&row.ciphertext);
+    }
+    let hidden_from = hidden_from(step, key)?;
+    step.emit_event(Event::Thread(ThreadEvent { thread, rev, seq: Some(seq), at, body, hidden_from }));
+    Ok(seq)
+}
+
+/// Members who may not see the message.
+fn hidden_from<T: Tables>(step: &Step<'_, T>, key: MessageKey) -> Result<Vec<UserId>, TableError> {
+    let mut members = members(&step.rows, key.thread)?;
+    members.retain(|(_, member)| member.present() && !member.sees(key.seq));
+    Ok(members.into_iter().map(|(user, _)| user).collect())
+}
+
+fn answer<T: Tables>(step: &Step<'_, T>, key: MessageKey, row: MessageRow, actor: &UserId) -> Result<Outcome, Stop> {
+    let mut message = [row.into_message(key)];
+    receipts::count_own(&step.rows, actor, &mut message)?;
+    let [message] = message;
+    let body = ReplyBody::Message(MessageReply { message, duplicate: false });
+    Ok(Outcome {
+        reply: Reply { replayed: false, body, barrier: None },
+        reference: Some(Reference::Message(MessageRef { thread: key.thread, seq: key.seq })),
+    })
+}
