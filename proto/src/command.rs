@@ -5,6 +5,7 @@
 //! Invariants: a command carries everything that applying it needs (time comes with the pack, entropy with the id), so
 //! every replica computes the same rows; a pack's replies stand in the order of its commands.
 
+use crate::emoji::Emoji;
 use crate::error::Refusal;
 use crate::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
 use crate::meta::MetaCommand;
@@ -60,6 +61,7 @@ crate::wire_enum! {
         11 => UpdateThread(UpdateThread),
         12 => EditMessage(EditMessage),
         13 => DeleteMessage(DeleteMessage),
+        14 => React(React),
     }
 }
 
@@ -124,6 +126,11 @@ crate::wire_struct! {
 crate::wire_struct! {
     /// Takes away what a message says; a message that was deleted stays so.
     pub struct DeleteMessage { 1 => id: MessageId, 2 => actor: UserId }
+}
+
+crate::wire_struct! {
+    /// Puts an emoji of a member's on a message, or takes it off.
+    pub struct React { 1 => id: MessageId, 2 => actor: UserId, 3 => emoji: Emoji, 4 => present: bool }
 }
 
 crate::wire_struct! {

@@ -37,6 +37,7 @@ crate::wire_code! {
         25 => Conflict = "conflict",
         26 => ChangeWindowClosed = "change_window_closed",
         27 => MessageDeleted = "message_deleted",
+        28 => TooManyReactions = "too_many_reactions",
     }
 }
 
@@ -50,9 +51,12 @@ impl ErrorCode {
             Self::MissingScope | Self::Forbidden | Self::NotAMember | Self::ChangeWindowClosed => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::NotAGroup | Self::ThreadFull | Self::DuplicateClientSeq | Self::Conflict | Self::MessageDeleted => {
-                409
-            }
+            Self::NotAGroup
+            | Self::ThreadFull
+            | Self::DuplicateClientSeq
+            | Self::Conflict
+            | Self::MessageDeleted
+            | Self::TooManyReactions => 409,
             Self::BodyTooLarge | Self::CiphertextTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::IdempotencyKeyReused => 422,
@@ -85,6 +89,7 @@ impl ErrorCode {
             | Self::Conflict
             | Self::ChangeWindowClosed
             | Self::MessageDeleted
+            | Self::TooManyReactions
             | Self::BodyTooLarge
             | Self::CiphertextTooLarge
             | Self::UnsupportedMediaType
@@ -120,6 +125,7 @@ impl ErrorCode {
             Self::Conflict => "The request conflicts with the current state",
             Self::ChangeWindowClosed => "The message is too old to be changed",
             Self::MessageDeleted => "The message was deleted",
+            Self::TooManyReactions => "There are too many reactions",
             Self::BodyTooLarge => "The request body is too large",
             Self::CiphertextTooLarge => "The ciphertext is too large",
             Self::UnsupportedMediaType => "The content type is not supported",

@@ -5,6 +5,7 @@
 //! Invariants: a thread's events carry `rev` without gaps, in order; one with a `seq` is also stored, one without is a
 //! receipt, recoverable as a watermark. So a follower that holds `rev` n takes n + 1 next and anything else is a gap.
 
+use crate::emoji::Emoji;
 use crate::ids::{MessageId, Millis, Rev, Seq, ThreadId, UserId};
 use crate::model::{DeletionReason, Message, Participant, ReceiptKind, TextChange, Thread};
 use bytes::Bytes;
@@ -44,6 +45,7 @@ crate::wire_enum! {
         6 => Updated(Updated),
         7 => Edited(Edited),
         8 => Deleted(Deleted),
+        9 => Reacted(Reacted),
     }
 }
 
@@ -91,6 +93,11 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
+    /// A member put an emoji on a message, or took it off.
+    pub struct Reacted { 1 => of: Subject, 2 => emoji: Emoji, 3 => by: UserId, 4 => present: bool }
+}
+
+crate::wire_struct! {
     /// A member's watermark moved.
     pub struct Receipt {
         1 => kind: ReceiptKind,
@@ -117,6 +124,7 @@ impl ThreadEventBody {
         match self {
             Self::Edited(edited) => Some(&edited.of),
             Self::Deleted(deleted) => Some(&deleted.of),
+            Self::Reacted(reacted) => Some(&reacted.of),
             Self::Message(_)
             | Self::Created(_)
             | Self::ParticipantAdded(_)

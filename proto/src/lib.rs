@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod emoji;
 pub mod error;
 pub mod event;
 pub mod ids;

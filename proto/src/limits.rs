@@ -23,6 +23,12 @@ pub const ATTACHMENT_MAX: usize = 1024;
 pub const IDEMPOTENCY_KEY_MAX: usize = 64;
 /// How long after it was sent a message may be edited or deleted by its sender.
 pub const CHANGE_WINDOW: Duration = Duration::from_mins(15);
+/// Bytes of an emoji at most, UTF-8.
+pub const EMOJI_MAX: usize = 64;
+/// Reactions of one user to one message at most.
+pub const USER_REACTIONS_MAX: usize = 20;
+/// Reactions to one message at most, of all users: they take about as much as the longest ciphertext.
+pub const MESSAGE_REACTIONS_MAX: usize = 1_000;
 /// Rows of a page at most.
 pub const PAGE_MAX: u32 = 100;
 /// Rows of a page when the client names no number.

@@ -3,6 +3,7 @@
 //! Owns: the shapes that queries answer and events carry, free of any text encoding.
 //! Must not know: JSON, storage keys, or who is connected.
 
+use crate::emoji::Emoji;
 use crate::ids::{ClientSeq, DeviceId, MessageId, Millis, Rev, Seq, ThreadId, UserId};
 use bytes::Bytes;
 
@@ -76,6 +77,15 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
+    /// One emoji on a message.
+    pub struct Reaction {
+        1 => emoji: Emoji,
+        /// In the order in which they reacted; never empty.
+        2 => by: Vec<UserId>,
+    }
+}
+
+crate::wire_struct! {
     /// A message.
     pub struct Message {
         1 => id: MessageId,
@@ -95,6 +105,8 @@ crate::wire_struct! {
         13 => deleted: bool,
         /// For the sender only: in answers to it, and in the event of a new message.
         14 => receipts: Option<ReceiptCounts>,
+        /// In the order in which their emoji were first used.
+        15 => reactions: Vec<Reaction>,
     }
 }
 

@@ -54,6 +54,7 @@ fn of_op(op: &Op) -> usize {
         // The cluster's record does not come through here.
         Op::RemoveParticipant(_)
         | Op::DeleteMessage(_)
+        | Op::React(_)
         | Op::MarkRead(_)
         | Op::IndexMembership(_)
         | Op::ClaimKey(_)
@@ -78,7 +79,8 @@ pub(crate) fn of_event(event: &Event) -> usize {
                     ThreadEventBody::Edited(edited) => edited.ciphertext.as_ref().map_or(0, Bytes::len),
                     ThreadEventBody::ParticipantAdded(_)
                     | ThreadEventBody::ParticipantRemoved(_)
-                    | ThreadEventBody::Deleted(_) => 0,
+                    | ThreadEventBody::Deleted(_)
+                    | ThreadEventBody::Reacted(_) => 0,
                 }
         }
         Event::User(_) => 0,
@@ -86,7 +88,8 @@ pub(crate) fn of_event(event: &Event) -> usize {
 }
 
 fn of_message(message: &Message) -> usize {
-    message.ciphertext.as_ref().map_or(0, Bytes::len) + of_texts(&message.attachments)
+    let reactions: usize = message.reactions.iter().map(|reaction| (1 + reaction.by.len()) * ITEM).sum();
+    message.ciphertext.as_ref().map_or(0, Bytes::len) + of_texts(&message.attachments) + reactions
 }
 
 fn of_thread(thread: &Thread) -> usize {

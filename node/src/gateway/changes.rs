@@ -1,20 +1,21 @@
 //! Changing messages that were sent.
 //!
-//! Owns: `PATCH` and `DELETE /v1/messages/{id}`.
+//! Owns: `PATCH` and `DELETE /v1/messages/{id}`; `POST /v1/messages/{id}/reactions` and `DELETE …/reactions/{emoji}`.
 //! Must not know: who may change a message, and until when; the thread's shard does.
 
 use super::GatewayState;
 use super::error::ApiError;
-use super::extract::{MessagePath, Writer, json_body};
-use super::idempotency::Origin;
-use super::input::Object;
-use super::respond::{json_done, message_of, no_content};
+use super::extract::{EMOJI, MessagePath, ReactionPath, Writer, idempotency_key, json_body};
+use super::idempotency::{BodyHash, Origin, PostPath};
+use super::input::{Object, text};
+use super::respond::{json_done, message_of, no_content, replayed};
 use super::send::take_ciphertext;
 use super::view::MessageView;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use messenger_proto::command::{Command, DeleteMessage, EditMessage, Op};
+use messenger_proto::command::{Command, DeleteMessage, EditMessage, Op, React};
+use messenger_proto::emoji::Emoji;
 
 /// `PATCH /v1/messages/{id}`
 pub(super) async fn edit(
@@ -48,6 +49,50 @@ pub(super) async fn delete(
     let id = path.id()?;
     let origin = Origin::minted();
     let op = Op::DeleteMessage(DeleteMessage { id, actor: actor.user.clone() });
+    let command = Command { id: origin.id, retention: origin.retention, body_hash: 0, op };
+    state.router().command(id.slot(), command, state.deadline()).await?;
+    Ok(no_content())
+}
+
+/// `POST /v1/messages/{id}/reactions`
+pub(super) async fn react(
+    State(state): State<GatewayState>,
+    Writer(actor): Writer,
+    path: MessagePath,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let key = idempotency_key(request.headers());
+    let body = json_body(&state, request).await?;
+    let mut object = Object::parse(&body)?;
+    let id = path.beside(&mut object);
+    let emoji = object.required("emoji", |value| Emoji::new(&text(value)?).map_err(|_| EMOJI.into()));
+    let key = key.unwrap_or_else(|error| {
+        object.complain(error.field, error.message);
+        None
+    });
+    object.finish()?;
+    let asked = id.zip(emoji).ok_or_else(|| ApiError::internal("a body without errors was not read"));
+    let (id, emoji) = asked?;
+    let mut hash = BodyHash::new("reaction");
+    hash.bytes(emoji.as_str().as_bytes());
+    let origin = Origin::of(&actor.user, PostPath::Reactions(id), key.as_ref());
+    let op = Op::React(React { id, actor: actor.user.clone(), emoji, present: true });
+    let command = Command { id: origin.id, retention: origin.retention, body_hash: hash.finish(), op };
+    let reply = state.router().command(id.slot(), command, state.deadline()).await?;
+    let was_replayed = reply.replayed;
+    let message = message_of(reply)?.message;
+    let size = MessageView::size_hint(&message);
+    Ok(replayed(json_done(&state, StatusCode::OK, &MessageView::of(&message), size)?, was_replayed))
+}
+
+/// `DELETE /v1/messages/{id}/reactions/{emoji}`
+pub(super) async fn unreact(
+    State(state): State<GatewayState>,
+    Writer(actor): Writer,
+    ReactionPath(id, emoji): ReactionPath,
+) -> Result<Response, ApiError> {
+    let origin = Origin::minted();
+    let op = Op::React(React { id, actor: actor.user.clone(), emoji, present: false });
     let command = Command { id: origin.id, retention: origin.retention, body_hash: 0, op };
     state.router().command(id.slot(), command, state.deadline()).await?;
     Ok(no_content())

@@ -16,6 +16,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use messenger_proto::emoji::Emoji;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{MessageId, ThreadId, UserId};
 use messenger_proto::limits::{BODY_MAX, PAGE_DEFAULT, PAGE_MAX};
@@ -125,6 +126,22 @@ impl FromRequestParts<GatewayState> for MessagePath {
         Ok(Self(message.ok_or_else(|| FieldError::new("message_id", "must be a ULID"))))
     }
 }
+
+/// The path's `message_id` and `emoji`.
+pub(super) struct ReactionPath(pub(super) MessageId, pub(super) Emoji);
+
+impl FromRequestParts<GatewayState> for ReactionPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
+        let mut ids = PathIds::of(parts, state).await?;
+        let message = ids.take("message_id", "must be a ULID");
+        let emoji = ids.take("emoji", EMOJI);
+        ids.finish(message.zip(emoji)).map(|(message, emoji)| Self(message, emoji))
+    }
+}
+
+/// What a bad emoji is told.
+pub(super) const EMOJI: &str = "must be 1-64 bytes without control characters, and not \".\" or \"..\"";
 
 struct PathIds {
     params: RawPathParams,

@@ -6,7 +6,7 @@
 //! written; neither depends on the node or on the version of the program.
 
 use messenger_proto::command::Retention;
-use messenger_proto::ids::{CommandId, ThreadId, UserId};
+use messenger_proto::ids::{CommandId, MessageId, ThreadId, UserId};
 use messenger_proto::limits::IDEMPOTENCY_KEY_MAX;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -37,6 +37,8 @@ pub enum PostPath {
     Messages(ThreadId),
     /// `/v1/threads/{id}/read`
     Read(ThreadId),
+    /// `/v1/messages/{id}/reactions`
+    Reactions(MessageId),
 }
 
 impl Display for PostPath {
@@ -46,6 +48,7 @@ impl Display for PostPath {
             Self::Participants(thread) => write!(f, "/v1/threads/{thread}/participants"),
             Self::Messages(thread) => write!(f, "/v1/threads/{thread}/messages"),
             Self::Read(thread) => write!(f, "/v1/threads/{thread}/read"),
+            Self::Reactions(message) => write!(f, "/v1/messages/{message}/reactions"),
         }
     }
 }
@@ -223,6 +226,8 @@ mod tests {
             id("alice", PostPath::Read(a), "k"),
             id("alice", PostPath::Participants(a), "k"),
             id("alice", PostPath::Threads, "k"),
+            id("alice", PostPath::Reactions(MessageId(1)), "k"),
+            id("alice", PostPath::Reactions(MessageId(2)), "k"),
             id("alice", PostPath::Messages(a), "K"),
             Origin::keyed(&user("alice"), PostPath::Messages(a), &key("k")).second_step().id,
             Origin::minted().id,

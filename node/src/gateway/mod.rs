@@ -163,6 +163,8 @@ pub fn router_with(state: GatewayState, more: axum::Router<GatewayState>) -> axu
         .route("/v1/threads/{thread_id}/read", route("POST, OPTIONS", post(messages::read)))
         .route("/v1/messages/{message_id}", route("GET, HEAD, PATCH, DELETE, OPTIONS", message))
         .route("/v1/messages/{message_id}/recipients", route(READ, get(messages::recipients)))
+        .route("/v1/messages/{message_id}/reactions", route("POST, OPTIONS", post(changes::react)))
+        .route("/v1/messages/{message_id}/reactions/{emoji}", route("DELETE, OPTIONS", delete(changes::unreact)))
         .route("/livez", route(READ, get(health::livez)))
         .route("/readyz", route(READ, get(health::readyz)))
         .fallback(|| async { ApiError::no_such_path() })

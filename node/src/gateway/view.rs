@@ -7,8 +7,8 @@
 use super::time::Rfc3339;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use messenger_proto::ids::{MessageId, ThreadId};
-use messenger_proto::model::{Message, Participant, Recipient, Thread, ThreadSummary};
+use messenger_proto::ids::{MessageId, ThreadId, UserId};
+use messenger_proto::model::{Message, Participant, Reaction, Recipient, Thread, ThreadSummary};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -49,6 +49,33 @@ impl Serialize for AttachmentsView<'_> {
     }
 }
 
+/// Who put which emoji on a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ReactionsView<'a>(&'a [Reaction]);
+
+impl Serialize for ReactionsView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(ReactionView::of))
+    }
+}
+
+#[derive(Serialize)]
+struct ReactionView<'a> {
+    emoji: &'a str,
+    by: Vec<&'a str>,
+}
+
+impl<'a> ReactionView<'a> {
+    fn of(reaction: &'a Reaction) -> Self {
+        Self { emoji: reaction.emoji.as_str(), by: reaction.by.iter().map(UserId::as_str).collect() }
+    }
+
+    fn size_hint(reaction: &Reaction) -> usize {
+        let by: usize = reaction.by.iter().map(|user| user.as_str().len() + 3).sum();
+        24 + 2 * reaction.emoji.as_str().len() + by
+    }
+}
+
 /// An object without members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Empty {}
@@ -70,7 +97,7 @@ pub struct MessageView<'a> {
     edited_at: Option<Rfc3339>,
     expires_at: Option<Rfc3339>,
     deleted: bool,
-    reactions: [Empty; 0],
+    reactions: ReactionsView<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipts: Option<ReceiptsView>,
 }
@@ -102,7 +129,7 @@ impl<'a> MessageView<'a> {
             edited_at: message.edited_at.map(Rfc3339),
             expires_at: message.expires_at.map(Rfc3339),
             deleted: message.deleted,
-            reactions: [],
+            reactions: ReactionsView(&message.reactions),
             receipts: receipts.map(|counts| ReceiptsView {
                 of: counts.of,
                 delivered: counts.delivered,
@@ -116,7 +143,8 @@ impl<'a> MessageView<'a> {
     pub fn size_hint(message: &Message) -> usize {
         let ciphertext = message.ciphertext.as_ref().map_or(0, |bytes| bytes.len().div_ceil(3) * 4);
         let attachments: usize = message.attachments.iter().map(|attachment| attachment.len() + 1).sum();
-        640 + ciphertext + attachments
+        let reactions: usize = message.reactions.iter().map(ReactionView::size_hint).sum();
+        640 + ciphertext + attachments + reactions
     }
 }
 
@@ -233,6 +261,7 @@ impl<'a> RecipientView<'a> {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use messenger_proto::emoji::Emoji;
     use messenger_proto::ids::{ClientSeq, DeviceId, Millis, Rev, Seq, UserId};
     use messenger_proto::model::{ContentType, DeliveryState, ReceiptCounts, Role, ThreadKind};
     use messenger_proto::slot::Slot;
@@ -255,6 +284,7 @@ mod tests {
             expires_at: None,
             deleted: false,
             receipts: None,
+            reactions: Vec::new(),
         }
     }
 
@@ -286,6 +316,20 @@ mod tests {
         let seen = value(&MessageView::of(&deleted));
         assert_eq!((&seen["ciphertext"], &seen["deleted"]), (&Value::Null, &json!(true)));
         assert_eq!(seen["receipts"], json!({"of": 3, "delivered": 2, "read": 1}));
+    }
+
+    #[test]
+    fn reactions_are_listed_by_emoji() {
+        let users = |names: &[&str]| names.iter().map(|name| UserId::new(name).unwrap()).collect();
+        let reaction = |emoji, by: &[&str]| Reaction { emoji: Emoji::new(emoji).unwrap(), by: users(by) };
+        let reactions = vec![reaction("\u{1f44d}", &["bob", "alice"]), reaction(&"\"".repeat(64), &["bob"])];
+        let reacted = Message { reactions, ..message() };
+        let expected = json!([
+            {"emoji": "\u{1f44d}", "by": ["bob", "alice"]}, {"emoji": "\"".repeat(64), "by": ["bob"]},
+        ]);
+        assert_eq!(value(&MessageView::of(&reacted))["reactions"], expected);
+        let text = serde_json::to_string(&MessageView::of(&reacted)).unwrap();
+        assert!(text.len() <= MessageView::size_hint(&reacted));
     }
 
     #[test]

@@ -76,6 +76,17 @@ pub fn shared(event: ThreadEvent, large: u32) -> SharedEvent {
             let body = Del { t: "del", id: Text(deleted.of.id), head, reason: deleted.reason.as_str() };
             (EventKind::Change { hidden_from }, members(&body), Bytes::new())
         }
+        ThreadEventBody::Reacted(reacted) => {
+            let body = ReactionFrame {
+                t: "reaction",
+                id: Text(reacted.of.id),
+                head,
+                emoji: reacted.emoji.as_str(),
+                by: reacted.by.as_str(),
+                op: if reacted.present { "added" } else { "removed" },
+            };
+            (EventKind::Change { hidden_from }, members(&body), Bytes::new())
+        }
         ThreadEventBody::Receipt(receipt) => {
             let (by, up_to, at) = (receipt.by.as_str(), Text(receipt.up_to), Rfc3339(at));
             let thread_id = Text(thread);
@@ -185,6 +196,17 @@ struct Del {
     #[serde(flatten)]
     head: Head,
     reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct ReactionFrame<'a> {
+    t: &'static str,
+    id: Text<MessageId>,
+    #[serde(flatten)]
+    head: Head,
+    emoji: &'a str,
+    by: &'a str,
+    op: &'static str,
 }
 
 #[derive(Serialize)]

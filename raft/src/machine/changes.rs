@@ -54,6 +54,7 @@ pub(crate) fn delete<T: Tables>(step: &mut Step<'_, T>, op: &DeleteMessage) -> R
     check_window(&row, step.now)?;
     row.ciphertext = None;
     row.attachments = Vec::new();
+    row.reactions = Vec::new();
     row.meta.deleted = true;
     let body = |of| ThreadEventBody::Deleted(Deleted { of, reason: DeletionReason::Sender });
     change(step, key, &mut row, body)?;
@@ -67,7 +68,8 @@ fn check_sender(row: &MessageRow, actor: &UserId) -> Result<(), Stop> {
     refuse(ErrorCode::Forbidden, "only its sender may change a message")
 }
 
-fn check_present(row: &MessageRow) -> Result<(), Stop> {
+/// Refuses a message that was deleted.
+pub(crate) fn check_present(row: &MessageRow) -> Result<(), Stop> {
     if row.meta.deleted { refuse(ErrorCode::MessageDeleted, "a deleted message stays as it is") } else { Ok(()) }
 }
 
@@ -80,7 +82,7 @@ fn check_window(row: &MessageRow, now: Millis) -> Result<(), Stop> {
 }
 
 /// Stores a changed message, and the event of it.
-fn change<T: Tables>(
+pub(crate) fn change<T: Tables>(
     step: &mut Step<'_, T>,
     key: MessageKey,
     row: &mut MessageRow,
@@ -121,7 +123,13 @@ fn hidden_from<T: Tables>(step: &Step<'_, T>, key: MessageKey) -> Result<Vec<Use
     Ok(members.into_iter().map(|(user, _)| user).collect())
 }
 
-fn answer<T: Tables>(step: &Step<'_, T>, key: MessageKey, row: MessageRow, actor: &UserId) -> Result<Outcome, Stop> {
+/// An answer with a message as `actor` sees it.
+pub(crate) fn answer<T: Tables>(
+    step: &Step<'_, T>,
+    key: MessageKey,
+    row: MessageRow,
+    actor: &UserId,
+) -> Result<Outcome, Stop> {
     let mut message = [row.into_message(key)];
     receipts::count_own(&step.rows, actor, &mut message)?;
     let [message] = message;

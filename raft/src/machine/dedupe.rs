@@ -70,6 +70,7 @@ pub(crate) fn replay<T: Tables>(step: &Step<'_, T>, command: &Command, reference
             (ReplyBody::Message(MessageReply { message, duplicate: false }), None)
         }
         (Reference::Message(row), Op::EditMessage(op)) => (message(step, &row, &op.actor)?, None),
+        (Reference::Message(row), Op::React(op)) => (message(step, &row, &op.actor)?, None),
         (Reference::Thread(row), Op::CreateThread(op)) => thread(step, &row, &op.creator)?,
         (Reference::Thread(row), Op::AddParticipants(op)) => thread(step, &row, &op.actor)?,
         (Reference::Thread(row), Op::UpdateThread(op)) => thread(step, &row, &op.actor)?,

@@ -51,6 +51,7 @@ pub(crate) fn send<T: Tables>(step: &mut Step<'_, T>, op: &SendMessage, command:
         edited_at: None,
         expires_at: None,
         ciphertext: Some(op.ciphertext.clone()),
+        reactions: Vec::new(),
     };
     head.last = Some(LastMessage { id, seq });
     step.put(&key, &row);

@@ -17,6 +17,7 @@ mod messages;
 pub mod meta;
 mod outbox;
 mod query;
+mod reactions;
 mod receipts;
 pub mod rows;
 mod step;

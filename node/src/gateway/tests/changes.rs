@@ -93,3 +93,66 @@ async fn changed_since_gives_each_message_once_at_its_latest_change() {
     }
     assert_eq!(paged, [4, 6, 2, 3, 5]);
 }
+
+#[tokio::test]
+async fn members_react_and_take_it_back() {
+    let world = world();
+    let (alice, bob) = (world.client("alice"), world.client("bob"));
+    let thread = alice.group(&["bob"]).await;
+    let path = format!("/v1/messages/{}", alice.say(&thread, 1).await);
+    let all = format!("{path}/reactions");
+    let emoji = |emoji: &str| json!({"emoji": emoji});
+    let reacted = bob.post(&all, &emoji("\u{1f44d}")).await.expect(200);
+    assert_eq!(reacted["reactions"], json!([{"emoji": "\u{1f44d}", "by": ["bob"]}]));
+    assert_eq!(bob.post(&all, &emoji("\u{1f44d}")).await.expect(200), reacted);
+    assert_eq!(bob.get(&path).await.expect(200), reacted);
+    bob.post(&all, &emoji("a/b c?")).await.expect(200);
+    for _ in 0..2 {
+        bob.delete(&format!("{all}/a%2Fb%20c%3F")).await.expect_empty(204);
+        bob.delete(&format!("{all}/%F0%9F%91%8D")).await.expect_empty(204);
+    }
+    assert_eq!(alice.get(&path).await.expect(200)["reactions"], json!([]));
+    let thread = alice.get(&format!("/v1/threads/{thread}")).await.expect(200);
+    assert_eq!(thread["last_seq"], json!(6), "what changes nothing takes no seq");
+}
+
+#[tokio::test]
+async fn a_reaction_s_key_is_good_for_one_emoji_on_one_message() {
+    let world = world();
+    let alice = world.client("alice");
+    let thread = alice.group(&["bob"]).await;
+    let (one, two) = (alice.say(&thread, 1).await, alice.say(&thread, 2).await);
+    let path = |id: &str| format!("/v1/messages/{id}/reactions");
+    alice.post_as("k", &path(&one), &json!({"emoji": "+"})).await.expect(200);
+    let again = alice.post_as("k", &path(&one), &json!({"emoji": "+"})).await;
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    again.expect(200);
+    alice.post_as("k", &path(&one), &json!({"emoji": "-"})).await.problem(422, "idempotency_key_reused");
+    assert!(alice.post_as("k", &path(&two), &json!({"emoji": "-"})).await.header("idempotent-replayed").is_none());
+}
+
+#[tokio::test]
+async fn reactions_that_may_not_be_are_refused() {
+    let world = world();
+    let (alice, eve) = (world.client("alice"), world.client("eve"));
+    for emoji in [json!(""), json!("x".repeat(65)), json!("a\nb"), json!(".."), json!(7), Value::Null] {
+        let body = json!({"emoji": emoji});
+        assert_eq!(alice.post(&format!("{UNKNOWN}/reactions"), &body).await.bad_fields(), ["emoji"], "{body}");
+    }
+    let bad = json!({"emoji": "", "x": 1});
+    let all = ["Idempotency-Key", "emoji", "message_id", "x"];
+    assert_eq!(alice.post_as("", "/v1/messages/x/reactions", &bad).await.bad_fields(), all);
+    assert_eq!(alice.delete("/v1/messages/x/reactions/%0A").await.bad_fields(), ["emoji", "message_id"]);
+    assert_eq!(world.commands(), 0);
+    alice.post(&format!("{UNKNOWN}/reactions"), &json!({"emoji": "+"})).await.problem(404, "not_found");
+    let thread = alice.group(&["bob"]).await;
+    let path = format!("/v1/messages/{}", alice.say(&thread, 1).await);
+    eve.post(&format!("{path}/reactions"), &json!({"emoji": "+"})).await.problem(403, "not_a_member");
+    eve.delete(&format!("{path}/reactions/+")).await.problem(403, "not_a_member");
+    for number in 0..20 {
+        alice.post(&format!("{path}/reactions"), &json!({"emoji": number.to_string()})).await.expect(200);
+    }
+    alice.post(&format!("{path}/reactions"), &json!({"emoji": "+"})).await.problem(409, "too_many_reactions");
+    alice.delete(&path).await.expect_empty(204);
+    alice.post(&format!("{path}/reactions"), &json!({"emoji": "+"})).await.problem(409, "message_deleted");
+}

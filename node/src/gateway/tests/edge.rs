@@ -117,6 +117,8 @@ async fn what_is_not_there_is_404_and_what_is_not_done_405() {
         (&format!("{UNKNOWN}/messages"), "GET, HEAD, POST, OPTIONS"),
         (&format!("{UNKNOWN}/read"), "POST, OPTIONS"),
         ("/v1/messages/01ARZ3NDEKTSV4RRFFQ69G5FAV", "GET, HEAD, PATCH, DELETE, OPTIONS"),
+        ("/v1/messages/01ARZ3NDEKTSV4RRFFQ69G5FAV/reactions", "POST, OPTIONS"),
+        ("/v1/messages/01ARZ3NDEKTSV4RRFFQ69G5FAV/reactions/x", "DELETE, OPTIONS"),
         ("/v1/messages/01ARZ3NDEKTSV4RRFFQ69G5FAV/recipients", "GET, HEAD, OPTIONS"),
         ("/livez", "GET, HEAD, OPTIONS"),
         ("/readyz", "GET, HEAD, OPTIONS"),

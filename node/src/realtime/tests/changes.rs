@@ -2,7 +2,8 @@
 
 use super::cluster::Cluster;
 use super::device::Device;
-use messenger_proto::command::{AddParticipants, DeleteMessage, EditMessage, Op};
+use messenger_proto::command::{AddParticipants, DeleteMessage, EditMessage, Op, React};
+use messenger_proto::emoji::Emoji;
 use messenger_proto::ids::{MessageId, ThreadId, UserId};
 use messenger_proto::slot::Slot;
 use serde_json::{Value, json};
@@ -83,4 +84,25 @@ async fn a_member_hears_nothing_of_what_it_may_not_see() {
     let replayed = events(&mut cluster.connect(1, "carol", "new", "").await, 3).await;
     let seen: Vec<_> = replayed.iter().map(|frame| frame["seq"].as_u64().unwrap()).collect();
     assert_eq!((seen, &replayed[2]), (vec![3, 4, 7], &live[0]));
+}
+
+#[tokio::test]
+async fn a_reaction_is_told_and_replayed_alike() {
+    let cluster = Cluster::start(2).await;
+    let thread = cluster.group("alice", &["bob"]).await;
+    let mut alice = cluster.online(1, "alice", "d").await;
+    let sent = cluster.say(thread.id, "alice", 1, 8).await;
+    let emoji = Emoji::new("\u{1f44d}").unwrap();
+    let react = |present| Op::React(React { id: sent.id, actor: user("bob"), emoji: emoji.clone(), present });
+    run(&cluster, thread.id, [react(true), react(true), react(false)]).await;
+    let told = events(&mut alice, 3).await;
+    for (frame, (seq, op)) in told[1..].iter().zip([(3, "added"), (4, "removed")]) {
+        let expected = json!({
+            "t": "reaction", "id": sent.id.to_string(), "thread_id": thread.id.to_string(), "seq": seq,
+            "at": frame["at"], "emoji": "\u{1f44d}", "by": "bob", "op": op,
+        });
+        assert_eq!(frame, &expected);
+    }
+    let replayed = events(&mut cluster.connect(2, "alice", "new", "").await, 4).await;
+    assert_eq!(replayed[2..], told[1..]);
 }

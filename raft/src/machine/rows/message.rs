@@ -12,7 +12,7 @@ use crate::machine::tables::TableError;
 use bytes::Bytes;
 use messenger_proto::event::{ThreadEvent, ThreadEventBody};
 use messenger_proto::ids::{ClientSeq, DeviceId, MessageId, Millis, Rev, Seq, ThreadId, UserId};
-use messenger_proto::model::{ContentType, Message};
+use messenger_proto::model::{ContentType, Message, Reaction};
 use messenger_proto::wire::Wire;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
@@ -52,6 +52,8 @@ messenger_proto::wire_struct! {
         8 => expires_at: Option<Millis>,
         /// `None` once deleted.
         9 => ciphertext: Option<Bytes>,
+        /// In the order in which their emoji were first used.
+        10 => reactions: Vec<Reaction>,
     }
 }
 
@@ -116,6 +118,7 @@ impl MessageRow {
             expires_at: self.expires_at,
             deleted: self.meta.deleted,
             receipts: None,
+            reactions: self.reactions,
         }
     }
 
@@ -133,6 +136,7 @@ mod tests {
     use super::*;
     use crate::machine::rows::key::tests::{device, seq, thread, user};
     use crate::machine::rows::testing::{keys_keep_order, row_round_trips};
+    use messenger_proto::emoji::Emoji;
     use proptest::prelude::*;
 
     fn key() -> impl Strategy<Value = MessageKey> {
@@ -151,6 +155,7 @@ mod tests {
                 edited_at: time.map(Millis),
                 expires_at: None,
                 ciphertext: ciphertext.map(Bytes::from),
+                reactions: vec![Reaction { emoji: Emoji::new("+").unwrap(), by: vec![UserId::new("u").unwrap()] }],
             })
     }
 

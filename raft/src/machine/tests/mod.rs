@@ -7,6 +7,7 @@ mod meta;
 mod model;
 mod pages;
 mod properties;
+mod reactions;
 mod receipts;
 mod resume;
 mod sending;
@@ -17,8 +18,9 @@ use super::{Applied, answer, apply};
 use bytes::Bytes;
 use messenger_proto::command::{
     Acknowledge, Acknowledgement, AddParticipants, Command, CommandResult, CreateThread, DeleteMessage, EditMessage,
-    MarkRead, Op, Pack, RemoveParticipant, Reply, ReplyBody, Retention, SendMessage, UpdateThread,
+    MarkRead, Op, Pack, React, RemoveParticipant, Reply, ReplyBody, Retention, SendMessage, UpdateThread,
 };
+use messenger_proto::emoji::Emoji;
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::event::{Event, ThreadEvent};
 use messenger_proto::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
@@ -231,6 +233,11 @@ pub(super) fn edit(name: &str, id: MessageId, text: &str) -> Op {
 
 pub(super) fn delete(name: &str, id: MessageId) -> Op {
     Op::DeleteMessage(DeleteMessage { id, actor: user(name) })
+}
+
+/// Puts an emoji on a message, or takes it off.
+pub(super) fn react(name: &str, id: MessageId, emoji: &str, present: bool) -> Op {
+    Op::React(React { id, actor: user(name), emoji: Emoji::new(emoji).unwrap(), present })
 }
 
 pub(super) fn read(name: &str, up_to: MessageId) -> Op {

@@ -14,6 +14,9 @@ const TITLES: [&str; 2] = ["T", "U"];
 /// What messages are edited to.
 const TEXTS: [&str; 2] = ["one", "another"];
 
+/// What messages are reacted to with.
+pub(super) const EMOJI: [&str; 2] = ["+", "-"];
+
 /// Something that someone tries in the group; users and messages by number.
 #[derive(Debug, Clone)]
 pub(super) enum Action {
@@ -24,6 +27,7 @@ pub(super) enum Action {
     Send { sender: usize, client_seq: u64, body: u64 },
     Edit { user: usize, message: usize, text: usize },
     Delete { user: usize, message: usize },
+    React { user: usize, message: usize, emoji: usize, present: bool },
     Read { user: usize, message: usize },
     Ack { user: usize, delivered: u64, position: Option<(u64, u64)> },
 }
@@ -51,6 +55,8 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (name(), 0usize..20, 0usize..TEXTS.len())
             .prop_map(|(user, message, text)| Action::Edit { user, message, text }),
         3 => (name(), 0usize..20).prop_map(|(user, message)| Action::Delete { user, message }),
+        6 => (name(), 0usize..20, 0usize..EMOJI.len(), any::<bool>())
+            .prop_map(|(user, message, emoji, present)| Action::React { user, message, emoji, present }),
         4 => (name(), 0usize..20).prop_map(|(user, message)| Action::Read { user, message }),
         6 => (name(), 0u64..40, place())
             .prop_map(|(user, delivered, position)| Action::Ack { user, delivered, position }),
@@ -79,6 +85,8 @@ pub(super) struct ModelMessage {
     /// `None` once deleted.
     pub(super) text: Option<String>,
     pub(super) edited_at: Option<u64>,
+    /// Who reacted with what, in order.
+    pub(super) reactions: Vec<(usize, usize)>,
     /// Its latest change, or else itself.
     pub(super) changed: u64,
     pub(super) recipients: BTreeMap<usize, (Option<u64>, Option<u64>)>,
@@ -176,6 +184,10 @@ impl World {
             Action::Edit { user, message, text } => {
                 (edit(name(user), self.model.id(*message), TEXTS[*text]), *text as u64, 2_000 + user * 100 + message)
             }
+            Action::React { user, message, emoji, present } => {
+                let scope = if *present { 4_000 } else { 5_000 + emoji * 1_000 } + user * 100 + message;
+                (react(name(user), self.model.id(*message), EMOJI[*emoji], *present), *emoji as u64, scope)
+            }
             Action::Delete { user, message } => {
                 (delete(name(user), self.model.id(*message)), 1, 3_000 + user * 100 + message)
             }
@@ -214,6 +226,7 @@ impl Model {
             | Action::Add { actor, .. }
             | Action::Title { actor, .. }
             | Action::Edit { user: actor, .. }
+            | Action::React { user: actor, present: true, .. }
                 if !self.members.contains_key(actor) =>
             {
                 Err(ErrorCode::NotAMember)
@@ -231,6 +244,7 @@ impl Model {
             Action::Title { actor, title } => self.retitle(*actor, title.map(|title| TITLES[title])),
             Action::Send { sender, client_seq, body } => self.send(*sender, (*client_seq, *body), result),
             Action::Edit { user, message, text } => self.edit((*user, *message), TEXTS[*text], now),
+            Action::React { user, message, emoji, present } => self.react((*user, *message), *emoji, *present),
             Action::Delete { user, message } => self.delete((*user, *message), now),
             Action::Read { user, message } => self.mark_read(*user, *message, now),
             Action::Ack { user, delivered, .. } => {
@@ -332,7 +346,8 @@ impl Model {
         let recipients = self.members.keys().filter(|user| **user != sender).map(|user| (*user, (None, None)));
         let (recipients, seq) = (recipients.collect(), self.seen.len() as u64);
         let text = Some(format!("{} {number}", NAMES[sender]));
-        self.messages.push(ModelMessage { id, seq, sender, text, edited_at: None, changed: seq, recipients });
+        let (edited_at, reactions) = (None, Vec::new());
+        self.messages.push(ModelMessage { id, seq, sender, text, edited_at, reactions, changed: seq, recipients });
         Ok(Done::Now)
     }
 
@@ -382,7 +397,24 @@ impl Model {
             _ if message.sender != user => return Err(ErrorCode::Forbidden),
             ModelMessage { text: None, .. } => {}
             _ if old => return Err(ErrorCode::ChangeWindowClosed),
-            _ => self.change(index, |message| message.text = None),
+            _ => self.change(index, |message| {
+                message.text = None;
+                message.reactions.clear();
+            }),
+        }
+        Ok(Done::Now)
+    }
+
+    fn react(&mut self, (user, index): (usize, usize), emoji: usize, present: bool) -> Result<Done, ErrorCode> {
+        let message = self.find(user, index)?;
+        if present && message.text.is_none() {
+            return Err(ErrorCode::MessageDeleted);
+        }
+        if message.reactions.contains(&(emoji, user)) != present {
+            self.change(index, |message| {
+                message.reactions.retain(|one| *one != (emoji, user));
+                message.reactions.extend(present.then_some((emoji, user)));
+            });
         }
         Ok(Done::Now)
     }

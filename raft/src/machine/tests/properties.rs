@@ -1,6 +1,6 @@
 //! What holds for every log.
 
-use super::model::{Attempt, Model, ModelMessage, NAMES, World, attempts};
+use super::model::{Attempt, EMOJI, Model, ModelMessage, NAMES, World, attempts};
 use super::*;
 use crate::machine::rows;
 use crate::machine::rows::dedupe::DedupeKey;
@@ -55,16 +55,26 @@ fn check_recipients(shard: &Shard, model: &Model) {
 }
 
 /// What a message says of itself, and what the model says of it.
-type Said = (MessageId, u64, Option<Bytes>, Option<u64>, bool);
+type Said = (MessageId, u64, Option<Bytes>, Option<u64>, bool, Vec<Vec<String>>);
 
 fn said(message: &Message) -> Said {
     let edited_at = message.edited_at.map(|at| at.0);
-    (message.id, message.seq.0, message.ciphertext.clone(), edited_at, message.deleted)
+    let mut reactions = vec![Vec::new(); EMOJI.len()];
+    for reaction in &message.reactions {
+        let at = EMOJI.iter().position(|emoji| *emoji == reaction.emoji.as_str()).unwrap();
+        assert!(!reaction.by.is_empty());
+        reactions[at] = reaction.by.iter().map(ToString::to_string).collect();
+    }
+    (message.id, message.seq.0, message.ciphertext.clone(), edited_at, message.deleted, reactions)
 }
 
 fn should_say(message: &ModelMessage) -> Said {
     let text = message.text.clone().map(Bytes::from);
-    (message.id, message.seq, text, message.edited_at, message.text.is_none())
+    let mut reactions = vec![Vec::new(); EMOJI.len()];
+    for (emoji, user) in &message.reactions {
+        reactions[*emoji].push(NAMES[*user].to_owned());
+    }
+    (message.id, message.seq, text, message.edited_at, message.text.is_none(), reactions)
 }
 
 fn check_views(shard: &Shard, model: &Model) {
@@ -133,6 +143,7 @@ fn bare(mut event: ThreadEvent) -> ThreadEvent {
         ThreadEventBody::Message(message) => {
             (message.ciphertext, message.edited_at, message.receipts) = (None, None, None);
             message.deleted = false;
+            message.reactions.clear();
         }
         ThreadEventBody::Edited(edited) => edited.ciphertext = None,
         _ => {}
@@ -223,7 +234,7 @@ proptest! {
             match result {
                 Ok(reply) if *at == usize::MAX => prop_assert!(reply.replayed),
                 Err(refusal) if *at == usize::MAX => {
-                    let shows = matches!(command.op, Op::CreateThread(_) | Op::AddParticipants(_) | Op::UpdateThread(_) | Op::EditMessage(_));
+                    let shows = matches!(command.op, Op::CreateThread(_) | Op::AddParticipants(_) | Op::UpdateThread(_) | Op::EditMessage(_) | Op::React(_));
                     prop_assert!(shows, "{command:?}");
                     prop_assert_eq!(refusal.code, ErrorCode::NotAMember);
                 }
