@@ -9,7 +9,7 @@ use crate::emoji::Emoji;
 use crate::error::Refusal;
 use crate::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
 use crate::meta::MetaCommand;
-use crate::model::{ContentType, Message, TextChange, Thread, ThreadKind};
+use crate::model::{ContentType, Message, Pin, TextChange, Thread, ThreadKind};
 use bytes::Bytes;
 
 crate::wire_struct! {
@@ -62,6 +62,7 @@ crate::wire_enum! {
         12 => EditMessage(EditMessage),
         13 => DeleteMessage(DeleteMessage),
         14 => React(React),
+        15 => Pin(PinMessage),
     }
 }
 
@@ -134,6 +135,11 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
+    /// Makes a message stand out in its thread, or ends that.
+    pub struct PinMessage { 1 => thread: ThreadId, 2 => id: MessageId, 3 => actor: UserId, 4 => present: bool }
+}
+
+crate::wire_struct! {
     /// Moves a member's read watermark, and with it the delivery watermark.
     pub struct MarkRead { 1 => thread: ThreadId, 2 => user: UserId, 3 => up_to: MessageId }
 }
@@ -202,6 +208,7 @@ crate::wire_enum! {
         1 => Thread(ThreadReply),
         2 => Message(MessageReply),
         3 => Done(Done),
+        4 => Pins(PinsReply),
     }
 }
 
@@ -221,6 +228,11 @@ crate::wire_struct! {
         /// The `client_seq` was seen before with the same body, under another command id.
         2 => duplicate: bool,
     }
+}
+
+crate::wire_struct! {
+    /// A thread's pins in the actor's sight, after the command, in the order in which they were made.
+    pub struct PinsReply { 1 => pins: Vec<Pin> }
 }
 
 crate::wire_struct! {

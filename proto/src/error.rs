@@ -38,6 +38,7 @@ crate::wire_code! {
         26 => ChangeWindowClosed = "change_window_closed",
         27 => MessageDeleted = "message_deleted",
         28 => TooManyReactions = "too_many_reactions",
+        29 => TooManyPins = "too_many_pins",
     }
 }
 
@@ -56,7 +57,8 @@ impl ErrorCode {
             | Self::DuplicateClientSeq
             | Self::Conflict
             | Self::MessageDeleted
-            | Self::TooManyReactions => 409,
+            | Self::TooManyReactions
+            | Self::TooManyPins => 409,
             Self::BodyTooLarge | Self::CiphertextTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::IdempotencyKeyReused => 422,
@@ -90,6 +92,7 @@ impl ErrorCode {
             | Self::ChangeWindowClosed
             | Self::MessageDeleted
             | Self::TooManyReactions
+            | Self::TooManyPins
             | Self::BodyTooLarge
             | Self::CiphertextTooLarge
             | Self::UnsupportedMediaType
@@ -126,6 +129,7 @@ impl ErrorCode {
             Self::ChangeWindowClosed => "The message is too old to be changed",
             Self::MessageDeleted => "The message was deleted",
             Self::TooManyReactions => "There are too many reactions",
+            Self::TooManyPins => "There are too many pinned messages",
             Self::BodyTooLarge => "The request body is too large",
             Self::CiphertextTooLarge => "The ciphertext is too large",
             Self::UnsupportedMediaType => "The content type is not supported",

@@ -46,6 +46,7 @@ crate::wire_enum! {
         7 => Edited(Edited),
         8 => Deleted(Deleted),
         9 => Reacted(Reacted),
+        10 => Pinned(Pinned),
     }
 }
 
@@ -98,6 +99,11 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
+    /// A member made a message stand out, or ended that; one that is deleted ends it without this event.
+    pub struct Pinned { 1 => of: Subject, 2 => by: UserId, 3 => present: bool }
+}
+
+crate::wire_struct! {
     /// A member's watermark moved.
     pub struct Receipt {
         1 => kind: ReceiptKind,
@@ -125,6 +131,7 @@ impl ThreadEventBody {
             Self::Edited(edited) => Some(&edited.of),
             Self::Deleted(deleted) => Some(&deleted.of),
             Self::Reacted(reacted) => Some(&reacted.of),
+            Self::Pinned(pinned) => Some(&pinned.of),
             Self::Message(_)
             | Self::Created(_)
             | Self::ParticipantAdded(_)

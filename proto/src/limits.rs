@@ -29,6 +29,8 @@ pub const EMOJI_MAX: usize = 64;
 pub const USER_REACTIONS_MAX: usize = 20;
 /// Reactions to one message at most, of all users: they take about as much as the longest ciphertext.
 pub const MESSAGE_REACTIONS_MAX: usize = 1_000;
+/// Pinned messages of a thread at most.
+pub const PINS_MAX: usize = 3;
 /// Rows of a page at most.
 pub const PAGE_MAX: u32 = 100;
 /// Rows of a page when the client names no number.

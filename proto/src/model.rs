@@ -111,6 +111,11 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
+    /// A message that stands out in its thread.
+    pub struct Pin { 1 => message: MessageId, 2 => by: UserId, 3 => at: Millis }
+}
+
+crate::wire_struct! {
     /// One row of a message's recipients.
     pub struct Recipient {
         1 => user: UserId,

@@ -8,7 +8,7 @@ use crate::error::Refusal;
 use crate::event::ThreadEvent;
 use crate::ids::{DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
 use crate::meta::ClusterState;
-use crate::model::{Message, Recipient, Thread, ThreadSummary};
+use crate::model::{Message, Pin, Recipient, Thread, ThreadSummary};
 
 crate::wire_enum! {
     /// A question to one shard.
@@ -23,12 +23,18 @@ crate::wire_enum! {
         8 => Resume(ResumeQuery),
         9 => ClusterState(ClusterStateQuery),
         10 => Room(RoomQuery),
+        11 => Pins(PinsQuery),
     }
 }
 
 crate::wire_struct! {
     /// A thread as `viewer`, a member, sees it. Answer: [`Answer::Thread`].
     pub struct ThreadQuery { 1 => thread: ThreadId, 2 => viewer: UserId }
+}
+
+crate::wire_struct! {
+    /// A thread's pins. Answer: [`Answer::Pins`].
+    pub struct PinsQuery { 1 => thread: ThreadId, 2 => viewer: UserId }
 }
 
 crate::wire_struct! {
@@ -156,7 +162,13 @@ crate::wire_enum! {
         8 => Resume(ResumeAnswer),
         9 => ClusterState(ClusterState),
         10 => Room(RoomAnswer),
+        11 => Pins(PinsAnswer),
     }
+}
+
+crate::wire_struct! {
+    /// Pins in the viewer's sight, in the order in which they were made.
+    pub struct PinsAnswer { 1 => pins: Vec<Pin> }
 }
 
 crate::wire_struct! {

@@ -33,6 +33,7 @@ pub(crate) fn of_query(query: &Query) -> usize {
         Query::Room(query) => query.users.len() * ITEM,
         Query::Thread(_)
         | Query::Message(_)
+        | Query::Pins(_)
         | Query::Recipients(_)
         | Query::History(_)
         | Query::UserThreads(_)
@@ -55,6 +56,7 @@ fn of_op(op: &Op) -> usize {
         Op::RemoveParticipant(_)
         | Op::DeleteMessage(_)
         | Op::React(_)
+        | Op::Pin(_)
         | Op::MarkRead(_)
         | Op::IndexMembership(_)
         | Op::ClaimKey(_)
@@ -80,7 +82,8 @@ pub(crate) fn of_event(event: &Event) -> usize {
                     ThreadEventBody::ParticipantAdded(_)
                     | ThreadEventBody::ParticipantRemoved(_)
                     | ThreadEventBody::Deleted(_)
-                    | ThreadEventBody::Reacted(_) => 0,
+                    | ThreadEventBody::Reacted(_)
+                    | ThreadEventBody::Pinned(_) => 0,
                 }
         }
         Event::User(_) => 0,

@@ -143,6 +143,15 @@ impl Device {
         self.try_call(Method::POST, path, &all, body.to_string()).await.expect("an answer")
     }
 
+    /// A PATCH of JSON with this device's token.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        self.try_call(Method::PATCH, path, &headers, body.to_string()).await.expect("an answer")
+    }
+
     /// A DELETE with this device's token.
     ///
     /// # Panics

@@ -127,6 +127,19 @@ impl FromRequestParts<GatewayState> for MessagePath {
     }
 }
 
+/// The path's `thread_id` and `message_id`.
+pub(super) struct PinPath(pub(super) ThreadId, pub(super) MessageId);
+
+impl FromRequestParts<GatewayState> for PinPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
+        let mut ids = PathIds::of(parts, state).await?;
+        let thread = ids.take("thread_id", "must be a UUID");
+        let message = ids.take("message_id", "must be a ULID");
+        ids.finish(thread.zip(message)).map(|(thread, message)| Self(thread, message))
+    }
+}
+
 /// The path's `message_id` and `emoji`.
 pub(super) struct ReactionPath(pub(super) MessageId, pub(super) Emoji);
 

@@ -37,6 +37,8 @@ pub enum PostPath {
     Messages(ThreadId),
     /// `/v1/threads/{id}/read`
     Read(ThreadId),
+    /// `/v1/threads/{id}/pins`
+    Pins(ThreadId),
     /// `/v1/messages/{id}/reactions`
     Reactions(MessageId),
 }
@@ -48,6 +50,7 @@ impl Display for PostPath {
             Self::Participants(thread) => write!(f, "/v1/threads/{thread}/participants"),
             Self::Messages(thread) => write!(f, "/v1/threads/{thread}/messages"),
             Self::Read(thread) => write!(f, "/v1/threads/{thread}/read"),
+            Self::Pins(thread) => write!(f, "/v1/threads/{thread}/pins"),
             Self::Reactions(message) => write!(f, "/v1/messages/{message}/reactions"),
         }
     }
@@ -226,6 +229,7 @@ mod tests {
             id("alice", PostPath::Read(a), "k"),
             id("alice", PostPath::Participants(a), "k"),
             id("alice", PostPath::Threads, "k"),
+            id("alice", PostPath::Pins(a), "k"),
             id("alice", PostPath::Reactions(MessageId(1)), "k"),
             id("alice", PostPath::Reactions(MessageId(2)), "k"),
             id("alice", PostPath::Messages(a), "K"),

@@ -19,6 +19,7 @@ pub mod input;
 mod messages;
 mod metrics;
 mod participants;
+mod pins;
 pub(crate) mod respond;
 pub mod send;
 pub mod serve;
@@ -160,6 +161,8 @@ pub fn router_with(state: GatewayState, more: axum::Router<GatewayState>) -> axu
         .route("/v1/threads/{thread_id}/participants", route("POST, OPTIONS", post(participants::add)))
         .route("/v1/threads/{thread_id}/participants/{user_id}", route("DELETE, OPTIONS", delete(participants::remove)))
         .route("/v1/threads/{thread_id}/messages", route("GET, HEAD, POST, OPTIONS", messages))
+        .route("/v1/threads/{thread_id}/pins", route("GET, HEAD, POST, OPTIONS", get(pins::list).post(pins::pin)))
+        .route("/v1/threads/{thread_id}/pins/{message_id}", route("DELETE, OPTIONS", delete(pins::unpin)))
         .route("/v1/threads/{thread_id}/read", route("POST, OPTIONS", post(messages::read)))
         .route("/v1/messages/{message_id}", route("GET, HEAD, PATCH, DELETE, OPTIONS", message))
         .route("/v1/messages/{message_id}/recipients", route(READ, get(messages::recipients)))

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use messenger_proto::command::{MessageReply, Reply, ReplyBody, ThreadReply};
+use messenger_proto::command::{MessageReply, PinsReply, Reply, ReplyBody, ThreadReply};
 use messenger_proto::query::Answer;
 use serde::Serialize;
 
@@ -83,7 +83,9 @@ pub(super) fn replayed(mut response: Response, replayed: bool) -> Response {
 pub(super) fn thread_of(reply: Reply) -> Result<ThreadReply, ApiError> {
     match reply.body {
         ReplyBody::Thread(reply) => Ok(reply),
-        ReplyBody::Message(_) | ReplyBody::Done(_) => Err(ApiError::internal("a thread was expected of a command")),
+        ReplyBody::Message(_) | ReplyBody::Pins(_) | ReplyBody::Done(_) => {
+            Err(ApiError::internal("a thread was expected of a command"))
+        }
     }
 }
 
@@ -91,7 +93,19 @@ pub(super) fn thread_of(reply: Reply) -> Result<ThreadReply, ApiError> {
 pub(super) fn message_of(reply: Reply) -> Result<MessageReply, ApiError> {
     match reply.body {
         ReplyBody::Message(reply) => Ok(reply),
-        ReplyBody::Thread(_) | ReplyBody::Done(_) => Err(ApiError::internal("a message was expected of a command")),
+        ReplyBody::Thread(_) | ReplyBody::Pins(_) | ReplyBody::Done(_) => {
+            Err(ApiError::internal("a message was expected of a command"))
+        }
+    }
+}
+
+/// The pins that a command answers with.
+pub(super) fn pins_of(reply: Reply) -> Result<PinsReply, ApiError> {
+    match reply.body {
+        ReplyBody::Pins(reply) => Ok(reply),
+        ReplyBody::Thread(_) | ReplyBody::Message(_) | ReplyBody::Done(_) => {
+            Err(ApiError::internal("pins were expected of a command"))
+        }
     }
 }
 
@@ -100,6 +114,7 @@ pub(super) fn unexpected(answer: &Answer) -> ApiError {
     let kind = match answer {
         Answer::Thread(_) => "thread",
         Answer::Message(_) => "message",
+        Answer::Pins(_) => "pins",
         Answer::Recipients(_) => "recipients",
         Answer::Messages(_) => "messages",
         Answer::UserThreads(_) => "user threads",

@@ -8,7 +8,7 @@ use super::time::Rfc3339;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use messenger_proto::ids::{MessageId, ThreadId, UserId};
-use messenger_proto::model::{Message, Participant, Reaction, Recipient, Thread, ThreadSummary};
+use messenger_proto::model::{Message, Participant, Pin, Reaction, Recipient, Thread, ThreadSummary};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -232,6 +232,22 @@ impl<'a> SummaryView<'a> {
             last_read_msg_id: summary.last_read.map(Text),
             unread_count: summary.unread,
         }
+    }
+}
+
+/// A pinned message.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct PinView<'a> {
+    message_id: Text<MessageId>,
+    by: &'a str,
+    at: Rfc3339,
+}
+
+impl<'a> PinView<'a> {
+    /// The view of a pin.
+    #[must_use]
+    pub fn of(pin: &'a Pin) -> Self {
+        Self { message_id: Text(pin.message), by: pin.by.as_str(), at: Rfc3339(pin.at) }
     }
 }
 

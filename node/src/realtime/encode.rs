@@ -87,6 +87,12 @@ pub fn shared(event: ThreadEvent, large: u32) -> SharedEvent {
             };
             (EventKind::Change { hidden_from }, members(&body), Bytes::new())
         }
+        ThreadEventBody::Pinned(pinned) => {
+            let op = if pinned.present { "pinned" } else { "unpinned" };
+            let message_id = Text(pinned.of.id);
+            let body = PinFrame { t: "thread", op, head, by: pinned.by.as_str(), message_id };
+            (EventKind::Change { hidden_from }, members(&body), Bytes::new())
+        }
         ThreadEventBody::Receipt(receipt) => {
             let (by, up_to, at) = (receipt.by.as_str(), Text(receipt.up_to), Rfc3339(at));
             let thread_id = Text(thread);
@@ -207,6 +213,16 @@ struct ReactionFrame<'a> {
     emoji: &'a str,
     by: &'a str,
     op: &'static str,
+}
+
+#[derive(Serialize)]
+struct PinFrame<'a> {
+    t: &'static str,
+    op: &'static str,
+    #[serde(flatten)]
+    head: Head,
+    by: &'a str,
+    message_id: Text<MessageId>,
 }
 
 #[derive(Serialize)]

@@ -9,7 +9,7 @@ use super::rows::Nothing;
 use super::rows::dedupe::{DoneRef, Reference};
 use super::step::{Step, Stop, refuse, run_one};
 use super::tables::{Overlay, TableError, Tables};
-use super::{changes, dedupe, index, membership, messages, outbox, reactions, receipts, threads};
+use super::{changes, dedupe, index, membership, messages, outbox, pins, reactions, receipts, threads};
 use messenger_proto::command::{Command, CommandResult, Done, Op, OutboxBarrier, Pack, Reply, ReplyBody, Retention};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::event::Event;
@@ -81,6 +81,7 @@ fn carry_out<T: Tables>(step: &mut Step<'_, T>, command: &Command) -> Result<Out
         Op::EditMessage(op) => changes::edit(step, op),
         Op::DeleteMessage(op) => changes::delete(step, op),
         Op::React(op) => reactions::react(step, op),
+        Op::Pin(op) => pins::pin(step, op),
         Op::MarkRead(op) => receipts::mark_read(step, op),
         Op::Acknowledge(op) => receipts::acknowledge(step, op),
         Op::OutboxDelivered(op) => outbox::delivered(step, op),

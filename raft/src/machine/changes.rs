@@ -8,6 +8,7 @@
 
 use super::apply::Outcome;
 use super::membership::members;
+use super::pins;
 use super::query::{message, receipts};
 use super::rows::dedupe::{MessageRef, Reference};
 use super::rows::event::{EventKey, EventRow};
@@ -56,6 +57,7 @@ pub(crate) fn delete<T: Tables>(step: &mut Step<'_, T>, op: &DeleteMessage) -> R
     row.attachments = Vec::new();
     row.reactions = Vec::new();
     row.meta.deleted = true;
+    pins::forget(step, key)?;
     let body = |of| ThreadEventBody::Deleted(Deleted { of, reason: DeletionReason::Sender });
     change(step, key, &mut row, body)?;
     Ok(Outcome::done(None))

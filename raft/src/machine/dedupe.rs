@@ -9,7 +9,7 @@
 use super::outbox;
 use super::query::receipts;
 use super::query::view::View;
-use super::rows::dedupe::{DedupeKey, DedupeRow, DoneRef, MessageRef, Reference, ThreadRef};
+use super::rows::dedupe::{DedupeKey, DedupeRow, DoneRef, MessageRef, PinsRef, Reference, ThreadRef};
 use super::rows::expiry::ExpiryKey;
 use super::rows::key::KeyWriter;
 use super::rows::message::MessageKey;
@@ -18,7 +18,7 @@ use super::rows::{self, Nothing};
 use super::step::{Step, Stop, refuse};
 use super::tables::{Direction, Tables};
 use messenger_proto::command::{
-    Command, Done, MessageReply, Op, OutboxBarrier, Reply, ReplyBody, Retention, ThreadReply,
+    Command, Done, MessageReply, Op, OutboxBarrier, PinsReply, Reply, ReplyBody, Retention, ThreadReply,
 };
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{Millis, UserId};
@@ -70,6 +70,10 @@ pub(crate) fn replay<T: Tables>(step: &Step<'_, T>, command: &Command, reference
             (ReplyBody::Message(MessageReply { message, duplicate: false }), None)
         }
         (Reference::Message(row), Op::EditMessage(op)) => (message(step, &row, &op.actor)?, None),
+        (Reference::Pins(PinsRef { thread }), Op::Pin(op)) => {
+            let pins = View::open(&step.rows, thread, &op.actor)?.pins()?;
+            (ReplyBody::Pins(PinsReply { pins }), None)
+        }
         (Reference::Message(row), Op::React(op)) => (message(step, &row, &op.actor)?, None),
         (Reference::Thread(row), Op::CreateThread(op)) => thread(step, &row, &op.creator)?,
         (Reference::Thread(row), Op::AddParticipants(op)) => thread(step, &row, &op.actor)?,

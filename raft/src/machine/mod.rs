@@ -16,6 +16,7 @@ mod membership;
 mod messages;
 pub mod meta;
 mod outbox;
+mod pins;
 mod query;
 mod reactions;
 mod receipts;

@@ -41,6 +41,7 @@ pub(crate) fn create<T: Tables>(step: &mut Step<'_, T>, op: &CreateThread) -> Re
         created_at: step.now,
         created_by: op.creator.clone(),
         updated_at: step.now,
+        pins: Vec::new(),
     };
     let members = u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
     let mut head = HeadRow { seq: Seq(0), rev: Rev(0), members, last: None };

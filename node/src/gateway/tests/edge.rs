@@ -115,6 +115,8 @@ async fn what_is_not_there_is_404_and_what_is_not_done_405() {
         (&format!("{UNKNOWN}/participants"), "POST, OPTIONS"),
         (&format!("{UNKNOWN}/participants/bob"), "DELETE, OPTIONS"),
         (&format!("{UNKNOWN}/messages"), "GET, HEAD, POST, OPTIONS"),
+        (&format!("{UNKNOWN}/pins"), "GET, HEAD, POST, OPTIONS"),
+        (&format!("{UNKNOWN}/pins/01ARZ3NDEKTSV4RRFFQ69G5FAV"), "DELETE, OPTIONS"),
         (&format!("{UNKNOWN}/read"), "POST, OPTIONS"),
         ("/v1/messages/01ARZ3NDEKTSV4RRFFQ69G5FAV", "GET, HEAD, PATCH, DELETE, OPTIONS"),
         ("/v1/messages/01ARZ3NDEKTSV4RRFFQ69G5FAV/reactions", "POST, OPTIONS"),

@@ -7,4 +7,5 @@ mod history;
 mod list;
 mod messages;
 mod participants;
+mod pins;
 mod threads;

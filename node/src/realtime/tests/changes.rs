@@ -2,7 +2,7 @@
 
 use super::cluster::Cluster;
 use super::device::Device;
-use messenger_proto::command::{AddParticipants, DeleteMessage, EditMessage, Op, React};
+use messenger_proto::command::{AddParticipants, DeleteMessage, EditMessage, Op, PinMessage, React};
 use messenger_proto::emoji::Emoji;
 use messenger_proto::ids::{MessageId, ThreadId, UserId};
 use messenger_proto::slot::Slot;
@@ -100,6 +100,26 @@ async fn a_reaction_is_told_and_replayed_alike() {
         let expected = json!({
             "t": "reaction", "id": sent.id.to_string(), "thread_id": thread.id.to_string(), "seq": seq,
             "at": frame["at"], "emoji": "\u{1f44d}", "by": "bob", "op": op,
+        });
+        assert_eq!(frame, &expected);
+    }
+    let replayed = events(&mut cluster.connect(2, "alice", "new", "").await, 4).await;
+    assert_eq!(replayed[2..], told[1..]);
+}
+
+#[tokio::test]
+async fn a_pin_is_told_and_replayed_alike() {
+    let cluster = Cluster::start(2).await;
+    let thread = cluster.group("alice", &["bob"]).await;
+    let mut alice = cluster.online(1, "alice", "d").await;
+    let sent = cluster.say(thread.id, "alice", 1, 8).await;
+    let pin = |present| Op::Pin(PinMessage { thread: thread.id, id: sent.id, actor: user("bob"), present });
+    run(&cluster, thread.id, [pin(true), pin(true), pin(false)]).await;
+    let told = events(&mut alice, 3).await;
+    for (frame, (seq, op)) in told[1..].iter().zip([(3, "pinned"), (4, "unpinned")]) {
+        let expected = json!({
+            "t": "thread", "op": op, "thread_id": thread.id.to_string(), "seq": seq, "at": frame["at"], "by": "bob",
+            "message_id": sent.id.to_string(),
         });
         assert_eq!(frame, &expected);
     }

@@ -19,7 +19,7 @@ pub(super) mod view;
 use super::step::{Stop, refuse};
 use super::tables::{TableError, Tables};
 use messenger_proto::error::ErrorCode;
-use messenger_proto::query::{Answer, Query, QueryResult};
+use messenger_proto::query::{Answer, PinsAnswer, Query, QueryResult};
 
 /// Answers a query to a shard.
 ///
@@ -30,6 +30,8 @@ pub fn answer(tables: &impl Tables, query: &Query) -> Result<QueryResult, TableE
         Query::Thread(query) => {
             view::View::open(tables, query.thread, &query.viewer).and_then(|view| Ok(Answer::Thread(view.thread()?)))
         }
+        Query::Pins(query) => view::View::open(tables, query.thread, &query.viewer)
+            .and_then(|view| Ok(Answer::Pins(PinsAnswer { pins: view.pins()? }))),
         Query::Message(query) => message::message(tables, query).map(Answer::Message),
         Query::Recipients(query) => message::recipients(tables, query).map(Answer::Recipients),
         Query::History(query) => history::history(tables, query).map(Answer::Messages),

@@ -14,7 +14,7 @@ use super::super::step::{Stop, refuse};
 use super::super::tables::{Direction, TableError, Tables};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{Seq, ThreadId, UserId};
-use messenger_proto::model::{Participant, Thread};
+use messenger_proto::model::{Participant, Pin, Thread};
 use std::ops::ControlFlow;
 
 /// A member's look at a thread.
@@ -69,6 +69,12 @@ impl<'a, T: Tables> View<'a, T> {
             }
         }
         Ok(found)
+    }
+
+    /// The thread's pins in sight, in the order in which they were made.
+    pub(crate) fn pins(&self) -> Result<Vec<Pin>, TableError> {
+        let pins = rows::expect(self.tables, &ThreadKey { thread: self.id })?.pins;
+        Ok(pins.into_iter().filter(|pinned| self.member.sees(pinned.seq)).map(|pinned| pinned.pin).collect())
     }
 
     /// The thread, with those present in order of joining, then of name.

@@ -49,6 +49,7 @@ messenger_proto::wire_enum! {
         3 => Done(DoneRef),
         /// Nothing was done yet: the id stands for this body, and the command itself may still come.
         4 => Claimed(Nothing),
+        5 => Pins(PinsRef),
     }
 }
 
@@ -65,6 +66,11 @@ messenger_proto::wire_struct! {
         /// The event that the answer's barrier waits for.
         3 => barrier: Seq,
     }
+}
+
+messenger_proto::wire_struct! {
+    /// The pins of a thread.
+    pub struct PinsRef { 1 => thread: ThreadId }
 }
 
 messenger_proto::wire_struct! {
@@ -98,6 +104,7 @@ mod tests {
                 Reference::Done(DoneRef { barrier: Some(OutboxBarrier { thread, seq }) }),
                 Reference::Done(DoneRef { barrier: None }),
                 Reference::Claimed(Nothing {}),
+                Reference::Pins(PinsRef { thread }),
             ] {
                 row_round_trips(&DedupeRow { body_hash, expires, reference });
             }

@@ -6,8 +6,8 @@
 //! Invariants: the tag and the layout never change; the value only gains fields.
 
 use super::key::{Key, KeyReader, KeyWriter};
-use messenger_proto::ids::{Millis, ThreadId, UserId};
-use messenger_proto::model::ThreadKind;
+use messenger_proto::ids::{Millis, Seq, ThreadId, UserId};
+use messenger_proto::model::{Pin, ThreadKind};
 
 /// The key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +39,14 @@ messenger_proto::wire_struct! {
         5 => created_by: UserId,
         /// When the members or anything above last changed.
         6 => updated_at: Millis,
+        /// In the order in which they were made.
+        7 => pins: Vec<PinnedMessage>,
     }
+}
+
+messenger_proto::wire_struct! {
+    /// A pin, and its message's number.
+    pub struct PinnedMessage { 1 => seq: Seq, 2 => pin: Pin }
 }
 
 #[cfg(test)]
@@ -47,6 +54,7 @@ mod tests {
     use super::*;
     use crate::machine::rows::key::tests::{thread, user};
     use crate::machine::rows::testing::{keys_keep_order, row_round_trips};
+    use messenger_proto::ids::MessageId;
     use proptest::prelude::*;
 
     fn key() -> impl Strategy<Value = ThreadKey> {
@@ -63,7 +71,10 @@ mod tests {
         fn rows_round_trip(title: Option<String>, at: u64, created_by in user()) {
             let (created_at, updated_at) = (Millis(at), Millis(at / 2));
             let kind = ThreadKind::Group;
-            row_round_trips(&ThreadRow { kind, description: title.clone(), title, created_at, created_by, updated_at });
+            let pin = Pin { message: MessageId(u128::from(at)), by: created_by.clone(), at: created_at };
+            let pins = vec![PinnedMessage { seq: Seq(at), pin }; 2];
+            let description = title.clone();
+            row_round_trips(&ThreadRow { kind, title, description, created_at, created_by, updated_at, pins });
         }
     }
 

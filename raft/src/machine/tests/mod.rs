@@ -6,6 +6,7 @@ mod membership;
 mod meta;
 mod model;
 mod pages;
+mod pins;
 mod properties;
 mod reactions;
 mod receipts;
@@ -18,16 +19,16 @@ use super::{Applied, answer, apply};
 use bytes::Bytes;
 use messenger_proto::command::{
     Acknowledge, Acknowledgement, AddParticipants, Command, CommandResult, CreateThread, DeleteMessage, EditMessage,
-    MarkRead, Op, Pack, React, RemoveParticipant, Reply, ReplyBody, Retention, SendMessage, UpdateThread,
+    MarkRead, Op, Pack, PinMessage, React, RemoveParticipant, Reply, ReplyBody, Retention, SendMessage, UpdateThread,
 };
 use messenger_proto::emoji::Emoji;
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::event::{Event, ThreadEvent};
 use messenger_proto::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
-use messenger_proto::model::{ContentType, Message, Recipient, TextChange, Thread, ThreadKind};
+use messenger_proto::model::{ContentType, Message, Pin, Recipient, TextChange, Thread, ThreadKind};
 use messenger_proto::query::{
-    Answer, HistoryQuery, HistoryRange, MessagesAnswer, Query, QueryResult, RecipientsQuery, ResumeAnswer, ResumeFrom,
-    ResumeQuery, ResumedThread, SeqBound, ThreadQuery,
+    Answer, HistoryQuery, HistoryRange, MessagesAnswer, PinsQuery, Query, QueryResult, RecipientsQuery, ResumeAnswer,
+    ResumeFrom, ResumeQuery, ResumedThread, SeqBound, ThreadQuery,
 };
 
 pub(super) const GROUP: ThreadId = ThreadId([7; 16]);
@@ -144,6 +145,13 @@ impl Shard {
         }
     }
 
+    pub(super) fn pins(&self, thread: ThreadId, viewer: &str) -> Result<Vec<Pin>, Refusal> {
+        match self.ask(&Query::Pins(PinsQuery { thread, viewer: user(viewer) }))? {
+            Answer::Pins(answer) => Ok(answer.pins),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Everything that changed after an event and that a viewer sees, page by page.
     pub(super) fn changed(&self, thread: ThreadId, viewer: &str, after: u64) -> Result<Vec<Message>, Refusal> {
         let (mut all, mut after) = (Vec::new(), Seq(after));
@@ -238,6 +246,11 @@ pub(super) fn delete(name: &str, id: MessageId) -> Op {
 /// Puts an emoji on a message, or takes it off.
 pub(super) fn react(name: &str, id: MessageId, emoji: &str, present: bool) -> Op {
     Op::React(React { id, actor: user(name), emoji: Emoji::new(emoji).unwrap(), present })
+}
+
+/// Pins a message of the group, or unpins it.
+pub(super) fn pin(name: &str, id: MessageId, present: bool) -> Op {
+    Op::Pin(PinMessage { thread: GROUP, id, actor: user(name), present })
 }
 
 pub(super) fn read(name: &str, up_to: MessageId) -> Op {

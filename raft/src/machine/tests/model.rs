@@ -27,6 +27,7 @@ pub(super) enum Action {
     Send { sender: usize, client_seq: u64, body: u64 },
     Edit { user: usize, message: usize, text: usize },
     Delete { user: usize, message: usize },
+    Pin { user: usize, message: usize, present: bool },
     React { user: usize, message: usize, emoji: usize, present: bool },
     Read { user: usize, message: usize },
     Ack { user: usize, delivered: u64, position: Option<(u64, u64)> },
@@ -55,6 +56,8 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (name(), 0usize..20, 0usize..TEXTS.len())
             .prop_map(|(user, message, text)| Action::Edit { user, message, text }),
         3 => (name(), 0usize..20).prop_map(|(user, message)| Action::Delete { user, message }),
+        5 => (name(), 0usize..20, proptest::bool::weighted(0.7))
+            .prop_map(|(user, message, present)| Action::Pin { user, message, present }),
         6 => (name(), 0usize..20, 0usize..EMOJI.len(), any::<bool>())
             .prop_map(|(user, message, emoji, present)| Action::React { user, message, emoji, present }),
         4 => (name(), 0usize..20).prop_map(|(user, message)| Action::Read { user, message }),
@@ -102,6 +105,8 @@ pub(super) struct Model {
     /// Who sees each event, the first at index 0.
     pub(super) seen: Vec<BTreeSet<usize>>,
     pub(super) messages: Vec<ModelMessage>,
+    /// Which are pinned, by whom and since when, in order.
+    pub(super) pins: Vec<(usize, usize, u64)>,
     /// The highest message each has read, by its seq.
     pub(super) read: BTreeMap<usize, u64>,
     numbers: BTreeMap<(usize, u64), (u64, MessageId)>,
@@ -184,6 +189,10 @@ impl World {
             Action::Edit { user, message, text } => {
                 (edit(name(user), self.model.id(*message), TEXTS[*text]), *text as u64, 2_000 + user * 100 + message)
             }
+            Action::Pin { user, message, present } => {
+                let scope = if *present { 7_000 + user } else { 8_000 + user * 100 + message };
+                (pin(name(user), self.model.id(*message), *present), *message as u64, scope)
+            }
             Action::React { user, message, emoji, present } => {
                 let scope = if *present { 4_000 } else { 5_000 + emoji * 1_000 } + user * 100 + message;
                 (react(name(user), self.model.id(*message), EMOJI[*emoji], *present), *emoji as u64, scope)
@@ -227,6 +236,7 @@ impl Model {
             | Action::Title { actor, .. }
             | Action::Edit { user: actor, .. }
             | Action::React { user: actor, present: true, .. }
+            | Action::Pin { user: actor, present: true, .. }
                 if !self.members.contains_key(actor) =>
             {
                 Err(ErrorCode::NotAMember)
@@ -244,6 +254,7 @@ impl Model {
             Action::Title { actor, title } => self.retitle(*actor, title.map(|title| TITLES[title])),
             Action::Send { sender, client_seq, body } => self.send(*sender, (*client_seq, *body), result),
             Action::Edit { user, message, text } => self.edit((*user, *message), TEXTS[*text], now),
+            Action::Pin { user, message, present } => self.pin((*user, *message), *present, now),
             Action::React { user, message, emoji, present } => self.react((*user, *message), *emoji, *present),
             Action::Delete { user, message } => self.delete((*user, *message), now),
             Action::Read { user, message } => self.mark_read(*user, *message, now),
@@ -397,10 +408,13 @@ impl Model {
             _ if message.sender != user => return Err(ErrorCode::Forbidden),
             ModelMessage { text: None, .. } => {}
             _ if old => return Err(ErrorCode::ChangeWindowClosed),
-            _ => self.change(index, |message| {
-                message.text = None;
-                message.reactions.clear();
-            }),
+            _ => {
+                self.pins.retain(|(pinned, ..)| *pinned != index);
+                self.change(index, |message| {
+                    message.text = None;
+                    message.reactions.clear();
+                });
+            }
         }
         Ok(Done::Now)
     }
@@ -415,6 +429,21 @@ impl Model {
                 message.reactions.retain(|one| *one != (emoji, user));
                 message.reactions.extend(present.then_some((emoji, user)));
             });
+        }
+        Ok(Done::Now)
+    }
+
+    fn pin(&mut self, (user, index): (usize, usize), present: bool, now: u64) -> Result<Done, ErrorCode> {
+        // Unlike those of a message, its path names the thread.
+        self.admin(user)?;
+        let message = self.find(user, index)?;
+        let pinned = self.pins.iter().any(|(pinned, ..)| *pinned == index);
+        match present {
+            true if message.text.is_none() => return Err(ErrorCode::MessageDeleted),
+            true if !pinned && self.pins.len() == 3 => return Err(ErrorCode::TooManyPins),
+            true if !pinned => self.event(|model| model.pins.push((index, user, now))),
+            false if pinned => self.event(|model| model.pins.retain(|(pinned, ..)| *pinned != index)),
+            _ => {}
         }
         Ok(Done::Now)
     }
