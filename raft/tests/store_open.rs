@@ -126,6 +126,8 @@ async fn a_live_log_with_less_than_was_synced_is_refused() {
     harm_wal(whole.path(), |log| log.extend([0xa5; 100]));
     let mut rig = Rig::new(&open(whole.path()), GroupId(1));
     assert_eq!(rig.log.get_log_state().await.unwrap().last_log_id.map(|id| id.index), Some(1), "a torn end is no harm");
+    fs::remove_file(directory.path().join("format")).unwrap();
+    assert!(matches!(refusal(directory.path()), OpenError::Corrupt { .. }), "not made anew");
 }
 
 /// Flips a bit of the first place in the database's tables that holds `bytes`.

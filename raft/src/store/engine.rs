@@ -40,6 +40,9 @@ impl Engine {
         fs::create_dir_all(root).map_err(io)?;
         let lock = lock(root)?;
         let made = read_format(root)?;
+        if made.is_none() {
+            SyncedMark::expect_new(root)?;
+        }
         if let Some(found) = made.filter(|found| *found > FORMAT_VERSION) {
             return Err(OpenError::NewerFormat { path: root.to_owned(), found, supported: FORMAT_VERSION });
         }

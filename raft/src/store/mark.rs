@@ -37,6 +37,22 @@ impl SyncedMark {
         file.sync_all()
     }
 
+    /// Refuses a directory that is to be made anew, although something was synced in it before.
+    pub(crate) fn expect_new(root: &Path) -> Result<(), OpenError> {
+        match std::fs::read(root.join(FILE)) {
+            // Made, and its maker died before it could say so in the file for that.
+            Ok(bytes) if bytes == encode(0) => Ok(()),
+            // Torn, by a power loss while it was made.
+            Ok(bytes) if bytes.is_empty() || bytes == [0; LENGTH] => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(OpenError::Io { path: root.join(FILE), reason: error.to_string() }),
+            Ok(_) => {
+                let reason = "it was in use, and the file `format` is missing".into();
+                Err(OpenError::Corrupt { path: root.to_owned(), reason })
+            }
+        }
+    }
+
     /// Opens the file, unless the database knows of fewer batches than had been synced.
     pub(crate) fn open(root: &Path, found: u64) -> Result<Self, OpenError> {
         let corrupt = |reason: String| OpenError::Corrupt { path: root.to_owned(), reason };
