@@ -77,6 +77,14 @@ fn damage_is_named() {
     }
 }
 
+/// Bytes before the content of a record of the write-ahead log.
+const HEADER: usize = 7;
+
+/// Where a record of a log of one block begins.
+fn record(log: &[u8], number: usize) -> usize {
+    (0..number).fold(0, |at, _| at + HEADER + usize::from(u16::from_le_bytes([log[at + 4], log[at + 5]])))
+}
+
 /// Changes the file that holds the live write-ahead log.
 fn harm_wal(root: &Path, harm: impl FnOnce(&mut Vec<u8>)) {
     let files = fs::read_dir(root.join("db")).unwrap().map(|entry| entry.unwrap().path());
@@ -97,7 +105,19 @@ async fn a_live_log_with_less_than_was_synced_is_refused() {
     rig.append([blank(1, 1)]).await;
     drop((rig, store));
 
-    let harms: [(&str, Harm); 5] = [
+    let harms: [(&str, Harm); 8] = [
+        ("a record became zeroes", |log| {
+            let from = record(log, 1);
+            log[from..from + HEADER].fill(0);
+        }),
+        ("all from a record on became zeroes", |log| {
+            let from = record(log, 1);
+            log[from..].fill(0);
+        }),
+        ("a record is of a type that makes the reader spin", |log| {
+            let from = record(log, 1);
+            log[from + 6] |= 4;
+        }),
         ("the last byte is gone", |log| log.truncate(log.len() - 1)),
         ("all of it is gone", Vec::clear),
         ("a bit of the last record is flipped", |log| *log.last_mut().unwrap() ^= 1),

@@ -10,6 +10,7 @@ use super::error::{FatalSignal, OpenError, StoreError};
 use super::keys::{self, Generation};
 use super::mark::SyncedMark;
 use super::options::{Moment, StoreOptions};
+use super::wal;
 use crate::types::GroupId;
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, DBRawIterator, ErrorKind, Range, ReadOptions, WriteBatch};
 use std::fs::{self, File};
@@ -50,7 +51,9 @@ impl Engine {
         if incoming.exists() {
             fs::remove_dir_all(&incoming).map_err(io)?;
         }
-        let db = DB::open_cf_descriptors(&options.database(made.is_none()), root.join(DATABASE), options.families())
+        let path = root.join(DATABASE);
+        wal::settle(root, &path)?;
+        let db = DB::open_cf_descriptors(&options.database(made.is_none()), path, options.families())
             .map_err(|error| open_error(root, &error))?;
         let engine = Self { db, fatal: FatalSignal::new(), options, root: root.to_owned(), _lock: lock };
         engine.settle_format(made.is_none())?;

@@ -21,6 +21,7 @@ mod pressure;
 mod sizes;
 mod snapshot;
 mod tables;
+mod wal;
 mod writer;
 
 pub use apply::{ApplyHook, LogPosition, Machine, Outcome, SnapshotBuilder, StateMachine};
