@@ -29,7 +29,7 @@ setup:
 	@.ci/setup
 
 build: setup ## the binary alone
-	@cargo build --locked -p messenger-node --bin messenger
+	@cargo build --locked --workspace --bin messenger
 
 run: build ## builds and starts a local cluster of three nodes, and says how to try it
 	@exec "$(MESSENGER)" dev

@@ -21,7 +21,7 @@ pub fn messenger() -> &'static Path {
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
-            .args(["build", "--quiet", "-p", "messenger-node", "--bin", "messenger"])
+            .args(["build", "--quiet", "--workspace", "--bin", "messenger"])
             .current_dir(root)
             .status()
             .expect("cargo runs");
