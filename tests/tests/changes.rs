@@ -28,8 +28,8 @@ async fn what_is_changed_through_one_node_is_seen_through_every_other() {
 
     let (edited, deleted) = (hers.send(&thread, "first").await, hers.send(&thread, "second").await);
     let path = |message: &Value| format!("/v1/messages/{}", text(message, "id"));
-    let changed = elsewhere.patch(&path(&edited), &json!({"ciphertext": base64("better")})).await.expect(200);
-    assert_eq!((text_of(&changed), number(&changed, "seq")), ("better".into(), 2));
+    let better = elsewhere.patch(&path(&edited), &json!({"ciphertext": base64("better")})).await.expect(200);
+    assert_eq!((text_of(&better), number(&better, "seq")), ("better".into(), 2));
     let reacted = his.post(&format!("{}/reactions", path(&edited)), &[], &json!({"emoji": "\u{1f44d}"})).await;
     assert_eq!(reacted.expect(200)["reactions"], json!([{"emoji": "\u{1f44d}", "by": [bob]}]));
     let pins = format!("/v1/threads/{thread}/pins");
