@@ -66,10 +66,7 @@ pub(super) async fn react(
     let mut object = Object::parse(&body)?;
     let id = path.beside(&mut object);
     let emoji = object.required("emoji", |value| Emoji::new(&text(value)?).map_err(|_| EMOJI.into()));
-    let key = key.unwrap_or_else(|error| {
-        object.complain(error.field, error.message);
-        None
-    });
+    let key = object.beside(key).flatten();
     object.finish()?;
     let asked = id.zip(emoji).ok_or_else(|| ApiError::internal("a body without errors was not read"));
     let (id, emoji) = asked?;

@@ -72,7 +72,7 @@ impl ThreadPath {
 
     /// The id; a bad one is noted with the fields of the body.
     pub(super) fn beside(self, object: &mut Object<'_>) -> Option<ThreadId> {
-        self.0.map_err(|error| object.complain(error.field, error.message)).ok()
+        object.beside(self.0)
     }
 
     /// The id; a bad one is noted with the parameters.
@@ -114,7 +114,7 @@ impl MessagePath {
 
     /// The id; a bad one is noted with the fields of the body.
     pub(super) fn beside(self, object: &mut Object<'_>) -> Option<MessageId> {
-        self.0.map_err(|error| object.complain(error.field, error.message)).ok()
+        object.beside(self.0)
     }
 }
 

@@ -174,6 +174,11 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// What was read beside the body; what is bad about it is noted with the body's fields.
+    pub(super) fn beside<T>(&mut self, read: Result<T, FieldError>) -> Option<T> {
+        read.map_err(|error| self.complain(error.field, error.message)).ok()
+    }
+
     /// How many fields were found bad so far.
     #[must_use]
     pub fn complaints(&self) -> usize {

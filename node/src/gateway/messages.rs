@@ -112,10 +112,7 @@ pub(super) async fn read(
     let mut object = Object::parse(&body)?;
     let thread = path.beside(&mut object);
     let up_to = object.required("up_to_msg_id", message_id);
-    let key = key.unwrap_or_else(|error| {
-        object.complain(error.field, error.message);
-        None
-    });
+    let key = object.beside(key).flatten();
     object.finish()?;
     let read = thread.zip(up_to).ok_or_else(|| ApiError::internal("a body without errors was not read"));
     let (thread, up_to) = read?;

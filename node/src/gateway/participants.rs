@@ -32,10 +32,7 @@ pub(super) async fn add(
         object.complain("user_ids", "must name someone");
     }
     let thread = path.beside(&mut object);
-    let key = key.unwrap_or_else(|error| {
-        object.complain(error.field, error.message);
-        None
-    });
+    let key = object.beside(key).flatten();
     object.finish()?;
     let thread = thread.ok_or_else(|| ApiError::internal("a path without errors was not read"))?;
     let mut hash = BodyHash::new("participants");

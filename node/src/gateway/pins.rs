@@ -64,10 +64,7 @@ pub(super) async fn pin(
     let mut object = Object::parse(&body)?;
     let thread = path.beside(&mut object);
     let id = object.required("message_id", message_id);
-    let key = key.unwrap_or_else(|error| {
-        object.complain(error.field, error.message);
-        None
-    });
+    let key = object.beside(key).flatten();
     object.finish()?;
     let asked = thread.zip(id).ok_or_else(|| ApiError::internal("a body without errors was not read"));
     let (thread, id) = asked?;

@@ -40,10 +40,7 @@ pub(super) async fn create(
     let body = json_body(&state, request).await?;
     let mut object = Object::parse(&body)?;
     let asked = NewThread::take(&mut object, &creator.user);
-    let key = key.unwrap_or_else(|error| {
-        object.complain(error.field, error.message);
-        None
-    });
+    let key = object.beside(key).flatten();
     object.finish()?;
     let asked = asked.ok_or_else(|| ApiError::internal("a body without errors was not read"))?;
     let origin = Origin::of(&creator.user, PostPath::Threads, key.as_ref());
