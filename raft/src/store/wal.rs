@@ -45,15 +45,18 @@ fn settle_logs(root: &Path, db: &Path) -> io::Result<()> {
         let aside = root.join(ASIDE);
         fs::create_dir_all(&aside)?;
         tracing::warn!(log = %log.display(), at, aside = %aside.display(), "the write-ahead log ends at a gap");
-        fs::copy(log, aside.join(log.file_name().unwrap_or_default()))?;
+        let copy = aside.join(log.file_name().unwrap_or_default());
+        fs::copy(log, &copy)?;
+        File::open(&copy)?.sync_all()?;
         // The later ones first: should the process die in between, the gap is found again.
         for later in logs[number + 1..].iter().rev() {
             fs::rename(later, aside.join(later.file_name().unwrap_or_default()))?;
         }
+        // What is cut off is safe by then.
+        File::open(&aside)?.sync_all()?;
         let file = File::options().write(true).open(log)?;
         file.set_len(at)?;
         file.sync_all()?;
-        File::open(&aside)?.sync_all()?;
         return File::open(db)?.sync_all();
     }
     Ok(())
