@@ -10,9 +10,10 @@ use messenger_raft::entry::Entry;
 use messenger_raft::machine::tables::{Direction, Tables};
 use messenger_raft::store::{Store, StoreOptions};
 use messenger_raft::types::GroupId;
-use openraft::storage::RaftStateMachine;
+use openraft::storage::{RaftLogStorage, RaftStateMachine};
 use proptest::prelude::*;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use store_support::{Rig, at, blank, membership, open, options, pack, scratch};
 
@@ -34,6 +35,31 @@ async fn what_is_applied_survives_a_restart() {
     assert_eq!(rig.machine.applied_state().await.unwrap(), state);
     assert_eq!(rig.rows(), rows);
     assert_eq!(rig.store.reader(GROUP).unwrap().view().digest().unwrap(), digest);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_whose_log_and_rows_do_not_meet_is_refused() {
+    let refused = |store: &Store| {
+        store.state_machine(GROUP, Arc::new(store_support::Toy), Arc::new(store_support::Heard::default())).is_err()
+    };
+    let directory = scratch();
+    let mut rig = Rig::new(&open(directory.path()), GROUP);
+    rig.append((0..8).map(|index| pack(1, index, "a=1"))).await;
+    rig.apply((0..4).map(|index| pack(1, index, "a=1"))).await;
+    assert!(!refused(&rig.store));
+    // As if the rows of 4 and 5 had been lost: they are nowhere then.
+    rig.log.purge(at(1, 5)).await.unwrap();
+    rig.vote(1).await;
+    drop(rig);
+    assert!(refused(&open(directory.path())));
+
+    let directory = scratch();
+    let mut rig = Rig::new(&open(directory.path()), GROUP);
+    // As if the log had lost its end.
+    rig.append([pack(1, 0, "a=1")]).await;
+    rig.apply((0..2).map(|index| pack(1, index, "a=1"))).await;
+    drop(rig);
+    assert!(refused(&open(directory.path())));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

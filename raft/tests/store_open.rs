@@ -9,10 +9,10 @@ mod store_support;
 use messenger_proto::ids::{ClusterId, NodeId};
 use messenger_raft::store::{FORMAT_VERSION, OpenError, Store, StoreError};
 use messenger_raft::types::GroupId;
-use openraft::storage::{RaftLogStorage, RaftStateMachine};
+use openraft::storage::{RaftLogReader, RaftLogStorage, RaftStateMachine};
 use std::fs;
 use std::path::Path;
-use store_support::{COUNT, Rig, blank, copy_dir, open, options, pack, scratch};
+use store_support::{COUNT, Rig, blank, copy_dir, open, options, pack, scratch, vote};
 
 fn refusal(path: &Path) -> OpenError {
     match Store::open(path, options()) {
@@ -46,13 +46,18 @@ fn a_directory_has_one_owner() {
 }
 
 #[test]
-fn a_newer_format_is_refused_and_left_alone() {
+fn another_format_is_refused_and_left_alone() {
     let directory = scratch();
     drop(open(directory.path()));
-    let newer = FORMAT_VERSION + 1;
+    let (newer, older) = (FORMAT_VERSION + 1, FORMAT_VERSION - 1);
     fs::write(directory.path().join("format"), newer.to_string()).unwrap();
     match refusal(directory.path()) {
         OpenError::NewerFormat { found, supported, .. } => assert_eq!((found, supported), (newer, FORMAT_VERSION)),
+        other => panic!("{other}"),
+    }
+    fs::write(directory.path().join("format"), older.to_string()).unwrap();
+    match refusal(directory.path()) {
+        OpenError::OlderFormat { found, supported, .. } => assert_eq!((found, supported), (older, FORMAT_VERSION)),
         other => panic!("{other}"),
     }
 }
@@ -148,6 +153,58 @@ async fn a_live_log_with_less_than_was_synced_is_refused() {
     assert_eq!(rig.log.get_log_state().await.unwrap().last_log_id.map(|id| id.index), Some(1), "a torn end is no harm");
     fs::remove_file(directory.path().join("format")).unwrap();
     assert!(matches!(refusal(directory.path()), OpenError::Corrupt { .. }), "not made anew");
+}
+
+/// Where each record of a manifest begins, and where the last one ends.
+fn records(manifest: &[u8]) -> Vec<usize> {
+    let mut ends = vec![0];
+    while let Some(header) = manifest.get(ends[ends.len() - 1]..).and_then(|rest| rest.first_chunk::<HEADER>()) {
+        ends.push(ends[ends.len() - 1] + HEADER + usize::from(u16::from_le_bytes([header[4], header[5]])));
+    }
+    ends
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_that_lost_its_end_is_refused_or_costs_nothing() {
+    let directory = scratch();
+    let packs: Vec<_> = (0..12).map(|index| pack(1, index, &format!("k{index}=v;same={index}"))).collect();
+    let mut rig = Rig::new(&open(directory.path()), GroupId(1));
+    for entry in &packs {
+        rig.append([entry.clone()]).await;
+        rig.apply([entry.clone()]).await;
+    }
+    rig.vote(8).await;
+    let rows = rig.rows();
+    drop(rig);
+    // A start brings what the log holds into tables and drops that log: then only the manifest knows of them.
+    drop(open(directory.path()));
+
+    let names = fs::read_dir(directory.path().join("db")).unwrap().map(|entry| entry.unwrap().file_name());
+    let name = names.filter(|name| name.to_string_lossy().starts_with("MANIFEST")).max().unwrap();
+    let manifest = fs::read(directory.path().join("db").join(&name)).unwrap();
+    let (mut refused, mut harmless) = (0, 0);
+    let ends = records(&manifest);
+    assert_eq!(ends.last(), Some(&manifest.len()));
+    for cut in
+        ends.iter().flat_map(|end| [*end, end + HEADER, end.saturating_sub(1)]).filter(|cut| *cut < manifest.len())
+    {
+        let copy = scratch();
+        copy_dir(directory.path(), copy.path());
+        fs::write(copy.path().join("db").join(&name), &manifest[..cut]).unwrap();
+        let Ok(store) = Store::open(copy.path(), options()) else {
+            refused += 1;
+            continue;
+        };
+        harmless += 1;
+        let mut rig = Rig::new(&store, GroupId(1));
+        assert_eq!(rig.log.read_vote().await.unwrap(), Some(vote(8)), "cut at {cut}");
+        let last = rig.log.get_log_state().await.unwrap().last_log_id;
+        assert_eq!(last.map(|id| id.index), Some(11), "cut at {cut}");
+        let applied = rig.applied().await.map_or(0, |id| id.index + 1);
+        rig.apply(packs[usize::try_from(applied).unwrap()..].to_vec()).await;
+        assert_eq!(rig.rows(), rows, "cut at {cut}");
+    }
+    assert!(refused > 0 && harmless > 0, "{refused} refused, {harmless} harmless");
 }
 
 /// Flips a bit of the first place in the database's tables that holds `bytes`.

@@ -78,7 +78,9 @@ impl From<OpenError> for BootError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Locked(_) => Self::WrongData(error.to_string()),
-            OpenError::Corrupt { .. } | OpenError::NewerFormat { .. } => Self::CorruptData(error.to_string()),
+            OpenError::Corrupt { .. } | OpenError::OlderFormat { .. } | OpenError::NewerFormat { .. } => {
+                Self::CorruptData(error.to_string())
+            }
             OpenError::Io { .. } => Self::Storage(error.to_string()),
         }
     }

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Storage failed; fatal to the node.
@@ -67,7 +67,7 @@ impl Tables for MemoryTables {
         if from >= to {
             return Ok(());
         }
-        let mut range = self.0.range::<[u8], _>((std::ops::Bound::Included(from), std::ops::Bound::Excluded(to)));
+        let mut range = self.0.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
         loop {
             let row = match direction {
                 Direction::Forward => range.next(),
@@ -170,39 +170,54 @@ impl<T: Tables> Tables for Overlay<'_, T> {
         if from >= to {
             return Ok(());
         }
-        let bounds = (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
-        let mut own: Vec<(&Vec<u8>, &Option<Bytes>)> = self.writes.range::<[u8], _>(bounds).collect();
-        if direction == Direction::Forward {
-            own.reverse(); // so that the next one is last, to be popped
+        let own = self.writes.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+        let own = own.map(|(key, value)| (key.as_slice(), value.as_ref()));
+        let base = |visit: Visit<'_>| self.base.scan(from, to, direction, visit);
+        match direction {
+            Direction::Forward => scan_over(own, direction, base, visit),
+            Direction::Backward => scan_over(own.rev(), direction, base, visit),
         }
-        let precedes = |a: &[u8], b: &[u8]| match direction {
-            Direction::Forward => a < b,
-            Direction::Backward => a > b,
-        };
-        let mut stopped = false;
-        self.base.scan(from, to, direction, &mut |key, value| {
-            while let Some((own_key, own_value)) = own.pop_if(|(own_key, _)| !precedes(key, own_key)) {
-                if let Some(own_value) = own_value
-                    && visit(own_key, own_value).is_break()
-                {
-                    stopped = true;
-                    return ControlFlow::Break(());
-                }
-                if own_key.as_slice() == key {
-                    return ControlFlow::Continue(());
-                }
-            }
-            let flow = visit(key, value);
-            stopped = flow.is_break();
-            flow
-        })?;
-        while let (false, Some((own_key, own_value))) = (stopped, own.pop()) {
-            if let Some(own_value) = own_value {
-                stopped = visit(own_key, own_value).is_break();
-            }
-        }
-        Ok(())
     }
+}
+
+/// A row put (`Some`) or deleted (`None`).
+pub(crate) type Write<'a> = (&'a [u8], Option<&'a Bytes>);
+
+/// Visits the rows that `base` scans as if `own` had been written over them; both come in `direction`.
+pub(crate) fn scan_over<'a>(
+    own: impl Iterator<Item = Write<'a>>,
+    direction: Direction,
+    base: impl FnOnce(Visit<'_>) -> Result<(), TableError>,
+    visit: Visit<'_>,
+) -> Result<(), TableError> {
+    let mut own = own.peekable();
+    let follows = |a: &[u8], b: &[u8]| match direction {
+        Direction::Forward => a > b,
+        Direction::Backward => a < b,
+    };
+    let mut stopped = false;
+    base(&mut |key, value| {
+        while let Some((own_key, own_value)) = own.next_if(|(own_key, _)| !follows(own_key, key)) {
+            if let Some(own_value) = own_value
+                && visit(own_key, own_value).is_break()
+            {
+                stopped = true;
+                return ControlFlow::Break(());
+            }
+            if own_key == key {
+                return ControlFlow::Continue(());
+            }
+        }
+        let flow = visit(key, value);
+        stopped = flow.is_break();
+        flow
+    })?;
+    while let (false, Some((own_key, own_value))) = (stopped, own.next()) {
+        if let Some(own_value) = own_value {
+            stopped = visit(own_key, own_value).is_break();
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

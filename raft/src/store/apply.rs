@@ -13,7 +13,7 @@
 use super::codec::{self, AppliedRow};
 use super::error::StoreError;
 use super::hot::HotRows;
-use super::keys::{self, Kind};
+use super::keys::{self, Standing};
 use super::log::LogStore;
 use super::metrics;
 use super::snapshot::{LocalSnapshot, SnapshotData};
@@ -142,7 +142,7 @@ impl StateMachine {
             log_id = Some(at);
         }
         let applied = AppliedRow { log_id, generation, digest: overlay.digest() };
-        let (state, meta) = (engine.family(keys::STATE), engine.family(keys::META));
+        let state = engine.family(keys::STATE);
         let mut batch = WriteBatch::default();
         let writes = overlay.into_writes();
         for (key, value) in &writes {
@@ -151,9 +151,9 @@ impl StateMachine {
                 None => batch.delete_cf(state, rows.key(key)),
             }
         }
-        batch.put_cf(meta, keys::meta(group, Kind::Applied), codec::encode_applied(&applied));
+        batch.put_cf(state, keys::standing(group, Standing::Applied), codec::encode_applied(&applied));
         if let Some(membership) = &membership {
-            batch.put_cf(meta, keys::meta(group, Kind::Membership), codec::encode_membership(membership));
+            batch.put_cf(state, keys::standing(group, Standing::Membership), codec::encode_membership(membership));
         }
         Ok(Evaluated { batch, writes, applied, membership, results, events })
     }

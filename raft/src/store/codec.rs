@@ -1,4 +1,4 @@
-//! The byte form of a group's `meta` rows.
+//! The byte form of the rows that a group has one of.
 //!
 //! Owns: votes, log positions, the applied row, memberships, identities.
 //! Must not know: keys, the database.

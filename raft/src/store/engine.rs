@@ -17,8 +17,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// The newest format of a data directory that this program reads, and the one it writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format of a data directory that this program reads and writes.
+pub const FORMAT_VERSION: u32 = 2;
 
 const LOCK_FILE: &str = "lock";
 const FORMAT_FILE: &str = "format";
@@ -46,6 +46,9 @@ impl Engine {
         }
         if let Some(found) = made.filter(|found| *found > FORMAT_VERSION) {
             return Err(OpenError::NewerFormat { path: root.to_owned(), found, supported: FORMAT_VERSION });
+        }
+        if let Some(found) = made.filter(|found| *found < FORMAT_VERSION) {
+            return Err(OpenError::OlderFormat { path: root.to_owned(), found, supported: FORMAT_VERSION });
         }
         let incoming = root.join(INCOMING);
         if incoming.exists() {
@@ -82,12 +85,19 @@ impl Engine {
         if new { write_format(&self.root) } else { Ok(()) }
     }
 
-    /// The number of the log writer's last batch in the database; 0 when there is none.
+    /// The number of the log writer's last batch that is whole in the database; 0 when there is none.
     fn last_batch(&self) -> Result<u64, StoreError> {
-        let row = self.get(keys::META, keys::BATCH)?;
-        let Some(row) = row else { return Ok(0) };
-        let number = <[u8; 8]>::try_from(&*row).map_err(|_| StoreError::Corrupt("the number of a batch".into()))?;
-        Ok(u64::from_be_bytes(number))
+        let mut last = u64::MAX;
+        for (family, key) in keys::BATCH {
+            let number = match self.get(family, key)? {
+                Some(row) => {
+                    <[u8; 8]>::try_from(&*row).map_err(|_| StoreError::Corrupt("the number of a batch".into()))?
+                }
+                None => [0; 8],
+            };
+            last = last.min(u64::from_be_bytes(number));
+        }
+        Ok(last)
     }
 
     pub(crate) fn family(&self, name: &str) -> &ColumnFamily {
@@ -150,7 +160,7 @@ impl Engine {
 
     /// The applied row of a group; that of a new one if it has none.
     pub(crate) fn applied(&self, group: GroupId) -> Result<codec::AppliedRow, StoreError> {
-        let row = self.get(keys::META, &keys::meta(group, keys::Kind::Applied))?;
+        let row = self.get(keys::STATE, &keys::standing(group, keys::Standing::Applied))?;
         row.map_or_else(|| Ok(codec::AppliedRow::default()), |row| codec::decode_applied(&row))
     }
 
@@ -173,7 +183,7 @@ impl Engine {
             };
             let (group, generation) =
                 keys::parse_state(key).ok_or_else(|| StoreError::Corrupt("a state key is too short".into()))?;
-            if self.applied(group)?.generation != generation {
+            if generation != Generation::STANDING && self.applied(group)?.generation != generation {
                 tracing::info!(%group, generation = generation.0, "dropping rows of an unfinished snapshot");
                 self.drop_generation(group, generation)?;
             }

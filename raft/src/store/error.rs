@@ -33,6 +33,18 @@ pub enum OpenError {
         /// The newest format known here.
         supported: u32,
     },
+    /// A program from before the first release wrote it.
+    #[error(
+        "{path} has format {found}, and this program reads {supported}: data from before the first release can't be taken over"
+    )]
+    OlderFormat {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The oldest format known here.
+        supported: u32,
+    },
     /// The file system refused.
     #[error("{path}: {reason}")]
     Io {

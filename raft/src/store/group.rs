@@ -8,7 +8,7 @@ use super::codec::{self, AppliedRow};
 use super::engine::Engine;
 use super::entries::{GroupLog, Submission};
 use super::error::StoreError;
-use super::keys::{self, Generation, Kind};
+use super::keys::{self, Generation, Standing};
 use super::writer::{LogWriter, Permit, Task};
 use super::{LogId, SnapshotMeta, StoredMembership};
 use crate::entry::Entry;
@@ -31,7 +31,7 @@ pub(crate) struct MachineState {
 
 impl MachineState {
     fn load(engine: &Engine, group: GroupId) -> Result<Self, StoreError> {
-        let membership = engine.get(keys::META, &keys::meta(group, Kind::Membership))?;
+        let membership = engine.get(keys::STATE, &keys::standing(group, Standing::Membership))?;
         Ok(Self {
             applied: engine.applied(group)?,
             membership: membership.map(|row| codec::decode_membership(&row)).transpose()?.unwrap_or_default(),
@@ -61,6 +61,20 @@ impl Group {
         let log = Mutex::new(GroupLog::load(engine, id)?);
         let machine = Mutex::new(MachineState::load(engine, id)?);
         Ok(Self { id, log, machine, written: Notify::new() })
+    }
+
+    /// Makes sure that the log can bring the rows up to date: a damaged database may lack the end of either.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let (log, applied) = (self.log(), self.machine().applied.log_id);
+        let problem = if applied > log.last {
+            "has applied more than its log holds"
+        } else if applied < log.purged {
+            "has applied less than its log begins with"
+        } else {
+            return Ok(());
+        };
+        let (id, last, purged) = (self.id, log.last, log.purged);
+        Err(StoreError::Corrupt(format!("group {id} {problem}: {applied:?}, {purged:?}..{last:?}")))
     }
 
     pub(crate) fn log(&self) -> MutexGuard<'_, GroupLog> {

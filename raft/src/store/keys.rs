@@ -10,9 +10,12 @@
 //! | `log` | group `BE32`, index `BE64` | [`crate::entry`] |
 //! | `meta` | `00` | format, `BE32` |
 //! | `meta` | `01` | [`super::Identity`] |
-//! | `meta` | `02` | the log writer's last batch, `BE64` |
-//! | `meta` | `10`, group `BE32`, kind | [`super::codec`] |
-//! | `state` | group `BE32`, generation `BE32`, row key | the machine's |
+//! | `meta`; `log` | `02`; all ones, `BE32` | the log writer's last batch, `BE64` |
+//! | `meta` | `10`, group `BE32`, [`Kind`] | [`super::codec`] |
+//! | `state` | group `BE32`, 0 `BE32`, [`Standing`] | [`super::codec`] |
+//! | `state` | group `BE32`, generation `BE32` from 1, row key | the machine's |
+//!
+//! How far a machine is stands with its rows, so that a damaged database can't lose the one and keep the other.
 
 use crate::types::GroupId;
 
@@ -27,8 +30,11 @@ pub(crate) const STATE: &str = "state";
 pub(crate) const FORMAT: &[u8] = &[0x00];
 /// Whose data this is.
 pub(crate) const IDENTITY: &[u8] = &[0x01];
-/// The number of the log writer's last batch.
-pub(crate) const BATCH: &[u8] = &[0x02];
+/// The number of the log writer's last batch: in each family that it alone writes to, so that none can lose its end
+/// unnoticed.
+pub(crate) const BATCH: [(&str, &[u8]); 2] = [(META, &[0x02]), (LOG, GROUPS_END)];
+/// After every group's log and rows: no group has the last number.
+pub(crate) const GROUPS_END: &[u8] = &[u8::MAX; 4];
 const GROUP: u8 = 0x10;
 
 /// Bytes before the row key of a state key.
@@ -39,11 +45,22 @@ pub(crate) const STATE_PREFIX: usize = 8;
 pub(crate) struct Generation(pub u32);
 
 impl Generation {
+    /// That of the rows that say how far the machine is.
+    pub(crate) const STANDING: Self = Self(0);
     /// That of a group that never installed a snapshot.
     pub(crate) const FIRST: Self = Self(1);
 }
 
-/// The rows a group has one of.
+/// The rows a group's machine has one of, beside the commands' own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The applied position, its generation and digest.
+    Applied = 1,
+    /// The membership as applied.
+    Membership = 2,
+}
+
+/// The rows a group's log has one of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// The vote; outlives the group.
@@ -52,15 +69,11 @@ pub(crate) enum Kind {
     Committed = 2,
     /// The last log position purged.
     Purged = 3,
-    /// The applied position, its generation and digest.
-    Applied = 4,
-    /// The membership as applied.
-    Membership = 5,
 }
 
 impl Kind {
     /// All, for loops over what a group has.
-    pub(crate) const ALL: [Self; 5] = [Self::Vote, Self::Committed, Self::Purged, Self::Applied, Self::Membership];
+    pub(crate) const ALL: [Self; 3] = [Self::Vote, Self::Committed, Self::Purged];
 
     fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -99,9 +112,22 @@ pub(crate) fn parse_log(key: &[u8]) -> Option<(GroupId, u64)> {
     Some((GroupId(group), u64::from_be_bytes(index.try_into().ok()?)))
 }
 
+/// Reads the group of a log or state key.
+pub(crate) fn group_of(key: &[u8]) -> Option<GroupId> {
+    let (group, _) = key.split_first_chunk()?;
+    Some(GroupId(u32::from_be_bytes(*group)))
+}
+
 /// The first key after all of a group's log; also where the next group's begins.
 pub(crate) fn log_end(group: GroupId) -> Vec<u8> {
     successor(&group.0.to_be_bytes())
+}
+
+/// The key of a row about a group's machine.
+pub(crate) fn standing(group: GroupId, row: Standing) -> [u8; STATE_PREFIX + 1] {
+    let mut key = [row as u8; STATE_PREFIX + 1];
+    key[..STATE_PREFIX].copy_from_slice(&state_prefix(group, Generation::STANDING));
+    key
 }
 
 /// What every state key of a group's generation begins with.

@@ -184,19 +184,22 @@ impl Store {
             rows.next();
         }
         rows.status().map_err(|error| engine::read_error(&error))?;
-        // Groups that have appended and not yet applied anything.
-        let mut seek = Vec::new();
-        loop {
-            let mut entries = engine.iterate(keys::LOG, seek, vec![u8::MAX; 12]);
-            entries.seek_to_first();
-            let Some(key) = entries.key() else {
-                entries.status().map_err(|error| engine::read_error(&error))?;
-                return Ok(groups.into_iter().collect());
-            };
-            let (group, _) = keys::parse_log(key).ok_or_else(|| StoreError::Corrupt("a log key".into()))?;
-            groups.insert(group);
-            seek = keys::log_end(group);
+        // Each group's first key, in either family.
+        for family in [keys::LOG, keys::STATE] {
+            let mut seek = Vec::new();
+            loop {
+                let mut rows = engine.iterate(family, seek, keys::GROUPS_END.to_vec());
+                rows.seek_to_first();
+                let Some(key) = rows.key() else {
+                    rows.status().map_err(|error| engine::read_error(&error))?;
+                    break;
+                };
+                let group = keys::group_of(key).ok_or_else(|| StoreError::Corrupt(format!("a key of {family}")))?;
+                groups.insert(group);
+                seek = keys::log_end(group);
+            }
         }
+        Ok(groups.into_iter().collect())
     }
 
     /// The groups whose logs hold more than `keep` bytes, and up to where each is to be purged.
@@ -217,14 +220,16 @@ impl Store {
     /// The state machine of a group.
     ///
     /// # Errors
-    /// [`StoreError`] when the group can't be read.
+    /// [`StoreError`] when the group can't be read, or its log and rows don't belong together.
     pub fn state_machine(
         &self,
         group: GroupId,
         machine: Arc<dyn Machine>,
         hook: Arc<dyn ApplyHook>,
     ) -> Result<StateMachine, StoreError> {
-        Ok(StateMachine::new(self.log(group)?, machine, hook))
+        let log = self.log(group)?;
+        log.group.check()?;
+        Ok(StateMachine::new(log, machine, hook))
     }
 
     /// Reads a group's rows.

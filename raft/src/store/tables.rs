@@ -9,7 +9,7 @@ use super::codec::{self, AppliedRow};
 use super::engine::{Engine, bounds, read_error};
 use super::error::StoreError;
 use super::hot::HotRows;
-use super::keys::{self, Generation, Kind, STATE_PREFIX};
+use super::keys::{self, Generation, STATE_PREFIX, Standing};
 use super::{Inner, LogId};
 use crate::machine::tables::{Direction, TableError, Tables, Visit};
 use crate::types::GroupId;
@@ -120,7 +120,7 @@ impl<'a> GroupTables<'a> {
     pub(super) fn new(engine: &'a Engine, group: GroupId) -> Self {
         let snapshot = engine.db().snapshot();
         let applied = snapshot
-            .get_pinned_cf(engine.family(keys::META), keys::meta(group, Kind::Applied))
+            .get_pinned_cf(engine.family(keys::STATE), keys::standing(group, Standing::Applied))
             .map_err(|error| read_error(&error))
             .and_then(|row| row.map_or_else(|| Ok(AppliedRow::default()), |row| codec::decode_applied(&row)));
         Self { engine, snapshot, group, applied }
@@ -163,8 +163,8 @@ impl<'a> GroupTables<'a> {
     }
 
     pub(super) fn membership(&self) -> Result<super::StoredMembership, StoreError> {
-        let family = self.engine.family(keys::META);
-        let row = self.snapshot.get_pinned_cf(family, keys::meta(self.group, Kind::Membership));
+        let family = self.engine.family(keys::STATE);
+        let row = self.snapshot.get_pinned_cf(family, keys::standing(self.group, Standing::Membership));
         let row = row.map_err(|error| read_error(&error))?;
         Ok(row.map(|row| codec::decode_membership(&row)).transpose()?.unwrap_or_default())
     }

@@ -11,7 +11,7 @@ use super::engine::Engine;
 use super::entries::{Submission, weight};
 use super::error::StoreError;
 use super::group::Group;
-use super::keys::{self, Kind};
+use super::keys::{self, Kind, Standing};
 use super::mark::SyncedMark;
 use super::metrics;
 use super::options::Moment;
@@ -195,7 +195,10 @@ impl Worker {
         for queued in tasks {
             self.encode(queued, &mut batch);
         }
-        batch.put_cf(self.engine.family(keys::META), keys::BATCH, self.mark.next().to_be_bytes());
+        let number = self.mark.next().to_be_bytes();
+        for (family, key) in keys::BATCH {
+            batch.put_cf(self.engine.family(family), key, number);
+        }
         metrics::batch(tasks.len(), batch.size_in_bytes());
         self.engine.reach(Moment::Writing)?;
         self.engine.write(batch)?;
@@ -213,7 +216,7 @@ impl Worker {
 
     fn encode(&mut self, queued: &Queued, batch: &mut WriteBatch) {
         let group = queued.group.id;
-        let (log, meta) = (self.engine.family(keys::LOG), self.engine.family(keys::META));
+        let [log, meta, state] = [keys::LOG, keys::META, keys::STATE].map(|name| self.engine.family(name));
         let remove = |batch: &mut WriteBatch, gone: &Range<u64>| {
             batch.delete_range_cf(log, keys::log(group, gone.start), keys::log(group, gone.end));
         };
@@ -237,8 +240,8 @@ impl Worker {
                 batch.put_cf(meta, keys::meta(group, Kind::Purged), codec::encode_log_id(upto));
             }
             Task::Install { applied, membership, gone, .. } => {
-                batch.put_cf(meta, keys::meta(group, Kind::Applied), codec::encode_applied(applied));
-                batch.put_cf(meta, keys::meta(group, Kind::Membership), codec::encode_membership(membership));
+                batch.put_cf(state, keys::standing(group, Standing::Applied), codec::encode_applied(applied));
+                batch.put_cf(state, keys::standing(group, Standing::Membership), codec::encode_membership(membership));
                 if let (Some(gone), Some(at)) = (gone, &applied.log_id) {
                     remove(batch, gone);
                     batch.put_cf(meta, keys::meta(group, Kind::Purged), codec::encode_log_id(at));
@@ -248,7 +251,7 @@ impl Worker {
                 // All of it, whatever memory says is left.
                 batch.delete_range_cf(log, keys::log(group, 0).to_vec(), keys::log_end(group));
                 let rows = group.0.to_be_bytes();
-                batch.delete_range_cf(self.engine.family(keys::STATE), rows.to_vec(), keys::successor(&rows));
+                batch.delete_range_cf(state, rows.to_vec(), keys::successor(&rows));
                 for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Vote) {
                     batch.delete_cf(meta, keys::meta(group, kind));
                 }
