@@ -2,15 +2,17 @@
 //!
 //! The database's log reader takes a header of zeroes for padding, drops the rest of its block and goes on with the next;
 //! and a record type that it does not expect can keep it busy for ever. Either would leave a hole, and only a prefix of
-//! the log is a valid state. So the log is made to end where the first such place is; whether that end is one that a power
-//! loss may leave, or damage, is for [`super::mark`] to say.
+//! the log is a valid state. At a wrong checksum it ends, and drops the rest for good. So the log is made to end where the
+//! first such place is, and the rest is kept; whether that end is one that a power loss may leave, or damage, is for
+//! [`super::mark`] to say.
 //!
 //! Owns: finding the place, and taking away what is behind it.
-//! Must not know: what records hold. Their checksums are the database's matter: it ends the log at a wrong one.
+//! Must not know: what records hold.
 //! Invariants: a log without such a place is left alone; what is taken away is kept aside.
 //!
 //! The format: blocks of 32 KiB; in each, records of checksum `LE32`, length `LE16`, type and payload, none across a
-//! block's end, and up to six bytes of padding (RocksDB, "Write Ahead Log File Format").
+//! block's end, and up to six bytes of padding (RocksDB, "Write Ahead Log File Format"). The checksum is the CRC32C of
+//! type and payload, masked.
 
 use super::error::OpenError;
 use std::fs::{self, File};
@@ -86,19 +88,31 @@ fn manifest_is_odd(db: &Path) -> io::Result<bool> {
     let Ok(current) = fs::read_to_string(db.join("CURRENT")) else { return Ok(false) };
     match File::open(db.join(current.trim())) {
         // A torn end is the database's matter.
-        Ok(mut file) => Ok(first_odd(&mut file)?.is_some_and(|odd| odd.kind != 0)),
+        Ok(mut file) => Ok(first_odd(&mut file)?.is_some_and(|odd| odd.what == What::UnknownType)),
         Err(_) => Ok(false),
     }
 }
 
-/// A place where the reader would not stop though there is no record.
+/// A place where there is no record, though the file goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Odd {
     at: u64,
-    kind: u8,
+    what: What,
 }
 
-/// The first record that is padding where there should be none, or of an unknown type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Zeroes,
+    UnknownType,
+    WrongChecksum,
+}
+
+/// What a record is stored with: a log may hold other logs, whose checksums would else collide (RocksDB, `crc32c::Mask`).
+fn masked(checksum: u32) -> u32 {
+    checksum.rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// The first place where there should be a record and is none.
 fn first_odd(log: &mut impl Read) -> io::Result<Option<Odd>> {
     let mut block = Vec::with_capacity(BLOCK);
     let mut start = 0;
@@ -107,16 +121,21 @@ fn first_odd(log: &mut impl Read) -> io::Result<Option<Odd>> {
         log.by_ref().take(BLOCK as u64).read_to_end(&mut block)?;
         let mut at = 0;
         while BLOCK - at >= HEADER {
-            let Some(&[_, _, _, _, low, high, kind]) = block[at..].first_chunk::<HEADER>() else { return Ok(None) };
-            let length = usize::from(u16::from_le_bytes([low, high]));
+            let Some(&[a, b, c, d, low, high, kind]) = block[at..].first_chunk::<HEADER>() else { return Ok(None) };
+            let odd = |what| Ok(Some(Odd { at: start + at as u64, what }));
             if !TYPES.contains(&kind) {
-                return Ok(Some(Odd { at: start + at as u64, kind }));
+                return odd(if kind == 0 { What::Zeroes } else { What::UnknownType });
             }
-            at += HEADER + length;
-            if at > block.len() {
+            let end = at + HEADER + usize::from(u16::from_le_bytes([low, high]));
+            // The type is a part of what the checksum is of.
+            let Some(record) = block.get(at + HEADER - 1..end) else {
                 // Longer than what is there: the reader ends here, too.
                 return Ok(None);
+            };
+            if masked(crc32c::crc32c(record)) != u32::from_le_bytes([a, b, c, d]) {
+                return odd(What::WrongChecksum);
             }
+            at = end;
         }
         start += BLOCK as u64;
     }
@@ -126,7 +145,7 @@ fn first_odd(log: &mut impl Read) -> io::Result<Option<Odd>> {
 mod tests {
     use super::*;
 
-    /// Records of the given lengths, as the database writes them but for their checksums.
+    /// Records of the given lengths, as the database writes them.
     fn log(lengths: &[usize]) -> (Vec<u8>, Vec<usize>) {
         let (mut log, mut starts) = (Vec::new(), Vec::new());
         for length in lengths {
@@ -146,10 +165,10 @@ mod tests {
                     (false, false) => 3,
                     (false, true) => 4,
                 };
-                log.extend([9, 9, 9, 9]);
+                let record: Vec<u8> = std::iter::once(kind).chain(std::iter::repeat_n(7, part)).collect();
+                log.extend(masked(crc32c::crc32c(&record)).to_le_bytes());
                 log.extend(u16::try_from(part).expect("a part is shorter than a block").to_le_bytes());
-                log.push(kind);
-                log.extend(vec![7; part]);
+                log.extend(record);
                 first = false;
                 if left == 0 {
                     break;
@@ -185,12 +204,24 @@ mod tests {
             log[start..].fill(0);
             let found = odd(&log);
             if BLOCK - start % BLOCK >= HEADER {
-                assert_eq!(found, Some(Odd { at, kind: 0 }));
+                assert_eq!(found, Some(Odd { at, what: What::Zeroes }));
                 let mut log = whole.clone();
-                log[start + 6] |= 4;
-                let kind = log[start + 6];
-                assert_eq!(odd(&log), (!TYPES.contains(&kind)).then_some(Odd { at, kind }));
+                log[start + 6] |= 8;
+                assert_eq!(odd(&log), Some(Odd { at, what: What::UnknownType }));
             }
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_of_a_record_is_found_where_it_begins() {
+        let (whole, starts) = log(&[10, 20, 30]);
+        for bit in starts[1] * 8..starts[2] * 8 {
+            let mut log = whole.clone();
+            log[bit / 8] ^= 1 << (bit % 8);
+            // One that became longer than what is there is the end, as a torn one is.
+            let length = u16::from_le_bytes([log[starts[1] + 4], log[starts[1] + 5]]);
+            let torn = starts[1] + HEADER + usize::from(length) > log.len();
+            assert_eq!(odd(&log).map(|odd| odd.at), (!torn).then_some(starts[1] as u64), "bit {bit}");
         }
     }
 
