@@ -22,11 +22,13 @@ pub(crate) const SHARDS: u32 = 4;
 pub(crate) struct MemoryShard {
     tables: MemoryTables,
     index: u64,
+    now: Millis,
 }
 
 impl MemoryShard {
     pub(crate) fn apply(&mut self, stamp: Millis, command: Command) -> (CommandResult, Vec<Event>) {
         self.index += 1;
+        self.now = self.now.max(stamp);
         let pack = Pack { stamp, commands: vec![command] };
         let mut overlay = Overlay::new(&self.tables);
         let mut applied = apply(&mut overlay, self.index, &pack).unwrap();
@@ -36,7 +38,7 @@ impl MemoryShard {
     }
 
     pub(crate) fn query(&self, query: &Query) -> QueryResult {
-        answer(&self.tables, query).unwrap()
+        answer(&self.tables, query, self.now).unwrap()
     }
 
     /// Membership changes that users' shards were not told of.

@@ -63,6 +63,7 @@ crate::wire_enum! {
         13 => DeleteMessage(DeleteMessage),
         14 => React(React),
         15 => Pin(PinMessage),
+        16 => ExpireMessages(ExpireMessages),
     }
 }
 
@@ -116,6 +117,8 @@ crate::wire_struct! {
         6 => content_type: ContentType,
         7 => attachments: Vec<String>,
         8 => reply_to: Option<MessageId>,
+        /// Seconds after which it disappears, up to [`crate::limits::TTL_MAX`]; `None` for never.
+        9 => ttl_s: Option<u32>,
     }
 }
 
@@ -137,6 +140,16 @@ crate::wire_struct! {
 crate::wire_struct! {
     /// Makes a message stand out in its thread, or ends that.
     pub struct PinMessage { 1 => thread: ThreadId, 2 => id: MessageId, 3 => actor: UserId, 4 => present: bool }
+}
+
+crate::wire_struct! {
+    /// Takes away what messages say whose time has come; those whose time has not, and those already gone, are left alone.
+    pub struct ExpireMessages { 1 => due: Vec<DueMessage> }
+}
+
+crate::wire_struct! {
+    /// A message and when it disappears.
+    pub struct DueMessage { 1 => at: Millis, 2 => thread: ThreadId, 3 => seq: Seq }
 }
 
 crate::wire_struct! {

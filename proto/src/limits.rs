@@ -23,6 +23,8 @@ pub const ATTACHMENT_MAX: usize = 1024;
 pub const IDEMPOTENCY_KEY_MAX: usize = 64;
 /// How long after it was sent a message may be edited or deleted by its sender.
 pub const CHANGE_WINDOW: Duration = Duration::from_mins(15);
+/// The longest life of a disappearing message, a year.
+pub const TTL_MAX: Duration = Duration::from_hours(365 * 24);
 /// Bytes of an emoji at most, UTF-8.
 pub const EMOJI_MAX: usize = 64;
 /// Reactions of one user to one message at most.

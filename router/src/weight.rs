@@ -52,6 +52,7 @@ fn of_op(op: &Op) -> usize {
         Op::AddParticipants(add) => add.users.len() * ITEM,
         Op::Acknowledge(acknowledge) => acknowledge.items.len() * (ITEM + BASE),
         Op::OutboxDelivered(delivered) => delivered.rows.len() * (ITEM + BASE),
+        Op::ExpireMessages(expire) => expire.due.len() * ITEM,
         // The cluster's record does not come through here.
         Op::RemoveParticipant(_)
         | Op::DeleteMessage(_)

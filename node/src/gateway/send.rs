@@ -14,7 +14,7 @@ use bytes::Bytes;
 use messenger_proto::command::{Command, Op, SendMessage};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{ClientSeq, MessageId, ThreadId};
-use messenger_proto::limits::{ATTACHMENT_MAX, ATTACHMENTS_MAX, CIPHERTEXT_MAX};
+use messenger_proto::limits::{ATTACHMENT_MAX, ATTACHMENTS_MAX, CIPHERTEXT_MAX, TTL_MAX};
 use messenger_proto::model::ContentType;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -28,6 +28,7 @@ pub struct SendRequest {
     content_type: ContentType,
     attachments: Vec<Attachment>,
     reply_to: Option<MessageId>,
+    ttl_s: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,12 +46,14 @@ impl SendRequest {
         let content_type = object.optional("content_type", content_type);
         let attachments = take_attachments(object);
         let reply_to = object.optional("reply_to_msg_id", message_id);
+        let ttl_s = object.optional("ttl_seconds", ttl);
         Some(Self {
             client_seq: client_seq?,
             ciphertext: ciphertext?,
             content_type: content_type.unwrap_or(ContentType::Text),
             attachments,
             reply_to,
+            ttl_s,
         })
     }
 
@@ -77,6 +80,7 @@ impl SendRequest {
         self.attachments.iter().for_each(|attachment| hash.json(&attachment.value));
         hash.integer(u64::from(self.reply_to.is_some()));
         hash.bytes(&self.reply_to.map_or([0; 16], |id| id.0.to_be_bytes()));
+        hash.integer(self.ttl_s.map_or(0, u64::from));
         hash.finish()
     }
 
@@ -93,6 +97,7 @@ impl SendRequest {
             content_type: self.content_type,
             attachments: self.attachments.into_iter().map(|attachment| attachment.text).collect(),
             reply_to: self.reply_to,
+            ttl_s: self.ttl_s,
         });
         Command { id: origin.id, retention: origin.retention, body_hash, op }
     }
@@ -112,6 +117,14 @@ pub fn message_id(value: &RawValue) -> Result<MessageId, Complaint> {
 /// When it is none.
 pub fn thread_id(value: &RawValue) -> Result<ThreadId, Complaint> {
     text(value)?.parse().map_err(|_| "must be a thread id".into())
+}
+
+fn ttl(value: &RawValue) -> Result<u32, Complaint> {
+    let longest = TTL_MAX.as_secs();
+    match integer(value, longest)? {
+        0 => Err(format!("must be between 1 and {longest}").into()),
+        seconds => u32::try_from(seconds).map_err(|_| "is too large".into()),
+    }
 }
 
 fn content_type(value: &RawValue) -> Result<ContentType, Complaint> {
@@ -211,11 +224,12 @@ mod tests {
         let id = MessageId::new(messenger_proto::ids::Millis(7), Slot::of(b"x"), 0, 0);
         let body = json!({
             "client_seq": 0, "ciphertext": "aGk=", "content_type": "file_ref",
-            "attachments": [{"id": "a", "size": 3}], "reply_to_msg_id": id.to_string(),
+            "attachments": [{"id": "a", "size": 3}], "reply_to_msg_id": id.to_string(), "ttl_seconds": 31_536_000,
         });
         let request = read(&body).unwrap();
         assert_eq!((request.client_seq(), &request.ciphertext[..]), (ClientSeq(0), &b"hi"[..]));
         assert_eq!((request.content_type, request.reply_to), (ContentType::FileRef, Some(id)));
+        assert_eq!(request.ttl_s, Some(31_536_000));
         assert_eq!(request.attachments[0].text, r#"{"id":"a","size":3}"#);
     }
 
@@ -224,7 +238,7 @@ mod tests {
         let plain = json!({"client_seq": 7, "ciphertext": "aGk="});
         let spelled = json!({
             "ciphertext": "aGk=", "client_seq": 7.0, "content_type": "text", "attachments": [],
-            "attachment_id": null, "reply_to_msg_id": null,
+            "attachment_id": null, "reply_to_msg_id": null, "ttl_seconds": null,
         });
         assert_eq!(hash(&plain), hash(&spelled));
         let with = |attachments: Value| json!({"client_seq": 7, "ciphertext": "aGk=", "attachments": attachments});
@@ -242,6 +256,7 @@ mod tests {
             hash(&json!({"client_seq": 7, "ciphertext": "aGo="})),
             hash(&json!({"client_seq": 7, "ciphertext": "aGk=", "content_type": "image_ref"})),
             hash(&json!({"client_seq": 7, "ciphertext": "aGk=", "reply_to_msg_id": "00000000000000000000000000"})),
+            hash(&json!({"client_seq": 7, "ciphertext": "aGk=", "ttl_seconds": 60})),
             hash(&with(json!([{"id": "a", "n": 1}]))),
             hash(&with(json!([{"id": "a"}, {"id": "b"}]))),
             hash(&with(json!([{"id": "b"}, {"id": "a"}]))),
@@ -256,7 +271,7 @@ mod tests {
     fn every_bad_member_is_named() {
         let bad = json!({
             "client_seq": -1, "ciphertext": "aGk", "content_type": "gif", "attachments": [{"id": ""}, 7, {"name": "x"}],
-            "reply_to_msg_id": "x", "ttl_seconds": 5,
+            "reply_to_msg_id": "x", "ttl_seconds": 0, "seconds": 5,
         });
         let mut fields = refused(&bad);
         fields.sort();
@@ -268,6 +283,7 @@ mod tests {
             "client_seq",
             "content_type",
             "reply_to_msg_id",
+            "seconds",
             "ttl_seconds",
         ];
         assert_eq!(fields, expected);
@@ -282,6 +298,9 @@ mod tests {
         assert_eq!(refused(&both), ["attachment_id"]);
         let long = json!({"client_seq": 1, "ciphertext": "aGk=", "attachments": [{"id": "a", "x": "y".repeat(1024)}]});
         assert_eq!(refused(&long), ["attachments[0]"]);
+        for ttl in [json!(0), json!(-1), json!(31_536_001), json!(1.5), json!("60")] {
+            assert_eq!(refused(&json!({"client_seq": 1, "ciphertext": "aGk=", "ttl_seconds": ttl})), ["ttl_seconds"]);
+        }
         let many = vec![json!({"id": "a"}); ATTACHMENTS_MAX + 1];
         assert_eq!(refused(&json!({"client_seq": 1, "ciphertext": "aGk=", "attachments": many})), ["attachments"]);
     }

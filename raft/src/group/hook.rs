@@ -6,6 +6,7 @@
 
 use super::outbox::Outbox;
 use super::tail::Tail;
+use super::timer::Timer;
 use crate::machine;
 use crate::store::{ApplyHook, GroupReader};
 use messenger_proto::event::{Event, ThreadEventBody};
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 pub(super) struct ShardHook {
     pub(super) tail: Tail,
     pub(super) outbox: Outbox,
+    pub(super) timer: Timer,
     /// See [`super::rules::ShardRules`].
     pub(super) outbox_shrinks: Arc<AtomicBool>,
 }
@@ -31,8 +33,16 @@ fn fills_outbox(event: &Event) -> bool {
     )
 }
 
+fn sets_timer(event: &Event) -> bool {
+    let Event::Thread(event) = event else { return false };
+    matches!(&event.body, ThreadEventBody::Message(message) if message.expires_at.is_some())
+}
+
 impl ApplyHook for ShardHook {
     fn applied(&self, events: Vec<Event>) {
+        if events.iter().any(sets_timer) {
+            self.timer.wake();
+        }
         if events.iter().any(fills_outbox) {
             self.outbox.wake();
         }
@@ -44,6 +54,7 @@ impl ApplyHook for ShardHook {
 
     fn installed(&self) {
         self.tail.reset();
+        self.timer.wake();
         self.outbox.wake();
         self.outbox.removed();
     }

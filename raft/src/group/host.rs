@@ -13,6 +13,7 @@ use super::registry::Registry;
 use super::replica::{Parts, Replica};
 use super::rules::{MetaRules, ShardRules};
 use super::tail::{Subscriber, Tail};
+use super::timer::Timer;
 use super::timing::Timing;
 use super::{balance, proposer, shed, trim};
 use crate::clock::HybridClock;
@@ -91,6 +92,15 @@ pub struct HostParts {
     pub cross: Arc<dyn CrossShard>,
     /// The threads that groups run on.
     pub runtime: Handle,
+}
+
+/// What a replica's machine and its tasks share.
+struct Around {
+    group: GroupId,
+    reader: GroupReader,
+    tail: Tail,
+    outbox: Outbox,
+    timer: Timer,
 }
 
 /// The groups of this node; cheap to clone.
@@ -187,7 +197,8 @@ impl Host {
         hook.refresh();
         let (tail, outbox) = (Tail::new(0), Outbox::new(reader.clone()));
         let machine = self.inner.parts.store.state_machine(META_GROUP, Arc::new(MetaRules), hook)?;
-        self.start(META_GROUP, reader, machine, tail, outbox).await.map(drop)
+        let timer = Timer::new(reader.clone());
+        self.start(machine, Around { group: META_GROUP, reader, tail, outbox, timer }).await.map(drop)
     }
 
     /// Starts this node's replica of a shard, unless it runs.
@@ -201,21 +212,17 @@ impl Host {
         }
         let reader = self.inner.parts.store.reader(group)?;
         let (tail, outbox) = (Tail::new(self.inner.parts.tail_bytes), Outbox::new(reader.clone()));
+        let timer = Timer::new(reader.clone());
         let rules = ShardRules::default();
         let outbox_shrinks = Arc::clone(&rules.outbox_shrinks);
-        let hook = Arc::new(ShardHook { tail: tail.clone(), outbox: outbox.clone(), outbox_shrinks });
+        let hook = ShardHook { tail: tail.clone(), outbox: outbox.clone(), timer: timer.clone(), outbox_shrinks };
+        let hook = Arc::new(hook);
         let machine = self.inner.parts.store.state_machine(group, Arc::new(rules), hook)?;
-        self.start(group, reader, machine, tail, outbox).await
+        self.start(machine, Around { group, reader, tail, outbox, timer }).await
     }
 
-    async fn start(
-        &self,
-        group: GroupId,
-        reader: GroupReader,
-        machine: StateMachine,
-        tail: Tail,
-        outbox: Outbox,
-    ) -> Result<Replica, HostError> {
+    async fn start(&self, machine: StateMachine, around: Around) -> Result<Replica, HostError> {
+        let Around { group, reader, tail, outbox, timer } = around;
         let parts = &self.inner.parts;
         let log = parts.store.log(group)?;
         let network = GroupNetwork::new(parts.links.clone(), group, parts.registry.stored_snapshots());
@@ -234,6 +241,7 @@ impl Host {
             reader,
             tail,
             outbox,
+            timer,
             clock: parts.clock.clone(),
             admission: self.inner.admission.clone(),
             cross: Arc::clone(&parts.cross),

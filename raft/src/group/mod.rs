@@ -12,6 +12,7 @@ pub mod reads;
 pub mod registry;
 pub mod replica;
 pub mod tail;
+pub mod timer;
 pub mod timing;
 
 mod hook;

@@ -11,6 +11,7 @@ use super::outcome::{Lost, Proposed};
 use super::proposer::{Admission, Proposer, Raft};
 use super::reads::{ReadGate, Readable};
 use super::tail::{Subscriber, Tail};
+use super::timer::Timer;
 use crate::clock::HybridClock;
 use crate::machine;
 use crate::machine::tables::TableError;
@@ -42,6 +43,7 @@ pub struct Replica {
     tail: Tail,
     outbox: Outbox,
     reader: GroupReader,
+    clock: HybridClock,
     store: Store,
     /// Dropped to stop the tasks.
     stop: Arc<watch::Sender<()>>,
@@ -59,6 +61,8 @@ pub struct Parts {
     pub tail: Tail,
     /// Its rows for other shards.
     pub outbox: Outbox,
+    /// Its messages that disappear.
+    pub timer: Timer,
     /// The node's clock.
     pub clock: HybridClock,
     /// The node's bound on waiting commands.
@@ -75,14 +79,15 @@ impl Replica {
     /// Starts a replica's tasks on the current runtime.
     #[must_use]
     pub fn start(parts: Parts) -> Self {
-        let Parts { group, raft, reader, tail, outbox, clock, admission, cross, links, store } = parts;
-        let proposer = Proposer::spawn(raft.clone(), clock, admission);
+        let Parts { group, raft, reader, tail, outbox, timer, clock, admission, cross, links, store } = parts;
+        let proposer = Proposer::spawn(raft.clone(), clock.clone(), admission);
         let gate = ReadGate::spawn(raft.clone(), group, links);
         let (stop, stopped) = watch::channel(());
         let stop = Arc::new(stop);
-        let replica = Self { group, raft, proposer, gate, tail, outbox, reader, store: store.clone(), stop };
+        let replica = Self { group, raft, proposer, gate, tail, outbox, reader, clock, store: store.clone(), stop };
         tokio::spawn(replica.outbox_task(cross, stopped.clone()));
-        tokio::spawn(replica.core_task(store, stopped));
+        tokio::spawn(replica.timer_task(timer.clone(), stopped.clone()));
+        tokio::spawn(replica.core_task(store, timer, stopped));
         replica
     }
 
@@ -100,9 +105,24 @@ impl Replica {
         self.outbox.clone().work(self.proposer.clone(), cross, leads, stopped)
     }
 
-    /// A new leader looks at the outbox it inherited; and when the core ends by itself, by an error or a panic, the node
+    fn timer_task(&self, timer: Timer, mut stopped: watch::Receiver<()>) -> impl Future<Output = ()> + Send + use<> {
+        let raft = self.raft.clone();
+        let leads = move || raft.is_leader();
+        let stopped = async move {
+            // A value or the sender's end: both mean stop.
+            let _ = stopped.changed().await;
+        };
+        timer.work(self.proposer.clone(), self.clock.clone(), leads, stopped)
+    }
+
+    /// A new leader looks at the outbox and the timers it inherited; and when the core ends by itself, by an error or a panic, the node
     /// must end too: it would go on without this replica, and nobody would know.
-    fn core_task(&self, store: Store, mut stopped: watch::Receiver<()>) -> impl Future<Output = ()> + Send + use<> {
+    fn core_task(
+        &self,
+        store: Store,
+        timer: Timer,
+        mut stopped: watch::Receiver<()>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let mut metrics = self.raft.server_metrics();
         let (raft, group, outbox) = (self.raft.clone(), self.group, self.outbox.clone());
         async move {
@@ -110,6 +130,7 @@ impl Replica {
                 while metrics.changed().await.is_ok() {
                     if metrics.borrow_watched().state == ServerState::Leader {
                         outbox.wake();
+                        timer.wake();
                     }
                 }
             };
@@ -272,7 +293,7 @@ impl Replica {
     fn answer(&self, query: &Query) -> Result<QueryResult, TableError> {
         match self.group {
             META_GROUP => machine::meta::answer(&self.reader.view(), query),
-            _ => machine::answer(&self.reader.view(), query),
+            _ => machine::answer(&self.reader.view(), query, self.clock.now()),
         }
     }
 

@@ -9,7 +9,7 @@ use super::rows::Nothing;
 use super::rows::dedupe::{DoneRef, Reference};
 use super::step::{Step, Stop, refuse, run_one};
 use super::tables::{Overlay, TableError, Tables};
-use super::{changes, dedupe, index, membership, messages, outbox, pins, reactions, receipts, threads};
+use super::{changes, dedupe, disappear, index, membership, messages, outbox, pins, reactions, receipts, threads};
 use messenger_proto::command::{Command, CommandResult, Done, Op, OutboxBarrier, Pack, Reply, ReplyBody, Retention};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::event::Event;
@@ -59,6 +59,12 @@ pub fn apply(tables: &mut Overlay<'_, impl Tables>, index: u64, pack: &Pack) -> 
 }
 
 fn run<T: Tables>(step: &mut Step<'_, T>, command: &Command) -> Result<Reply, Stop> {
+    let mut reply = answer(step, command)?;
+    disappear::conceal_in_reply(&mut reply, step.now);
+    Ok(reply)
+}
+
+fn answer<T: Tables>(step: &mut Step<'_, T>, command: &Command) -> Result<Reply, Stop> {
     let remembered = command.retention != Retention::None;
     let known = if remembered { dedupe::find(step, command)? } else { dedupe::Known::Nothing };
     if let dedupe::Known::Done(reference) = known {
@@ -82,6 +88,7 @@ fn carry_out<T: Tables>(step: &mut Step<'_, T>, command: &Command) -> Result<Out
         Op::DeleteMessage(op) => changes::delete(step, op),
         Op::React(op) => reactions::react(step, op),
         Op::Pin(op) => pins::pin(step, op),
+        Op::ExpireMessages(op) => disappear::expire(step, op),
         Op::MarkRead(op) => receipts::mark_read(step, op),
         Op::Acknowledge(op) => receipts::acknowledge(step, op),
         Op::OutboxDelivered(op) => outbox::delivered(step, op),

@@ -7,6 +7,7 @@
 //! may not see the message is not told of its changes.
 
 use super::apply::Outcome;
+use super::disappear;
 use super::membership::members;
 use super::pins;
 use super::query::{message, receipts};
@@ -27,7 +28,7 @@ use messenger_proto::model::DeletionReason;
 pub(crate) fn edit<T: Tables>(step: &mut Step<'_, T>, op: &EditMessage) -> Result<Outcome, Stop> {
     let (key, mut row) = message::find(&step.rows, op.id, &op.actor)?;
     check_sender(&row, &op.actor)?;
-    check_present(&row)?;
+    check_present(step, &row)?;
     let same = row.ciphertext.as_ref() == Some(&op.ciphertext);
     // A retry may come late, to find that its first try did it.
     if !(same && row.edited_at.is_some()) {
@@ -47,20 +48,30 @@ pub(crate) fn edit<T: Tables>(step: &mut Step<'_, T>, op: &EditMessage) -> Resul
 
 /// Takes away what a message says.
 pub(crate) fn delete<T: Tables>(step: &mut Step<'_, T>, op: &DeleteMessage) -> Result<Outcome, Stop> {
-    let (key, mut row) = message::find(&step.rows, op.id, &op.actor)?;
+    let (key, row) = message::find(&step.rows, op.id, &op.actor)?;
     check_sender(&row, &op.actor)?;
-    if row.meta.deleted {
+    if row.meta.deleted || disappear::is_over(row.expires_at, step.now) {
         return Ok(Outcome::done(None));
     }
     check_window(&row, step.now)?;
+    take_away(step, key, row, DeletionReason::Sender)?;
+    Ok(Outcome::done(None))
+}
+
+/// Takes away what a message says, with the event of it.
+pub(crate) fn take_away<T: Tables>(
+    step: &mut Step<'_, T>,
+    key: MessageKey,
+    mut row: MessageRow,
+    reason: DeletionReason,
+) -> Result<(), Stop> {
     row.ciphertext = None;
     row.attachments = Vec::new();
     row.reactions = Vec::new();
     row.meta.deleted = true;
     pins::forget(step, key)?;
-    let body = |of| ThreadEventBody::Deleted(Deleted { of, reason: DeletionReason::Sender });
-    change(step, key, &mut row, body)?;
-    Ok(Outcome::done(None))
+    disappear::unschedule(step, key, &row);
+    change(step, key, &mut row, |of| ThreadEventBody::Deleted(Deleted { of, reason }))
 }
 
 fn check_sender(row: &MessageRow, actor: &UserId) -> Result<(), Stop> {
@@ -70,9 +81,12 @@ fn check_sender(row: &MessageRow, actor: &UserId) -> Result<(), Stop> {
     refuse(ErrorCode::Forbidden, "only its sender may change a message")
 }
 
-/// Refuses a message that was deleted.
-pub(crate) fn check_present(row: &MessageRow) -> Result<(), Stop> {
-    if row.meta.deleted { refuse(ErrorCode::MessageDeleted, "a deleted message stays as it is") } else { Ok(()) }
+/// Refuses a message that was deleted, or has disappeared.
+pub(crate) fn check_present<T: Tables>(step: &Step<'_, T>, row: &MessageRow) -> Result<(), Stop> {
+    if row.meta.deleted || disappear::is_over(row.expires_at, step.now) {
+        return refuse(ErrorCode::MessageDeleted, "a deleted message stays as it is");
+    }
+    Ok(())
 }
 
 fn check_window(row: &MessageRow, now: Millis) -> Result<(), Stop> {

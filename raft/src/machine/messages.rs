@@ -5,6 +5,7 @@
 //! Invariants: ids grow along a thread's order; one number of one device is one message for as long as it lives.
 
 use super::apply::Outcome;
+use super::disappear;
 use super::membership;
 use super::query::receipts;
 use super::rows::client_seq::{ClientSeqKey, ClientSeqRow};
@@ -19,8 +20,8 @@ use super::tables::Tables;
 use messenger_proto::command::{Command, MessageReply, Reply, ReplyBody, SendMessage};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::event::ThreadEventBody;
-use messenger_proto::ids::{ClientSeq, MessageId, Seq, ThreadId};
-use messenger_proto::limits::CIPHERTEXT_MAX;
+use messenger_proto::ids::{ClientSeq, MessageId, Millis, Seq, ThreadId};
+use messenger_proto::limits::{CIPHERTEXT_MAX, TTL_MAX};
 use messenger_proto::model::{Message, ReceiptCounts};
 use messenger_proto::slot::Slot;
 
@@ -49,12 +50,13 @@ pub(crate) fn send<T: Tables>(step: &mut Step<'_, T>, op: &SendMessage, command:
         attachments: op.attachments.clone(),
         reply_to: op.reply_to,
         edited_at: None,
-        expires_at: None,
+        expires_at: op.ttl_s.map(|ttl| Millis(id.created_at().0.saturating_add(u64::from(ttl) * 1_000))),
         ciphertext: Some(op.ciphertext.clone()),
         reactions: Vec::new(),
     };
     head.last = Some(LastMessage { id, seq });
     step.put(&key, &row);
+    disappear::schedule(step, key, &row);
     step.put(&MessageIdKey { id }, &MessageIdRow { thread: op.thread, seq });
     step.put(&number, &ClientSeqRow { seq, body_hash: command.body_hash });
     step.put(&HeadKey { thread: op.thread }, &head);
@@ -101,6 +103,9 @@ fn validate<T: Tables>(step: &Step<'_, T>, op: &SendMessage, sender: &MemberRow)
     }
     if op.client_seq.0 > ClientSeq::MAX {
         return refuse_field("client_seq", "is at most 2^53 - 1");
+    }
+    if op.ttl_s.is_some_and(|ttl| ttl == 0 || u64::from(ttl) > TTL_MAX.as_secs()) {
+        return refuse_field("ttl_seconds", "is between 1 and 31536000, a year");
     }
     match op.reply_to {
         Some(id) if !visible(step, op.thread, sender, id)? => {

@@ -11,6 +11,7 @@
 mod apply;
 mod changes;
 mod dedupe;
+mod disappear;
 mod index;
 mod membership;
 mod messages;
@@ -28,5 +29,6 @@ mod tests;
 mod threads;
 
 pub use apply::{Applied, apply};
+pub use disappear::due_messages;
 pub use outbox::{outbox_pending, outbox_scan};
 pub use query::answer;

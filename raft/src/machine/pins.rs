@@ -37,7 +37,7 @@ pub(crate) fn pin<T: Tables>(step: &mut Step<'_, T>, op: &PinMessage) -> Result<
 
 fn add<T: Tables>(step: &mut Step<'_, T>, op: &PinMessage, key: MessageKey) -> Result<Outcome, Stop> {
     let message = rows::expect(&step.rows, &key)?;
-    changes::check_present(&message)?;
+    changes::check_present(step, &message)?;
     let mut thread = rows::expect(&step.rows, &ThreadKey { thread: op.thread })?;
     if !thread.pins.iter().any(|pinned| pinned.seq == key.seq) {
         if thread.pins.len() >= PINS_MAX {

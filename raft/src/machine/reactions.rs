@@ -22,7 +22,7 @@ use messenger_proto::model::Reaction;
 pub(crate) fn react<T: Tables>(step: &mut Step<'_, T>, op: &React) -> Result<Outcome, Stop> {
     let (key, mut row) = message::find(&step.rows, op.id, &op.actor)?;
     let changed = if op.present {
-        changes::check_present(&row)?;
+        changes::check_present(step, &row)?;
         add(&mut row.reactions, &op.emoji, &op.actor)?
     } else {
         remove(&mut row.reactions, &op.emoji, &op.actor)

@@ -166,6 +166,7 @@ pub fn send(number: u64) -> Command {
         content_type: ContentType::Text,
         attachments: vec![],
         reply_to: None,
+        ttl_s: None,
     });
     let mut id = [2; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());

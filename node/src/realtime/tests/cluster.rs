@@ -323,6 +323,7 @@ impl Cluster {
             content_type: ContentType::Text,
             attachments: Vec::new(),
             reply_to: None,
+            ttl_s: None,
         });
         match self.command(Slot::of_thread(thread), op).await.unwrap().body {
             ReplyBody::Message(reply) => reply.message,

@@ -11,7 +11,7 @@ use super::super::tables::Tables;
 use super::receipts;
 use super::view::View;
 use messenger_proto::error::ErrorCode;
-use messenger_proto::ids::{MessageId, UserId};
+use messenger_proto::ids::{MessageId, Millis, UserId};
 use messenger_proto::model::Message;
 use messenger_proto::query::{MessageQuery, RecipientsAnswer, RecipientsQuery};
 
@@ -38,8 +38,7 @@ pub(crate) fn message(tables: &impl Tables, query: &MessageQuery) -> Result<Mess
 }
 
 /// The recipients of one message.
-pub(crate) fn recipients(tables: &impl Tables, query: &RecipientsQuery) -> Result<RecipientsAnswer, Stop> {
+pub(crate) fn recipients(tables: &impl Tables, query: &RecipientsQuery, now: Millis) -> Result<RecipientsAnswer, Stop> {
     let (key, row) = find(tables, query.id, &query.viewer)?;
-    let recipients = receipts::recipients(tables, key.thread, key.seq, &row.meta.sender)?;
-    Ok(RecipientsAnswer { recipients })
+    Ok(RecipientsAnswer { recipients: receipts::recipients(tables, &row.into_message(key), now)? })
 }

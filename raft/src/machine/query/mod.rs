@@ -16,35 +16,47 @@ pub(super) mod receipts;
 pub(super) mod resume;
 pub(super) mod view;
 
+use super::disappear;
+use super::rows::shard::ShardKey;
+use super::rows::{self};
 use super::step::{Stop, refuse};
 use super::tables::{TableError, Tables};
 use messenger_proto::error::ErrorCode;
+use messenger_proto::ids::Millis;
 use messenger_proto::query::{Answer, PinsAnswer, Query, QueryResult};
 
-/// Answers a query to a shard.
+/// Answers a query to a shard, at a time: what has disappeared by then is not shown.
 ///
 /// # Errors
 /// [`TableError`] when storage fails or a row is corrupt.
-pub fn answer(tables: &impl Tables, query: &Query) -> Result<QueryResult, TableError> {
-    let answer = match query {
+pub fn answer(tables: &impl Tables, query: &Query, clock: Millis) -> Result<QueryResult, TableError> {
+    // What happened at the shard's time has happened, whatever the clock says.
+    let now = rows::get(tables, &ShardKey)?.map_or(clock, |shard| shard.last.max(clock));
+    match look_up(tables, query, now) {
+        Ok(mut answer) => {
+            disappear::conceal_in_answer(&mut answer, now);
+            Ok(Ok(answer))
+        }
+        Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+fn look_up(tables: &impl Tables, query: &Query, now: Millis) -> Result<Answer, Stop> {
+    match query {
         Query::Thread(query) => {
             view::View::open(tables, query.thread, &query.viewer).and_then(|view| Ok(Answer::Thread(view.thread()?)))
         }
         Query::Pins(query) => view::View::open(tables, query.thread, &query.viewer)
             .and_then(|view| Ok(Answer::Pins(PinsAnswer { pins: view.pins()? }))),
         Query::Message(query) => message::message(tables, query).map(Answer::Message),
-        Query::Recipients(query) => message::recipients(tables, query).map(Answer::Recipients),
+        Query::Recipients(query) => message::recipients(tables, query, now).map(Answer::Recipients),
         Query::History(query) => history::history(tables, query).map(Answer::Messages),
         Query::UserThreads(query) => list::user_threads(tables, query).map(Answer::UserThreads),
         Query::Room(query) => list::room(tables, query).map(Answer::Room),
         Query::Activity(query) => list::activity(tables, query).map(Answer::Activity),
         Query::Summaries(query) => list::summaries(tables, query).map(Answer::Summaries),
-        Query::Resume(query) => resume::resume(tables, query).map(Answer::Resume),
+        Query::Resume(query) => resume::resume(tables, query, now).map(Answer::Resume),
         Query::ClusterState(_) => refuse(ErrorCode::Internal, "the cluster's record is not kept by a shard"),
-    };
-    match answer {
-        Ok(answer) => Ok(Ok(answer)),
-        Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
-        Err(Stop::Failed(error)) => Err(error),
     }
 }

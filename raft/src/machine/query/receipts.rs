@@ -3,8 +3,9 @@
 //! Owns: counting and listing a message's recipients from members, marks and their history.
 //! Must not know: which query asks.
 //! Invariants: the recipients of a message are those who were members when it was sent, less its sender; times are
-//! those of the step that first passed the message.
+//! those of the step that first passed the message. A message that disappeared before it was delivered has failed.
 
+use super::super::disappear;
 use super::super::membership::members;
 use super::super::rows::history::{self, HistoryKey};
 use super::super::rows::key::KeyWriter;
@@ -35,14 +36,23 @@ impl Standings {
     }
 
     /// Counts for one message.
-    pub(crate) fn count(&self, message: &mut Message) {
+    pub(crate) fn count(&self, tables: &impl Tables, message: &mut Message) -> Result<(), TableError> {
         let mut counts = ReceiptCounts { of: 0, delivered: 0, read: 0 };
-        for (_, _, marks) in self.recipients(&message.sender, message.seq) {
+        for (user, _, marks) in self.recipients(&message.sender, message.seq) {
+            // When a mark came by matters only to what disappears.
+            let (delivered, read) = match message.expires_at {
+                None => (marks.delivered_seq() >= message.seq, marks.read_seq() >= message.seq),
+                Some(_) => {
+                    let times = times(tables, message, user, marks)?;
+                    (times.delivered_at.is_some(), times.read_at.is_some())
+                }
+            };
             counts.of += 1;
-            counts.delivered += u32::from(marks.delivered_seq() >= message.seq);
-            counts.read += u32::from(marks.read_seq() >= message.seq);
+            counts.delivered += u32::from(delivered);
+            counts.read += u32::from(read);
         }
         message.receipts = Some(counts);
+        Ok(())
     }
 }
 
@@ -55,8 +65,7 @@ pub(crate) fn marks(tables: &impl Tables, thread: ThreadId) -> Result<Vec<(UserI
 
 /// Counts the receipts of a message, for its sender.
 pub(crate) fn count(tables: &impl Tables, message: &mut Message) -> Result<(), TableError> {
-    Standings::of(tables, message.thread)?.count(message);
-    Ok(())
+    Standings::of(tables, message.thread)?.count(tables, message)
 }
 
 /// Counts the receipts of those of a page that are the viewer's own.
@@ -68,32 +77,44 @@ pub(crate) fn count_own(tables: &impl Tables, viewer: &UserId, page: &mut [Messa
             Some(known) => known,
             None => (message.thread, Standings::of(tables, message.thread)?),
         });
-        standings.count(message);
+        standings.count(tables, message)?;
     }
     Ok(())
 }
 
-/// Lists the recipients of a message, in order of name.
-pub(crate) fn recipients(
-    tables: &impl Tables,
-    thread: ThreadId,
-    seq: Seq,
-    sender: &UserId,
-) -> Result<Vec<Recipient>, TableError> {
-    let standings = Standings::of(tables, thread)?;
+/// Lists the recipients of a message as of now, in order of name.
+pub(crate) fn recipients(tables: &impl Tables, message: &Message, now: Millis) -> Result<Vec<Recipient>, TableError> {
+    let over = disappear::is_over(message.expires_at, now);
     let mut recipients = Vec::new();
-    for (user, _, marks) in standings.recipients(sender, seq) {
-        let passed = |kind, mark: Seq| if mark >= seq { passed(tables, thread, kind, user, seq) } else { Ok(None) };
-        let delivered_at = passed(ReceiptKind::Delivered, marks.delivered_seq())?;
-        let read_at = passed(ReceiptKind::Read, marks.read_seq())?;
-        let state = match (delivered_at, read_at) {
-            (_, Some(_)) => DeliveryState::Read,
-            (Some(_), None) => DeliveryState::Delivered,
-            (None, None) => DeliveryState::Sent,
+    for (user, _, marks) in Standings::of(tables, message.thread)?.recipients(&message.sender, message.seq) {
+        let times = times(tables, message, user, marks)?;
+        let state = match times {
+            Times { read_at: Some(_), .. } => DeliveryState::Read,
+            Times { delivered_at: Some(_), .. } => DeliveryState::Delivered,
+            _ if over => DeliveryState::Failed,
+            _ => DeliveryState::Sent,
         };
+        let Times { delivered_at, read_at } = times;
         recipients.push(Recipient { user: user.clone(), state, delivered_at, read_at });
     }
     Ok(recipients)
+}
+
+/// When a message got how far with one recipient.
+struct Times {
+    delivered_at: Option<Millis>,
+    read_at: Option<Millis>,
+}
+
+/// A mark that passed the message when it had disappeared says nothing of it: there was nothing to take.
+fn times(tables: &impl Tables, message: &Message, user: &UserId, marks: &WatermarkRow) -> Result<Times, TableError> {
+    let Message { thread, seq, expires_at, .. } = *message;
+    let passed = |kind, mark: Seq| if mark >= seq { passed(tables, thread, kind, user, seq) } else { Ok(None) };
+    let delivered_at = passed(ReceiptKind::Delivered, marks.delivered_seq())?;
+    if delivered_at.is_none_or(|at| disappear::is_over(expires_at, at)) {
+        return Ok(Times { delivered_at: None, read_at: None });
+    }
+    Ok(Times { delivered_at, read_at: passed(ReceiptKind::Read, marks.read_seq())? })
 }
 
 /// When a mark passed a message.

@@ -15,6 +15,7 @@
 //! is still to hear: a device that never was in the thread, neither by what it acknowledged nor by `last_seen`, is told
 //! nothing.
 
+use super::super::disappear;
 use super::super::rows::event::{EventKey, EventRow};
 use super::super::rows::head::{HeadKey, HeadRow};
 use super::super::rows::key::KeyWriter;
@@ -39,11 +40,11 @@ use std::ops::ControlFlow;
 const EVENT_OVERHEAD: usize = 64;
 
 /// What a device missed, thread by thread.
-pub(crate) fn resume(tables: &impl Tables, query: &ResumeQuery) -> Result<ResumeAnswer, Stop> {
+pub(crate) fn resume(tables: &impl Tables, query: &ResumeQuery, now: Millis) -> Result<ResumeAnswer, Stop> {
     let mut budget = Budget { left: usize::try_from(query.max_bytes).unwrap_or(usize::MAX), taken: false };
     let mut threads = Vec::new();
     for from in &query.threads {
-        threads.push(match Missed::of(tables, query, from)? {
+        threads.push(match Missed::of(tables, query, from, now)? {
             Some(missed) => missed.collect(&mut budget)?,
             None => nothing(from),
         });
@@ -81,6 +82,7 @@ type Sized = (ThreadEvent, usize);
 pub(crate) struct Missed<'a, T: Tables> {
     pub(crate) tables: &'a T,
     pub(crate) query: &'a ResumeQuery,
+    now: Millis,
     pub(crate) thread: ThreadId,
     member: MemberRow,
     head: HeadRow,
@@ -115,7 +117,7 @@ impl Behind {
 
 impl<'a, T: Tables> Missed<'a, T> {
     /// `None` when the user never was in the thread, or is gone from it and its device never was.
-    fn of(tables: &'a T, query: &'a ResumeQuery, from: &ResumeFrom) -> Result<Option<Self>, TableError> {
+    fn of(tables: &'a T, query: &'a ResumeQuery, from: &ResumeFrom, now: Millis) -> Result<Option<Self>, TableError> {
         let thread = from.thread;
         let Some(head) = rows::get(tables, &HeadKey { thread })? else { return Ok(None) };
         let Some(member) = rows::get(tables, &MemberKey { thread, user: query.user.clone() })? else {
@@ -130,7 +132,7 @@ impl<'a, T: Tables> Missed<'a, T> {
             None => place(tables, query, thread, &head)?,
         };
         let start = earlier(later(start, member.start()), end);
-        Ok(Some(Self { tables, query, thread, member, head, start, end, behind }))
+        Ok(Some(Self { tables, query, now, thread, member, head, start, end, behind }))
     }
 
     fn collect(self, budget: &mut Budget) -> Result<ResumedThread, TableError> {
@@ -192,7 +194,7 @@ impl<'a, T: Tables> Missed<'a, T> {
                     Some(known) => known,
                     None => Standings::of(self.tables, self.thread)?,
                 };
-                standings.insert(known).count(message);
+                standings.insert(known).count(self.tables, message)?;
             }
         }
         Ok(())
@@ -259,7 +261,7 @@ impl<'a, T: Tables> Missed<'a, T> {
                 && self.member.sees(edited.of.seq)
             {
                 let message = rows::expect(self.tables, &MessageKey { thread: key.thread, seq: edited.of.seq })?;
-                edited.ciphertext = message.ciphertext;
+                edited.ciphertext = message.ciphertext.filter(|_| !disappear::is_over(message.expires_at, self.now));
                 bytes += edited.ciphertext.as_ref().map_or(0, Bytes::len);
             }
             Ok((ThreadEvent { thread: key.thread, rev, seq: Some(key.seq), at, body, hidden_from: Vec::new() }, bytes))

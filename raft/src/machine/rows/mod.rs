@@ -25,6 +25,7 @@
 //! | 1a | [`position`] | thread, user, device | one per device that acknowledged |
 //! | 20 | [`dedupe`] | command | one per remembered command |
 //! | 21 | [`expiry`] | time, command | one per remembered command |
+//! | 22 | [`due`] | time, thread, seq | one per message that is to disappear |
 //! | 28 | [`outbox`] | thread, seq, user | one per membership change not yet in the user's index |
 //! | 30 | [`user_thread`] | user, thread | one per thread a user is or was in |
 //! | 31 | [`user`] | user | one per user in a thread |
@@ -38,6 +39,7 @@ pub mod client_seq;
 pub mod cluster;
 pub mod dedupe;
 pub mod departure;
+pub mod due;
 pub mod event;
 pub mod expiry;
 pub mod head;

@@ -1,6 +1,7 @@
 //! The rules, tested through their public doors.
 
 mod changes;
+mod disappear;
 mod index;
 mod membership;
 mod meta;
@@ -18,8 +19,9 @@ use super::tables::{MemoryTables, Overlay};
 use super::{Applied, answer, apply};
 use bytes::Bytes;
 use messenger_proto::command::{
-    Acknowledge, Acknowledgement, AddParticipants, Command, CommandResult, CreateThread, DeleteMessage, EditMessage,
-    MarkRead, Op, Pack, PinMessage, React, RemoveParticipant, Reply, ReplyBody, Retention, SendMessage, UpdateThread,
+    Acknowledge, Acknowledgement, AddParticipants, Command, CommandResult, CreateThread, DeleteMessage, DueMessage,
+    EditMessage, ExpireMessages, MarkRead, Op, Pack, PinMessage, React, RemoveParticipant, Reply, ReplyBody, Retention,
+    SendMessage, UpdateThread,
 };
 use messenger_proto::emoji::Emoji;
 use messenger_proto::error::{ErrorCode, Refusal};
@@ -101,7 +103,7 @@ impl Shard {
     }
 
     pub(super) fn ask(&self, query: &Query) -> QueryResult {
-        answer(&self.tables, query).unwrap()
+        answer(&self.tables, query, Millis(self.now)).unwrap()
     }
 
     pub(super) fn thread(&self, thread: ThreadId, viewer: &str) -> Result<Thread, Refusal> {
@@ -232,7 +234,21 @@ pub(super) fn send(thread: ThreadId, sender: &str, client_seq: u64) -> Op {
         content_type: ContentType::Text,
         attachments: Vec::new(),
         reply_to: None,
+        ttl_s: None,
     })
+}
+
+/// A send of a message that disappears after some seconds.
+pub(super) fn send_for(sender: &str, client_seq: u64, ttl_s: u32) -> Op {
+    match send(GROUP, sender, client_seq) {
+        Op::SendMessage(send) => Op::SendMessage(SendMessage { ttl_s: Some(ttl_s), ..send }),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What the leader's timer does.
+pub(super) fn expire(due: Vec<DueMessage>) -> Op {
+    Op::ExpireMessages(ExpireMessages { due })
 }
 
 pub(super) fn edit(name: &str, id: MessageId, text: &str) -> Op {

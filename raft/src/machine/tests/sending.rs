@@ -219,6 +219,7 @@ fn corrupt_rows_fail_and_never_panic() {
                 last_seen: None,
                 max_bytes: 1000,
             }),
+            Millis(broken.now),
         );
         if key == (HeadKey { thread: GROUP }).encode() {
             assert!(applied.is_err() && resumed.is_err());
