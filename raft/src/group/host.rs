@@ -12,10 +12,11 @@ use super::proposer::Admission;
 use super::registry::Registry;
 use super::replica::{Parts, Replica};
 use super::rules::{MetaRules, ShardRules};
+use super::shed::Shed;
 use super::tail::{Subscriber, Tail};
 use super::timer::Timer;
 use super::timing::Timing;
-use super::{balance, proposer, shed, trim};
+use super::{balance, proposer, trim};
 use crate::clock::HybridClock;
 use crate::store::{GroupReader, StateMachine, Store, StoreError, tells_of_corruption};
 use crate::transport::{GroupNetwork, Links};
@@ -141,7 +142,7 @@ fn no_record() -> ClusterState {
 }
 
 impl Host {
-    /// A host without groups.
+    /// A host without groups; within a runtime, which looks after storage.
     ///
     /// # Errors
     /// [`HostError::Raft`] when the timing contradicts itself.
@@ -152,10 +153,11 @@ impl Host {
             .map_err(|error| HostError::Raft { group: META_GROUP, message: error.to_string() })?;
         let admission = Admission::new(parts.admission_bytes);
         let short_of_disk = Arc::new(AtomicBool::new(false));
-        let follow =
-            shed::follow(parts.store.clone(), parts.disk_reserve_bytes, admission.clone(), Arc::clone(&short_of_disk));
+        let (store, reserve) = (parts.store.clone(), parts.disk_reserve_bytes);
+        let shed = Shed::new(store, reserve, admission.clone(), Arc::clone(&short_of_disk));
         let trim = trim::follow(parts.store.clone(), parts.registry.clone(), parts.timing.keep_bytes);
-        let watches = [parts.runtime.spawn(follow), parts.runtime.spawn(trim)];
+        // Not on the groups' threads, which a database that stops writes would stop with it.
+        let watches = [tokio::spawn(shed.follow()), parts.runtime.spawn(trim)];
         let inner = Inner {
             config: Arc::new(config),
             admission,

@@ -2,8 +2,9 @@
 //!
 //! Owns: the rule, and the look at storage every [`LOOK_EVERY`].
 //! Must not know: who is refused, or who leads instead.
-//! Invariants: work is refused before it is proposed, while there is still room for what consensus itself must write; a
-//! failed write would end the process.
+//! Invariants: work is refused before it is proposed, while there is still room for what consensus itself must write (a
+//! failed write would end the process), and before the database would hold up the threads that write; the first look is
+//! over before anyone is served; later ones don't run where those threads would hold them up.
 
 use super::proposer::Admission;
 use crate::store::{Pressure, Store};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use tokio::time::interval;
 
 /// Between two looks at storage.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Why no command is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Disk => "the disk is almost full",
-            Self::Writes => "the database has stopped writes until it has caught up",
+            Self::Writes => "the database slows writes down until it has caught up",
         })
     }
 }
@@ -42,28 +43,51 @@ fn limit(pressure: &Pressure, reserve: u64, before: Option<Limit>) -> Option<Lim
     if pressure.disk_free_bytes.is_some_and(|free| free < enough) {
         return Some(Limit::Disk);
     }
-    pressure.write_stopped.then_some(Limit::Writes)
+    (pressure.write_stopped || pressure.write_delayed).then_some(Limit::Writes)
 }
 
-/// Follows storage and tells admission, and whether the disk is `short`; ends with its task.
-pub(super) async fn follow(store: Store, reserve: u64, admission: Admission, short: Arc<AtomicBool>) {
-    let mut tick = interval(LOOK_EVERY);
-    let mut before = None;
-    loop {
-        tick.tick().await;
-        let store = store.clone();
-        // A disk in trouble may take its time.
-        let Ok(pressure) = tokio::task::spawn_blocking(move || store.pressure()).await else { continue };
-        let now = limit(&pressure, reserve, before);
-        if now != before {
-            tracing::warn!(
-                reason = now.map_or_else(|| "none any more".to_owned(), |limit| limit.to_string()),
-                "commands are refused while storage is at its limits"
-            );
-            admission.shed(now.is_some());
-            short.store(now == Some(Limit::Disk), Ordering::Relaxed);
-            before = now;
+/// What is done about the limits of a node's storage.
+pub(super) struct Shed {
+    store: Store,
+    reserve: u64,
+    admission: Admission,
+    short: Arc<AtomicBool>,
+    before: Option<Limit>,
+}
+
+impl Shed {
+    /// Looks for the first time; `short` says from then on whether the disk is.
+    pub(super) fn new(store: Store, reserve: u64, admission: Admission, short: Arc<AtomicBool>) -> Self {
+        let pressure = store.pressure();
+        let mut shed = Self { store, reserve, admission, short, before: None };
+        shed.take(&pressure);
+        shed
+    }
+
+    /// Goes on looking; ends with its task.
+    pub(super) async fn follow(mut self) {
+        let mut tick = interval(LOOK_EVERY);
+        loop {
+            tick.tick().await;
+            let store = self.store.clone();
+            // A disk in trouble may take its time.
+            let Ok(pressure) = tokio::task::spawn_blocking(move || store.pressure()).await else { continue };
+            self.take(&pressure);
         }
+    }
+
+    fn take(&mut self, pressure: &Pressure) {
+        let now = limit(pressure, self.reserve, self.before);
+        if now == self.before {
+            return;
+        }
+        match now {
+            Some(reason) => tracing::warn!(%reason, "no command is taken while storage is at its limits"),
+            None => tracing::info!("commands are taken again"),
+        }
+        self.admission.shed(now.is_some());
+        self.short.store(now == Some(Limit::Disk), Ordering::Relaxed);
+        self.before = now;
     }
 }
 
@@ -74,12 +98,12 @@ mod tests {
     const RESERVE: u64 = 512 << 20;
 
     #[test]
-    fn only_a_stop_or_a_full_disk_turns_commands_away() {
+    fn slowed_writes_or_a_full_disk_turn_commands_away() {
         let of = |pressure: Pressure| limit(&pressure, RESERVE, None);
         let calm = Pressure { disk_free_bytes: Some(RESERVE), ..Pressure::default() };
         assert_eq!(of(Pressure::default()), None);
         assert_eq!(of(calm), None);
-        assert_eq!(of(Pressure { write_delayed: true, compaction_bytes: u64::MAX, ..calm }), None);
+        assert_eq!(of(Pressure { write_delayed: true, ..calm }), Some(Limit::Writes));
         assert_eq!(of(Pressure { write_stopped: true, ..calm }), Some(Limit::Writes));
         let full = Pressure { disk_free_bytes: Some(RESERVE - 1), ..calm };
         assert_eq!(of(full), Some(Limit::Disk));
