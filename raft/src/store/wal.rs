@@ -8,7 +8,7 @@
 //!
 //! Owns: finding the place, and taking away what is behind it.
 //! Must not know: what records hold.
-//! Invariants: a log without such a place is left alone; what is taken away is kept aside.
+//! Invariants: a log without such a place is left alone; what is taken away is kept aside, until the next time.
 //!
 //! The format: blocks of 32 KiB; in each, records of checksum `LE32`, length `LE16`, type and payload, none across a
 //! block's end, and up to six bytes of padding (RocksDB, "Write Ahead Log File Format"). The checksum is the CRC32C of
@@ -16,7 +16,7 @@
 
 use super::error::OpenError;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Where what was taken away is kept, beside the database.
@@ -44,12 +44,12 @@ fn settle_logs(root: &Path, db: &Path) -> io::Result<()> {
     let logs = logs(db)?;
     for (number, log) in logs.iter().enumerate() {
         let Some(Odd { at, .. }) = first_odd(&mut File::open(log)?)? else { continue };
-        let aside = root.join(ASIDE);
+        // Found again should the process die before the cut.
+        let name = log.file_stem().unwrap_or_default().to_string_lossy();
+        let aside = root.join(ASIDE).join(format!("{name}-{at}"));
         fs::create_dir_all(&aside)?;
-        tracing::warn!(log = %log.display(), at, aside = %aside.display(), "the write-ahead log ends at a gap");
-        let copy = aside.join(log.file_name().unwrap_or_default());
-        fs::copy(log, &copy)?;
-        File::open(&copy)?.sync_all()?;
+        tracing::warn!(log = %log.display(), at, aside = %aside.display(), "the write-ahead log is cut where it is damaged");
+        keep_end(log, at, &aside)?;
         // The later ones first: should the process die in between, the gap is found again.
         for later in logs[number + 1..].iter().rev() {
             fs::rename(later, aside.join(later.file_name().unwrap_or_default()))?;
@@ -59,9 +59,30 @@ fn settle_logs(root: &Path, db: &Path) -> io::Result<()> {
         let file = File::options().write(true).open(log)?;
         file.set_len(at)?;
         file.sync_all()?;
-        return File::open(db)?.sync_all();
+        File::open(db)?.sync_all()?;
+        return forget_earlier(root, &aside);
     }
     Ok(())
+}
+
+/// Deletes what was kept of earlier times.
+fn forget_earlier(root: &Path, latest: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(root.join(ASIDE))? {
+        let path = entry?.path();
+        if path != latest {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps what is in a file from `at` on.
+fn keep_end(log: &Path, at: u64, aside: &Path) -> io::Result<()> {
+    let mut from = File::open(log)?;
+    from.seek(SeekFrom::Start(at))?;
+    let mut to = File::create(aside.join(log.file_name().unwrap_or_default()))?;
+    io::copy(&mut from, &mut to)?;
+    to.sync_all()
 }
 
 /// The files of the log, oldest first; none when there is no database yet.
@@ -241,9 +262,15 @@ mod tests {
         assert_eq!(left("000009.log"), Some(whole.clone()));
         assert_eq!(left("000010.log"), Some(whole[..starts[2]].to_vec()));
         assert_eq!((left("000011.log"), left("LOG")), (None, Some(whole.clone())));
-        let aside = |name: &str| fs::read(directory.path().join(ASIDE).join(name)).ok();
-        assert_eq!((aside("000010.log"), aside("000011.log")), (Some(gap), Some(whole.clone())));
+        let place = format!("000010-{}", starts[2]);
+        let aside = |name: &str| fs::read(directory.path().join(ASIDE).join(&place).join(name)).ok();
+        assert_eq!((aside("000010.log"), aside("000011.log")), (Some(gap[starts[2]..].to_vec()), Some(whole.clone())));
         settle(directory.path(), &db).expect("again");
         assert_eq!(left("000010.log"), Some(whole[..starts[2]].to_vec()));
+        assert!(aside("000010.log").is_some());
+        fs::write(db.join("000012.log"), &gap).expect("it can be written");
+        settle(directory.path(), &db).expect("the files can be changed");
+        let kept: Vec<_> = fs::read_dir(directory.path().join(ASIDE)).expect("it is there").collect();
+        assert_eq!(kept.len(), 1, "the latest only");
     }
 }
