@@ -17,4 +17,5 @@ pub mod query;
 pub mod rpc;
 pub mod slot;
 pub mod thread_id;
+pub mod weight;
 pub mod wire;

@@ -3,17 +3,17 @@
 //! Owns: the exchange with the source: interest out, events in, and what is owed to the consumer.
 //! Must not know: which source comes next.
 //! Invariants: one event at most waits outside the bounded queue; a consumer that takes none for [`STALL_MAX`], or
-//! keeps interest from coming into force for so long, is owed a `Reset`, and events are dropped until it has taken that; after a re-opening the `Reset` comes when the interest is in
-//! force, so that nothing falls between storage and stream.
+//! keeps interest from coming into force for so long, is owed a `Reset`, and events are dropped until it has taken that;
+//! after a re-opening the `Reset` comes when the interest is in force, so that nothing falls between storage and stream.
 
 use crate::interest::UnderWay;
 use crate::metric_names as names;
 use crate::subscribe::{Service, SubscriptionItem};
 use crate::transport::ShardStream;
-use crate::weight;
 use messenger_proto::event::Event;
 use messenger_proto::ids::NodeId;
 use messenger_proto::rpc::{InForce, StreamItem};
+use messenger_proto::weight;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 

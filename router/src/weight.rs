@@ -1,19 +1,12 @@
-//! What a call or an event takes in memory, about.
+//! What a call takes in memory, about.
 //!
 //! Owns: estimates for admission by bytes; what a client chooses the size of is counted, the rest is a constant.
 //! Must not know: limits.
 
-use bytes::Bytes;
 use messenger_proto::command::Op;
-use messenger_proto::event::{Event, ThreadEventBody};
-use messenger_proto::model::{Message, TextChange, Thread};
 use messenger_proto::query::Query;
 use messenger_proto::rpc::ShardCall;
-
-/// Structs, ids and names that any value has.
-const BASE: usize = 256;
-/// One name or id in a list.
-const ITEM: usize = 64;
+use messenger_proto::weight::{BASE, ITEM, of_change, of_text, of_texts};
 
 /// Bytes of a call.
 pub(crate) fn of_call(call: &ShardCall) -> usize {
@@ -63,51 +56,4 @@ fn of_op(op: &Op) -> usize {
         | Op::ClaimKey(_)
         | Op::Meta(_) => 0,
     }
-}
-
-/// Bytes of an event.
-pub(crate) fn of_event(event: &Event) -> usize {
-    BASE + match event {
-        Event::Thread(event) => {
-            event.hidden_from.len() * ITEM
-                + match &event.body {
-                    ThreadEventBody::Message(message) => of_message(message),
-                    ThreadEventBody::Created(created) => of_thread(&created.thread),
-                    ThreadEventBody::Updated(updated) => {
-                        of_change(updated.title.as_ref()) + of_change(updated.description.as_ref())
-                    }
-                    ThreadEventBody::Receipt(receipt) => {
-                        receipt.senders.as_ref().map_or(0, |senders| senders.len() * ITEM)
-                    }
-                    ThreadEventBody::Edited(edited) => edited.ciphertext.as_ref().map_or(0, Bytes::len),
-                    ThreadEventBody::ParticipantAdded(_)
-                    | ThreadEventBody::ParticipantRemoved(_)
-                    | ThreadEventBody::Deleted(_)
-                    | ThreadEventBody::Reacted(_)
-                    | ThreadEventBody::Pinned(_) => 0,
-                }
-        }
-        Event::User(_) => 0,
-    }
-}
-
-fn of_message(message: &Message) -> usize {
-    let reactions: usize = message.reactions.iter().map(|reaction| (1 + reaction.by.len()) * ITEM).sum();
-    message.ciphertext.as_ref().map_or(0, Bytes::len) + of_texts(&message.attachments) + reactions
-}
-
-fn of_thread(thread: &Thread) -> usize {
-    thread.participants.len() * ITEM + of_text(thread.title.as_ref()) + of_text(thread.description.as_ref())
-}
-
-fn of_text(text: Option<&String>) -> usize {
-    text.map_or(0, String::len)
-}
-
-fn of_change(change: Option<&TextChange>) -> usize {
-    of_text(change.and_then(|change| change.to.as_ref()))
-}
-
-fn of_texts(texts: &[String]) -> usize {
-    texts.iter().map(String::len).sum()
 }

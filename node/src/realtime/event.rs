@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use messenger_proto::ids::{Position, Rev, Seq, ThreadId, UserId};
+use messenger_proto::weight::ITEM;
 
 /// An event, and the JSON members of its frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,11 @@ impl SharedEvent {
     /// About how much memory it holds.
     #[must_use]
     pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.body.len() + self.for_sender.len()
+        let names = match &self.kind {
+            EventKind::Change { hidden_from } => hidden_from.len(),
+            EventKind::Delivered { senders, .. } => senders.as_ref().map_or(0, Vec::len),
+            EventKind::Message { .. } | EventKind::Thread { .. } | EventKind::Read { .. } => 0,
+        };
+        size_of::<Self>() + self.body.len() + self.for_sender.len() + names * ITEM
     }
 }

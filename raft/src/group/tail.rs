@@ -5,9 +5,10 @@
 //! Invariants: a subscriber sees every event published after its interest was in force, in order, or a
 //! [`StreamItem::Reset`] in place of what it missed; publishing never waits.
 
-use messenger_proto::event::{Event, ThreadEventBody};
+use messenger_proto::event::Event;
 use messenger_proto::ids::{ThreadId, UserId};
 use messenger_proto::rpc::{InForce, InterestChange, Reset, StreamItem};
+use messenger_proto::weight;
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
@@ -47,7 +48,7 @@ impl Ring {
     }
 
     fn push(&mut self, event: Event) {
-        let size = weight(&event);
+        let size = weight::of_event(&event);
         self.events.push_back((Arc::new(event), size));
         self.bytes += size;
         while self.bytes > self.capacity
@@ -56,20 +57,6 @@ impl Ring {
             self.bytes -= size;
             self.first += 1;
         }
-    }
-}
-
-/// Bytes an event holds, roughly.
-fn weight(event: &Event) -> usize {
-    const FIXED: usize = 256;
-    match event {
-        Event::Thread(event) => match &event.body {
-            ThreadEventBody::Message(message) => FIXED + message.ciphertext.as_ref().map_or(0, bytes::Bytes::len),
-            ThreadEventBody::Created(created) => FIXED + 96 * created.thread.participants.len(),
-            ThreadEventBody::Edited(edited) => FIXED + edited.ciphertext.as_ref().map_or(0, bytes::Bytes::len),
-            _ => FIXED,
-        },
-        Event::User(_) => FIXED,
     }
 }
 
@@ -191,8 +178,8 @@ impl Follower {
                         return;
                     }
                 }
-                news = woken.changed() => {
-                    if news.is_err() || self.forward(&mut changes).await.is_err() {
+                _ = woken.changed() => {
+                    if self.forward(&mut changes).await.is_err() {
                         return;
                     }
                 }
