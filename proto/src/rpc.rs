@@ -133,6 +133,8 @@ crate::wire_struct! {
         3 => replicas: Vec<ReplicaStatus>,
         /// Its disk is almost full: it takes no commands, and leadership only if nobody else can.
         4 => short_of_disk: bool,
+        /// It is on its way out.
+        5 => draining: bool,
     }
 }
 

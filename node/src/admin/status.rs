@@ -45,6 +45,8 @@ pub struct NodeRow {
     pub admin_addr: String,
     /// `active`, `draining`, `removed`, `starting` (it isn't ready) or `unreachable`.
     pub state: String,
+    /// Its disk is almost full: it takes no commands, and leads only what nobody else can.
+    pub short_of_disk: bool,
 }
 
 /// A shard.
@@ -144,6 +146,7 @@ fn leader(answers: &BTreeMap<NodeId, NodeStatus>, shard: ShardId) -> Option<u64>
 fn node_row(node: &NodeInfo, answer: Option<&NodeStatus>) -> NodeRow {
     let state = match answer {
         None => "unreachable",
+        Some(answer) if answer.draining => "draining",
         Some(answer) if !answer.ready => "starting",
         Some(_) => node.state.as_str(),
     };
@@ -154,6 +157,7 @@ fn node_row(node: &NodeInfo, answer: Option<&NodeStatus>) -> NodeRow {
         peer_addr: node.peer_addr.clone(),
         admin_addr: node.admin_addr.clone(),
         state: state.into(),
+        short_of_disk: answer.is_some_and(|answer| answer.short_of_disk),
     }
 }
 
@@ -202,13 +206,16 @@ mod tests {
                 last: 9,
                 digest: Some(0xab),
             };
-            (NodeId(id), NodeStatus { node: NodeId(id), ready: true, replicas: vec![replica], short_of_disk: false })
+            let (node, draining) = (NodeId(id), id == 2);
+            let (ready, replicas) = (!draining, vec![replica]);
+            (node, NodeStatus { node, ready, replicas, short_of_disk: id == 1, draining })
         };
         let answers = [says(1, 4, 1, ReplicaRole::Leader), says(2, 5, 2, ReplicaRole::Leader)].into();
         let status = assemble(&record, &answers);
         assert_eq!(status.shards[0].leader, Some(2));
         assert_eq!(status.shards[0].slots, [0, 16_383]);
-        assert_eq!(status.nodes[2].state, "unreachable");
+        let states: Vec<_> = status.nodes.iter().map(|node| (node.state.as_str(), node.short_of_disk)).collect();
+        assert_eq!(states, [("active", true), ("draining", false), ("unreachable", false)]);
         assert_eq!(status.shards[0].replicas[2].role, "unknown");
         let digests: Vec<_> = status.shards[0].replicas.iter().map(|replica| replica.digest.as_deref()).collect();
         assert_eq!(digests, [Some("00000000000000ab"), Some("00000000000000ab"), None]);

@@ -7,6 +7,7 @@
 //! once it knows the cluster's record and every replica it hosts has found a leader; a storage failure ends the process
 //! with its own status and nothing is written after it.
 
+mod behind;
 mod bootstrap;
 mod drain;
 mod leaders;
@@ -23,6 +24,8 @@ use messenger_raft::store::{Fatal, OpenError};
 use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
 
+/// Threads of a runtime that wait for the disk, at most: what reads rows, and what takes snapshots in.
+const BLOCKING_THREADS_MAX: usize = 64;
 /// Consensus, beside the main runtime, gets a thread for so many cores: its groups share no work, but each wake of
 /// another thread costs more than what most of their messages take.
 const CORES_PER_RAFT_THREAD: usize = 4;
@@ -113,6 +116,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name(name)
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
             .enable_all()
             .build()
             .map_err(|error| BootError::Runtime(format!("cannot start threads: {error}")))

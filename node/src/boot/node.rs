@@ -9,7 +9,7 @@ use super::leaders::Leaders;
 use super::meta::MetaClient;
 use super::readiness::Readiness;
 use super::sessions::NodeSessions;
-use super::{BootError, serving};
+use super::{BootError, behind, serving};
 use crate::auth::{self, KeySet};
 use crate::cli::dev::PARENT_ENV;
 use crate::config::Config;
@@ -22,7 +22,7 @@ use messenger_raft::clock::HybridClock;
 use messenger_raft::group::host::{Host, HostParts};
 use messenger_raft::group::registry::Registry;
 use messenger_raft::group::timing::Timing;
-use messenger_raft::store::{Identity, Store, StoreError, StoreOptions};
+use messenger_raft::store::{Identity, OpenError, Store, StoreError, StoreOptions};
 use messenger_raft::transport::{self, Links, PeerServer, Peers, TransportConfig};
 use messenger_raft::types::{GroupId, META_GROUP};
 use messenger_router::Router;
@@ -108,7 +108,7 @@ fn open_store(config: &Config) -> Result<(Store, Identity), BootError> {
     let options = store_options(config.limits.store_bytes);
     let store = Store::open(&config.node.data_dir, options)?;
     let (cluster, node) = (config.cluster_id()?, config.node_id());
-    let unreadable = |error: StoreError| BootError::CorruptData(error.to_string());
+    let unreadable = |error: StoreError| BootError::from(OpenError::of(&config.node.data_dir, error));
     let found = match store.identity().map_err(unreadable)? {
         Some(found) => found,
         None => store.create_identity(cluster, node).map_err(unreadable)?,
@@ -198,6 +198,7 @@ fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: 
         tail_bytes: config.limits.tail_bytes as usize,
         cross: Arc::clone(&cross) as _,
         runtime: raft.clone(),
+        storage_watch: main.clone(),
     })
     .map_err(|error| BootError::Runtime(error.to_string()))?;
     tokio::spawn(super::peers::follow(peers, host.record()));
@@ -281,12 +282,15 @@ impl Node {
             Ok(state) => Arc::clone(&state),
             Err(_) => return Err(BootError::Runtime("the meta group stopped".into())),
         };
+        self.readiness.waiting("the meta group has not taken note of this node yet");
         meta.check_in(self.host.node(), self.identity.store).await?;
         self.start_shards(&state).await?;
         self.readiness.waiting("some replica has found no leader yet");
         while !self.host.replicas().iter().all(|replica| replica.leader().is_some()) {
             sleep(SETTLE_POLL).await;
         }
+        self.readiness.waiting("some replica is behind its leader");
+        behind::catch_up(&self.host, &self.transport).await;
         Ok(())
     }
 

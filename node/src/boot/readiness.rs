@@ -54,6 +54,12 @@ impl Readiness {
         self.0.phase.send_replace(Phase::Draining);
     }
 
+    /// Whether it is on its way out.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.0.phase.borrow() == Phase::Draining
+    }
+
     /// Why requests should go elsewhere, if so.
     #[must_use]
     pub fn why_not(&self) -> Option<&'static str> {

@@ -75,6 +75,9 @@ pub struct NodeStatus {
     pub admin_addr: String,
     /// `active`, `draining`, …
     pub state: String,
+    /// Its disk is almost full.
+    #[serde(default)]
+    pub short_of_disk: bool,
 }
 
 /// A shard.
@@ -171,7 +174,7 @@ pub fn render(status: &ClusterStatus) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "{:>4}  {:<9} {:<10} {:<21} {:<21} {:>7} {:>8}",
+        "{:>4}  {:<11} {:<10} {:<21} {:<21} {:>7} {:>8}",
         "node", "state", "zone", "clients", "admin", "leads", "replicas"
     );
     let mut leads: BTreeMap<u64, usize> = BTreeMap::new();
@@ -186,10 +189,13 @@ pub fn render(status: &ClusterStatus) -> String {
     }
     let count = |of: &BTreeMap<u64, usize>, node| of.get(&node).copied().unwrap_or(0);
     for node in &status.nodes {
-        let NodeStatus { id, zone, client_addr, admin_addr, state, .. } = node;
+        let NodeStatus { id, zone, client_addr, admin_addr, state, short_of_disk, .. } = node;
         let (leads, holds) = (count(&leads, *id), count(&holds, *id));
-        let _ =
-            writeln!(text, "{id:>4}  {state:<9} {zone:<10} {client_addr:<21} {admin_addr:<21} {leads:>7} {holds:>8}");
+        let disk = if *short_of_disk { "  short of disk" } else { "" };
+        let _ = writeln!(
+            text,
+            "{id:>4}  {state:<11} {zone:<10} {client_addr:<21} {admin_addr:<21} {leads:>7} {holds:>8}{disk}"
+        );
     }
     let _ = writeln!(text, "\n{:>5}  {:<12} {:>6}  replicas (node: applied, behind)", "shard", "slots", "leader");
     for shard in &status.shards {
@@ -254,8 +260,8 @@ mod tests {
     use super::*;
 
     const STATUS: &str = r#"{"nodes":[
-        {"id":1,"zone":"a","client_addr":"127.0.0.1:7401","peer_addr":"127.0.0.1:7501","admin_addr":"127.0.0.1:7601","state":"active"},
-        {"id":2,"zone":"b","client_addr":"127.0.0.1:7402","peer_addr":"127.0.0.1:7502","admin_addr":"127.0.0.1:7602","state":"draining"}],
+        {"id":1,"zone":"a","client_addr":"127.0.0.1:7401","peer_addr":"127.0.0.1:7501","admin_addr":"127.0.0.1:7601","state":"active","short_of_disk":false},
+        {"id":2,"zone":"b","client_addr":"127.0.0.1:7402","peer_addr":"127.0.0.1:7502","admin_addr":"127.0.0.1:7602","state":"draining","short_of_disk":true}],
       "shards":[
         {"id":0,"slots":[0,8191],"leader":1,"replicas":[{"node":1,"role":"leader","applied":12,"digest":"00000000000000ab"},{"node":2,"role":"follower","applied":9,"digest":"000000000000000c"}]},
         {"id":1,"slots":"8192-16383","leader":null,"replicas":[{"node":1,"role":"follower","applied":4,"digest":null},{"node":2,"role":"unreachable","applied":null,"digest":null}]}]}"#;
@@ -266,7 +272,7 @@ mod tests {
         let text = render(&status);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].contains("active") && lines[1].ends_with("      1        2"), "{text}");
-        assert!(lines[2].contains("draining") && lines[2].ends_with("      0        2"), "{text}");
+        assert!(lines[2].contains("draining") && lines[2].ends_with("      0        2  short of disk"), "{text}");
         assert!(lines[5].contains("0-8191") && lines[5].ends_with("1*: 12  2: 9 (-3)"), "{text}");
         assert!(lines[6].contains("8192-16383") && lines[6].ends_with("none  1: 4  2: unreachable"), "{text}");
         assert!(text.contains("2 shards, 1 without a leader, 1 of 4 replicas unreachable, largest lag 3"), "{text}");

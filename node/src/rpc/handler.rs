@@ -86,6 +86,7 @@ impl NodeHandler {
                     ready: self.readiness.why_not().is_none(),
                     replicas,
                     short_of_disk: self.host.short_of_disk(),
+                    draining: self.readiness.is_draining(),
                 };
                 status.to_wire().into()
             }

@@ -71,7 +71,7 @@ impl MetaHook {
         match machine::meta::answer(&self.reader.view(), &Query::ClusterState(ClusterStateQuery {})) {
             Ok(Ok(Answer::ClusterState(state))) => self.publish(state),
             Ok(_) => {}
-            Err(error) => tracing::error!(%error, "the cluster's record can't be read"),
+            Err(error) => self.reader.fail("reading the cluster's record", &error.to_string()),
         }
     }
 

@@ -93,6 +93,8 @@ pub struct HostParts {
     pub cross: Arc<dyn CrossShard>,
     /// The threads that groups run on.
     pub runtime: Handle,
+    /// The threads that look after storage: not the groups' own, which a database that stops writes would stop.
+    pub storage_watch: Handle,
 }
 
 /// What a replica's machine and its tasks share.
@@ -142,7 +144,7 @@ fn no_record() -> ClusterState {
 }
 
 impl Host {
-    /// A host without groups; within a runtime, which looks after storage.
+    /// A host without groups.
     ///
     /// # Errors
     /// [`HostError::Raft`] when the timing contradicts itself.
@@ -156,8 +158,7 @@ impl Host {
         let (store, reserve) = (parts.store.clone(), parts.disk_reserve_bytes);
         let shed = Shed::new(store, reserve, admission.clone(), Arc::clone(&short_of_disk));
         let trim = trim::follow(parts.store.clone(), parts.registry.clone(), parts.timing.keep_bytes);
-        // Not on the groups' threads, which a database that stops writes would stop with it.
-        let watches = [tokio::spawn(shed.follow()), parts.runtime.spawn(trim)];
+        let watches = [parts.storage_watch.spawn(shed.follow()), parts.runtime.spawn(trim)];
         let inner = Inner {
             config: Arc::new(config),
             admission,

@@ -65,8 +65,7 @@ impl Outbox {
             match machine::outbox_pending(&self.reader.view(), barrier.thread, barrier.seq) {
                 Ok(false) => return,
                 Ok(true) => self.wake(),
-                // The store has already stopped the node.
-                Err(error) => tracing::error!(%error, "outbox can't be read"),
+                Err(error) => self.reader.fail("reading the outbox", &error.to_string()),
             }
             if progress.changed().await.is_err() {
                 return;

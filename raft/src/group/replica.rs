@@ -280,13 +280,13 @@ impl Replica {
             Ok(Readable::Overloaded) => return ShardOutcome::Refused(overloaded()),
             Ok(Readable::Yes) => {}
         }
-        match self.answer(query) {
-            Ok(Ok(answer)) => ShardOutcome::Answer(answer),
-            Ok(Err(refusal)) => ShardOutcome::Refused(refusal),
-            Err(error) => {
-                tracing::error!(group = %self.group, %error, "a query found unreadable rows");
-                ShardOutcome::Refused(Refusal::new(ErrorCode::Internal, "the shard's data can't be read"))
-            }
+        let (replica, query) = (self.clone(), query.clone());
+        // Rows that are not in memory take the disk's time, and a page of them many times that.
+        match tokio::task::spawn_blocking(move || replica.answer(&query)).await {
+            Ok(Ok(Ok(answer))) => ShardOutcome::Answer(answer),
+            Ok(Ok(Err(refusal))) => ShardOutcome::Refused(refusal),
+            Ok(Err(error)) => self.unreadable(&error.to_string()),
+            Err(error) => self.unreadable(&error.to_string()),
         }
     }
 
@@ -295,6 +295,11 @@ impl Replica {
             META_GROUP => machine::meta::answer(&self.reader.view(), query),
             _ => machine::answer(&self.reader.view(), query, self.clock.now()),
         }
+    }
+
+    fn unreadable(&self, why: &str) -> ShardOutcome {
+        self.reader.fail("answering a query", why);
+        ShardOutcome::Refused(Refusal::new(ErrorCode::Internal, "the shard's data can't be read"))
     }
 
     /// Stands for election now, unless a leader is known to be alive.

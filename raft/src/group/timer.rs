@@ -78,8 +78,7 @@ impl Timer {
         let first = match machine::due_messages(&self.reader.view(), BATCH) {
             Ok(first) => first,
             Err(error) => {
-                // The store has already stopped the node.
-                tracing::error!(%error, "messages that disappear can't be read");
+                self.reader.fail("reading what disappears", &error.to_string());
                 return Some(SLEEP_MAX);
             }
         };

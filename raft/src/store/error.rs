@@ -5,7 +5,7 @@
 //! Invariants: the first fatal error wins, and is never taken back; whoever waits for the signal sees it.
 
 use crate::machine::tables::TableError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -53,6 +53,22 @@ pub enum OpenError {
         /// What it said.
         reason: String,
     },
+}
+
+impl OpenError {
+    /// What a failure means that is met while a directory is made ready: only bytes that are not what they should be speak
+    /// against the directory.
+    #[must_use]
+    pub fn of(path: &Path, error: StoreError) -> Self {
+        let path = path.to_owned();
+        let corrupt = match &error {
+            StoreError::Corrupt(_) => true,
+            StoreError::Stopped(fatal) => fatal.is_corruption(),
+            StoreError::Read(_) | StoreError::Misuse(_) => false,
+        };
+        let reason = error.to_string();
+        if corrupt { Self::Corrupt { path, reason } } else { Self::Io { path, reason } }
+    }
 }
 
 /// Why the store stopped for good.
@@ -155,6 +171,16 @@ impl FatalSignal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_damage_speaks_against_a_directory() {
+        let of = |error| OpenError::of(Path::new("d"), error);
+        let stopped = |reason: &str| FatalSignal::new().raise("writing", reason);
+        assert!(matches!(of(StoreError::Corrupt("a log key".into())), OpenError::Corrupt { .. }));
+        assert!(matches!(of(stopped("Corruption: bad block")), OpenError::Corrupt { .. }));
+        assert!(matches!(of(stopped("IO error: No space left on device")), OpenError::Io { .. }));
+        assert!(matches!(of(StoreError::Read("IO error: input/output error".into())), OpenError::Io { .. }));
+    }
 
     #[test]
     fn corruption_is_told_from_other_failures_through_any_wrapping() {

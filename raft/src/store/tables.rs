@@ -99,6 +99,12 @@ impl GroupReader {
         Self { store, group }
     }
 
+    /// Raises the signal that the process must end: rows can't be read that must be there.
+    pub fn fail(&self, doing: &str, reason: &str) {
+        // The signal is what matters; nobody waits for the error.
+        let _ = self.store.engine.fatal.raise(doing, reason);
+    }
+
     /// The rows as of now, frozen. Short-lived: while it lives, nothing it sees is reclaimed.
     ///
     /// Should the group's position be unreadable, so is every row.

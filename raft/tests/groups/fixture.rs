@@ -113,6 +113,7 @@ impl Node {
             tail_bytes: 1 << 20,
             cross,
             runtime: Handle::current(),
+            storage_watch: Handle::current(),
         })
         .unwrap();
         let server = PeerServer::new(identity, clock, peers, Arc::new(registry), Arc::new(NoCalls), config);

@@ -193,8 +193,7 @@ impl<'a> Courier<'a> {
                 self.pass = Some(pass);
             }
             Err(error) => {
-                // The store has already stopped the node.
-                tracing::error!(%error, "outbox can't be read");
+                self.outbox.reader.fail("reading the outbox", &error.to_string());
                 self.rest(now);
             }
         }
