@@ -16,7 +16,7 @@ Exit status:
   3   the configuration is wrong
   4   an address can't be listened on
   5   the data directory belongs to another cluster or node, or is in use
-  6   the data directory is corrupt, or of a newer version
+  6   the data directory is corrupt, or of another version
   7   storage failed
   8   no node can be reached, or none is ready
   9   the cluster refused

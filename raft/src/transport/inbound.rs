@@ -189,7 +189,7 @@ impl<G: Groups, H: LinkHandler> Inbound<G, H> {
                 };
                 tokio::spawn(work_on(frame.call, answer, deadline, answers, (work, bytes)));
             }
-            Method::ReadIndex | Method::Shard | Method::Node | Method::Admin => {
+            Method::Shard | Method::Node | Method::Admin => {
                 let answer = async move { handler.handle(from, method, group, frame.body).await };
                 self.runtime.spawn(work_on(frame.call, answer, deadline, answers, (work, bytes)));
             }

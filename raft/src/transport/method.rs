@@ -18,8 +18,6 @@ pub enum Method {
     PreVote = 4,
     /// A leader hands over.
     TransferLeader = 5,
-    /// Where must a replica have applied to, to answer a consistent read?
-    ReadIndex = 6,
     /// `ShardRequest`s for shards this node leads.
     Shard = 7,
     /// A `NodeCall`.
@@ -44,7 +42,6 @@ impl Method {
             3 => Self::Vote,
             4 => Self::PreVote,
             5 => Self::TransferLeader,
-            6 => Self::ReadIndex,
             7 => Self::Shard,
             8 => Self::Node,
             9 => Self::Admin,
@@ -56,7 +53,7 @@ impl Method {
 /// A stream of the connection to a peer; none waits for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Small and urgent: heartbeats, votes, read indexes, transfers.
+    /// Small and urgent: heartbeats, votes, transfers.
     Priority,
     /// Log entries.
     Bulk,

@@ -74,11 +74,21 @@ async fn create(node: &Node, number: u16, others: Vec<UserId>) -> ShardOutcome {
 
 /// Leaves rows that can't be delivered, named so that they are read before all others.
 async fn leave_dead_rows(node: &Node, threads: u16, each: u16) {
+    let replica = node.host.shard(SHARD).unwrap();
+    let rows = || messenger_raft::machine::outbox_scan(&replica.reader().view(), None, 10_000).unwrap().len();
     for thread in 0..threads {
         let others = (0..each).map(|n| user(&format!("dead{n}"))).collect();
+        let expected = usize::from(thread + 1) * usize::from(each);
+        let there = async {
+            while rows() < expected {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
         // The answer waits for rows that stay.
-        let waiting = timeout(Duration::from_millis(50), create(node, thread, others)).await;
-        assert!(waiting.is_err(), "{waiting:?}");
+        tokio::select! {
+            answered = create(node, thread, others) => panic!("{answered:?}"),
+            there = timeout(WITHIN, there) => there.expect("the thread is made"),
+        }
     }
 }
 

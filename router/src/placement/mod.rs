@@ -11,8 +11,6 @@ mod flow;
 mod leaders;
 mod replicas;
 
-pub use leaders::{LeaderMove, leader_moves};
-
 use crate::ring::Ring;
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::{NodeInfo, NodeState, ShardPlacement};

@@ -268,29 +268,4 @@ proptest! {
             prop_assert_eq!(place(rest, shards, 3, &placement), place(rest, shards, 3, &reversed));
         }
     }
-
-    /// Transfers end where the placement wants them, and nobody is taken above ceil(mean) by more than one.
-    #[test]
-    fn leader_moves_lead_to_the_placement(
-        count in 3_u64..9,
-        shards in 1_u32..64,
-        seed in prop::collection::vec(0_usize..3, 64),
-        limit in 1_usize..8,
-    ) {
-        let placement = place(&cluster(count, 1), shards, 3, &[]).unwrap();
-        let mut current: BTreeMap<ShardId, NodeId> =
-            placement.iter().zip(seed).map(|(shard, replica)| (shard.shard, shard.replicas[replica])).collect();
-        let count_of = |current: &BTreeMap<ShardId, NodeId>, node| current.values().filter(|&&l| l == node).count();
-        let bound = (shards as usize).div_ceil(count as usize);
-        for _ in 0..=shards {
-            let moves = leader_moves(&current, &placement, limit);
-            prop_assert!(moves.len() <= limit);
-            for LeaderMove { shard, from, to } in moves {
-                prop_assert_eq!(current.insert(shard, to), Some(from));
-                prop_assert!(count_of(&current, to) <= bound + 1);
-            }
-        }
-        prop_assert!(placement.iter().all(|shard| current[&shard.shard] == shard.replicas[0]));
-        prop_assert!(leader_moves(&current, &placement, limit).is_empty());
-    }
 }

@@ -88,12 +88,6 @@ impl Hub {
             shards.remove(&shard);
         }
     }
-
-    /// How many shards are subscribed to.
-    #[must_use]
-    pub fn open_shards(&self) -> usize {
-        self.shared.lock().len()
-    }
 }
 
 impl Shared {
