@@ -214,8 +214,8 @@ mod tests {
         let status = assemble(&record, &answers);
         assert_eq!(status.shards[0].leader, Some(2));
         assert_eq!(status.shards[0].slots, [0, 16_383]);
-        let states: Vec<_> = status.nodes.iter().map(|node| (node.state.as_str(), node.short_of_disk)).collect();
-        assert_eq!(states, [("active", true), ("draining", false), ("unreachable", false)]);
+        let told: Vec<_> = status.nodes.iter().map(|node| (node.state.as_str(), node.short_of_disk)).collect();
+        assert_eq!(told, [("active", true), ("draining", false), ("unreachable", false)]);
         assert_eq!(status.shards[0].replicas[2].role, "unknown");
         let digests: Vec<_> = status.shards[0].replicas.iter().map(|replica| replica.digest.as_deref()).collect();
         assert_eq!(digests, [Some("00000000000000ab"), Some("00000000000000ab"), None]);

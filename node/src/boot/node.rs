@@ -108,7 +108,7 @@ fn open_store(config: &Config) -> Result<(Store, Identity), BootError> {
     let options = store_options(config.limits.store_bytes);
     let store = Store::open(&config.node.data_dir, options)?;
     let (cluster, node) = (config.cluster_id()?, config.node_id());
-    let unreadable = |error: StoreError| BootError::from(OpenError::of(&config.node.data_dir, error));
+    let unreadable = |error: StoreError| BootError::from(OpenError::of(&config.node.data_dir, &error));
     let found = match store.identity().map_err(unreadable)? {
         Some(found) => found,
         None => store.create_identity(cluster, node).map_err(unreadable)?,

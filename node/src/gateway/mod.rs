@@ -18,6 +18,7 @@ pub mod idempotency;
 pub mod input;
 mod messages;
 mod metrics;
+mod openapi;
 mod participants;
 mod pins;
 pub(crate) mod respond;
@@ -150,26 +151,40 @@ impl GatewayState {
     }
 }
 
-/// The REST routes, and the ones given, behind the edge.
-pub fn router_with(state: GatewayState, more: axum::Router<GatewayState>) -> axum::Router {
+/// A path, its methods as `Allow` names them, and what carries them out.
+type Route = (&'static str, &'static str, MethodRouter<GatewayState>);
+
+/// Every route of the gateway's own.
+fn routes() -> Vec<Route> {
     let threads = get(thread_list::list).post(threads::create);
     let thread = get(threads::one).patch(threads::update);
     let messages = get(history::history).post(messages::send);
     let message = get(messages::one).patch(changes::edit).delete(changes::delete);
-    more.route("/v1/threads", route("GET, HEAD, POST, OPTIONS", threads))
-        .route("/v1/threads/{thread_id}", route("GET, HEAD, PATCH, OPTIONS", thread))
-        .route("/v1/threads/{thread_id}/participants", route("POST, OPTIONS", post(participants::add)))
-        .route("/v1/threads/{thread_id}/participants/{user_id}", route("DELETE, OPTIONS", delete(participants::remove)))
-        .route("/v1/threads/{thread_id}/messages", route("GET, HEAD, POST, OPTIONS", messages))
-        .route("/v1/threads/{thread_id}/pins", route("GET, HEAD, POST, OPTIONS", get(pins::list).post(pins::pin)))
-        .route("/v1/threads/{thread_id}/pins/{message_id}", route("DELETE, OPTIONS", delete(pins::unpin)))
-        .route("/v1/threads/{thread_id}/read", route("POST, OPTIONS", post(messages::read)))
-        .route("/v1/messages/{message_id}", route("GET, HEAD, PATCH, DELETE, OPTIONS", message))
-        .route("/v1/messages/{message_id}/recipients", route(READ, get(messages::recipients)))
-        .route("/v1/messages/{message_id}/reactions", route("POST, OPTIONS", post(changes::react)))
-        .route("/v1/messages/{message_id}/reactions/{emoji}", route("DELETE, OPTIONS", delete(changes::unreact)))
-        .route("/livez", route(READ, get(health::livez)))
-        .route("/readyz", route(READ, get(health::readyz)))
+    vec![
+        ("/v1/threads", "GET, HEAD, POST, OPTIONS", threads),
+        ("/v1/threads/{thread_id}", "GET, HEAD, PATCH, OPTIONS", thread),
+        ("/v1/threads/{thread_id}/participants", "POST, OPTIONS", post(participants::add)),
+        ("/v1/threads/{thread_id}/participants/{user_id}", "DELETE, OPTIONS", delete(participants::remove)),
+        ("/v1/threads/{thread_id}/messages", "GET, HEAD, POST, OPTIONS", messages),
+        ("/v1/threads/{thread_id}/pins", "GET, HEAD, POST, OPTIONS", get(pins::list).post(pins::pin)),
+        ("/v1/threads/{thread_id}/pins/{message_id}", "DELETE, OPTIONS", delete(pins::unpin)),
+        ("/v1/threads/{thread_id}/read", "POST, OPTIONS", post(messages::read)),
+        ("/v1/messages/{message_id}", "GET, HEAD, PATCH, DELETE, OPTIONS", message),
+        ("/v1/messages/{message_id}/recipients", READ, get(messages::recipients)),
+        ("/v1/messages/{message_id}/reactions", "POST, OPTIONS", post(changes::react)),
+        ("/v1/messages/{message_id}/reactions/{emoji}", "DELETE, OPTIONS", delete(changes::unreact)),
+        ("/v1/openapi.json", READ, get(openapi::openapi)),
+        ("/docs", READ, get(openapi::docs)),
+        ("/livez", READ, get(health::livez)),
+        ("/readyz", READ, get(health::readyz)),
+    ]
+}
+
+/// The REST routes, and the ones given, behind the edge.
+pub fn router_with(state: GatewayState, more: axum::Router<GatewayState>) -> axum::Router {
+    routes()
+        .into_iter()
+        .fold(more, |router, (path, allow, methods)| router.route(path, route(allow, methods)))
         .fallback(|| async { ApiError::no_such_path() })
         .layer(axum::middleware::from_fn_with_state(state.clone(), edge::edge))
         .with_state(state)

@@ -81,9 +81,10 @@ impl Shed {
         if now == self.before {
             return;
         }
-        match now {
-            Some(reason) => tracing::warn!(%reason, "no command is taken while storage is at its limits"),
-            None => tracing::info!("commands are taken again"),
+        if let Some(reason) = now {
+            tracing::warn!(%reason, "no command is taken while storage is at its limits");
+        } else {
+            tracing::info!("commands are taken again");
         }
         self.admission.shed(now.is_some());
         self.short.store(now == Some(Limit::Disk), Ordering::Relaxed);

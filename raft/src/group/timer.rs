@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Before the next look when the last one came to nothing.
 const PAUSE_FAILED: Duration = Duration::from_millis(250);
 /// The longest sleep: wall time may be set.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
+const SLEEP_MAX: Duration = Duration::from_mins(1);
 
 /// A group's timer at this replica; cheap to clone.
 #[derive(Clone)]

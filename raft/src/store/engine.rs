@@ -60,27 +60,27 @@ impl Engine {
             .map_err(|error| open_error(root, &error))?;
         let engine = Self { db, fatal: FatalSignal::new(), options, root: root.to_owned(), _lock: lock };
         engine.settle_format(made.is_none())?;
-        let batch = engine.last_batch().map_err(|error| engine.unusable(error))?;
+        let batch = engine.last_batch().map_err(|error| engine.unusable(&error))?;
         let mark = SyncedMark::open(root, batch)?;
-        engine.drop_orphans().map_err(|error| engine.unusable(error))?;
+        engine.drop_orphans().map_err(|error| engine.unusable(&error))?;
         Ok((engine, mark))
     }
 
-    fn unusable(&self, error: StoreError) -> OpenError {
+    fn unusable(&self, error: &StoreError) -> OpenError {
         OpenError::of(&self.root, error)
     }
 
     /// The row first, then the file that says it is there: a directory with the file is never made anew.
     fn settle_format(&self, new: bool) -> Result<(), OpenError> {
-        let row = self.get(keys::META, keys::FORMAT).map_err(|error| self.unusable(error))?;
+        let row = self.get(keys::META, keys::FORMAT).map_err(|error| self.unusable(&error))?;
         match row.as_deref().map(<[u8; 4]>::try_from) {
             Some(Ok(version)) if u32::from_be_bytes(version) == FORMAT_VERSION => {}
             None if new => {
                 let mut batch = WriteBatch::default();
                 batch.put_cf(self.family(keys::META), keys::FORMAT, FORMAT_VERSION.to_be_bytes());
-                self.write(batch).and_then(|()| self.sync()).map_err(|error| self.unusable(error))?;
+                self.write(batch).and_then(|()| self.sync()).map_err(|error| self.unusable(&error))?;
             }
-            _ => return Err(self.unusable(StoreError::Corrupt("the format row is missing or unknown".into()))),
+            _ => return Err(self.unusable(&StoreError::Corrupt("the format row is missing or unknown".into()))),
         }
         if new { write_format(&self.root) } else { Ok(()) }
     }

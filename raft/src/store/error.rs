@@ -59,9 +59,9 @@ impl OpenError {
     /// What a failure means that is met while a directory is made ready: only bytes that are not what they should be speak
     /// against the directory.
     #[must_use]
-    pub fn of(path: &Path, error: StoreError) -> Self {
+    pub fn of(path: &Path, error: &StoreError) -> Self {
         let path = path.to_owned();
-        let corrupt = match &error {
+        let corrupt = match error {
             StoreError::Corrupt(_) => true,
             StoreError::Stopped(fatal) => fatal.is_corruption(),
             StoreError::Read(_) | StoreError::Misuse(_) => false,
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn only_damage_speaks_against_a_directory() {
-        let of = |error| OpenError::of(Path::new("d"), error);
+        let of = |error| OpenError::of(Path::new("d"), &error);
         let stopped = |reason: &str| FatalSignal::new().raise("writing", reason);
         assert!(matches!(of(StoreError::Corrupt("a log key".into())), OpenError::Corrupt { .. }));
         assert!(matches!(of(stopped("Corruption: bad block")), OpenError::Corrupt { .. }));

@@ -1,6 +1,7 @@
 //! A cluster in memory: one node, a few shards, each the real state machine behind a lock.
 
 use crate::auth::{Authenticator, Grant, Scopes, SigningKey};
+use crate::gateway::openapi;
 use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
 use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain, shard_of};
 use axum::body::Body;
@@ -133,6 +134,11 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {:?}", self.body))
+    }
+
+    fn json_member(&self, name: &str) -> Option<String> {
+        let value: Value = serde_json::from_slice(&self.body).ok()?;
+        value[name].as_str().map(str::to_owned)
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
@@ -268,11 +274,29 @@ impl World {
     }
 
     pub(super) async fn request(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.app.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         assert!(parts.headers.contains_key("x-request-id"), "every answer has one");
-        Answer { status: parts.status, headers: parts.headers, body }
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        documented(&method, &path, &answer);
+        answer
+    }
+}
+
+/// Holds an answer against what the OpenAPI document says of the route.
+fn documented(method: &Method, path: &str, answer: &Answer) {
+    let Some(operation) = openapi::find(method.as_str(), path) else { return };
+    let (status, code) = (answer.status.as_u16(), answer.json_member("code"));
+    let schema = operation.answer(status);
+    let schema = schema.unwrap_or_else(|| panic!("{method} {path} may not answer {status} {code:?}"));
+    if schema.is_null() {
+        return;
+    }
+    openapi::check(&schema, &answer.json());
+    if let (400.., Some(code)) = (status, code) {
+        assert!(operation.codes().contains(code.as_str()), "{method} {path} may not answer {code}");
     }
 }
 

@@ -40,12 +40,11 @@ impl Standings {
         let mut counts = ReceiptCounts { of: 0, delivered: 0, read: 0 };
         for (user, _, marks) in self.recipients(&message.sender, message.seq) {
             // When a mark came by matters only to what disappears.
-            let (delivered, read) = match message.expires_at {
-                None => (marks.delivered_seq() >= message.seq, marks.read_seq() >= message.seq),
-                Some(_) => {
-                    let times = times(tables, message, user, marks)?;
-                    (times.delivered_at.is_some(), times.read_at.is_some())
-                }
+            let (delivered, read) = if message.expires_at.is_none() {
+                (marks.delivered_seq() >= message.seq, marks.read_seq() >= message.seq)
+            } else {
+                let times = times(tables, message, user, marks)?;
+                (times.delivered_at.is_some(), times.read_at.is_some())
             };
             counts.of += 1;
             counts.delivered += u32::from(delivered);

@@ -1,0 +1,349 @@
+//! The shapes of what is sent and answered.
+//!
+//! Owns: the schemas (JSON Schema 2020-12) of the contract's objects, with every bound that a client can rely on.
+//! Must not know: which operation uses which.
+//! Invariants: what a node answers has exactly the members described (the gateway's tests check each of their answers);
+//! a client must all the same expect members to be added.
+
+#![expect(clippy::needless_pass_by_value, reason = "schemas are put together out of each other")]
+
+use super::super::threads::USER_LIST_MAX;
+use messenger_proto::error::ErrorCode;
+use messenger_proto::limits::{
+    ATTACHMENTS_MAX, CIPHERTEXT_MAX, DESCRIPTION_MAX, EMOJI_MAX, PINS_MAX, THREAD_MEMBERS_MAX, TITLE_MAX, TTL_MAX,
+    UNREAD_MAX,
+};
+use messenger_proto::model::{ContentType, DeliveryState, Role, ThreadKind};
+use serde_json::{Map, Value, json};
+
+fn to(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn or_null(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+fn list(of: Value) -> Value {
+    json!({ "type": "array", "items": of })
+}
+
+fn codes<T>(all: &[T], text: impl Fn(&T) -> &'static str) -> Value {
+    json!({ "type": "string", "enum": all.iter().map(text).collect::<Vec<_>>() })
+}
+
+/// An object with these members, of which those that are not `optional` are always there.
+fn object(about: &str, members: Value, optional: &[&str]) -> Value {
+    let required: Vec<&String> = match &members {
+        Value::Object(members) => members.keys().filter(|name| !optional.contains(&name.as_str())).collect(),
+        _ => Vec::new(),
+    };
+    json!({ "type": "object", "description": about, "required": required, "properties": members })
+}
+
+/// A request's body: members that are not described are refused.
+fn body(about: &str, members: Value, optional: &[&str]) -> Value {
+    let mut schema = object(about, members, optional);
+    schema["additionalProperties"] = json!(false);
+    schema
+}
+
+/// The members of both.
+fn joined(about: &str, first: Value, second: Value) -> Value {
+    let mut schema = first;
+    schema["description"] = json!(about);
+    if let (Value::Object(members), Value::Object(more)) = (&mut schema["properties"], second["properties"].clone()) {
+        members.extend(more);
+    }
+    if let (Value::Array(required), Value::Array(more)) = (&mut schema["required"], second["required"].clone()) {
+        required.extend(more);
+    }
+    schema
+}
+
+/// Every schema, by name.
+pub(super) fn all() -> Map<String, Value> {
+    let mut all = Map::new();
+    for part in [scalars(), threads(), messages(), requests(), problems(), rest()] {
+        if let Value::Object(part) = part {
+            all.extend(part);
+        }
+    }
+    all
+}
+
+fn scalars() -> Value {
+    let ciphertext_max = CIPHERTEXT_MAX.div_ceil(3) * 4;
+    json!({
+        "UserId": {
+            "type": "string", "pattern": "^[A-Za-z0-9_.~-]{1,64}$", "not": { "enum": [".", "..", "me"] },
+            "description": "A user; opaque.",
+        },
+        "DeviceId": {
+            "type": "string", "pattern": "^[A-Za-z0-9_.~-]{1,64}$", "not": { "enum": [".", "..", "me"] },
+            "description": "A device of a user; opaque.",
+        },
+        "ThreadId": {
+            "type": "string", "format": "uuid", "description": "A thread.",
+            "pattern": "^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$",
+        },
+        "MessageId": {
+            "type": "string", "pattern": "^[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}$",
+            "description": "A message, as a ULID; increases along its thread.",
+        },
+        "Time": {
+            "type": "string", "format": "date-time", "description": "UTC, with milliseconds.",
+            "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$",
+        },
+        "Ciphertext": {
+            "type": "string", "contentEncoding": "base64", "minLength": 4, "maxLength": ciphertext_max,
+            "description": "Standard base64 with padding, of 1 to 65,536 bytes that the cluster does not read.",
+        },
+        "Attachment": {
+            "type": "object", "required": ["id"], "description": "As its sender wrote it; at most 1,024 bytes of JSON.",
+            "properties": { "id": { "type": "string", "minLength": 1, "maxLength": 256 } },
+            "additionalProperties": true,
+        },
+        "Emoji": { "type": "string", "minLength": 1, "description": format!("1 to {EMOJI_MAX} bytes of UTF-8.") },
+        "ContentType": codes(ContentType::ALL, |it| it.as_str()),
+        "Cursor": or_null(json!({ "type": "string", "description": "Where the next page begins; null after the last." })),
+    })
+}
+
+fn thread() -> Value {
+    object(
+        "A thread, as one who takes part sees it.",
+        json!({
+            "id": to("ThreadId"),
+            "type": codes(ThreadKind::ALL, |it| it.as_str()),
+            "title": or_null(json!({ "type": "string" })),
+            "description": or_null(json!({ "type": "string" })),
+            "created_at": to("Time"),
+            "updated_at": to("Time"),
+            "created_by": to("UserId"),
+            "participants": list(to("Participant")),
+            "last_msg_id": or_null(to("MessageId")),
+            "last_seq": { "type": "integer", "minimum": 1, "description": "The number of its last event." },
+            "settings": object("Nothing yet.", json!({}), &[]),
+        }),
+        &[],
+    )
+}
+
+fn threads() -> Value {
+    let summary = object(
+        "",
+        json!({
+            "last_message": or_null(to("Message")),
+            "last_read_msg_id": or_null(to("MessageId")),
+            "unread_count": { "type": "integer", "minimum": 0, "maximum": UNREAD_MAX },
+        }),
+        &[],
+    );
+    json!({
+        "Participant": object("Who takes part.", json!({
+            "user_id": to("UserId"), "role": codes(Role::ALL, |it| it.as_str()), "joined_at": to("Time"),
+        }), &[]),
+        "Thread": thread(),
+        "ThreadSummary": joined("A thread in the list.", thread(), summary),
+        "ThreadPage": object("A page of threads.", json!({
+            "threads": list(to("ThreadSummary")), "next_cursor": to("Cursor"),
+        }), &[]),
+        "Pin": object("A pinned message.", json!({
+            "message_id": to("MessageId"), "by": to("UserId"), "at": to("Time"),
+        }), &[]),
+        "Pins": object("The pins of a thread, in the order in which they were made.", json!({
+            "pins": { "type": "array", "items": to("Pin"), "maxItems": PINS_MAX },
+        }), &[]),
+    })
+}
+
+fn message() -> Value {
+    object(
+        "A message.",
+        json!({
+            "id": to("MessageId"),
+            "thread_id": to("ThreadId"),
+            "seq": { "type": "integer", "minimum": 1, "description": "Its number among the thread's events." },
+            "sender_id": to("UserId"),
+            "sender_device_id": to("DeviceId"),
+            "client_seq": to("ClientSeq"),
+            "ciphertext": or_null(to("Ciphertext")),
+            "content_type": to("ContentType"),
+            "attachments": list(to("Attachment")),
+            "reply_to_msg_id": or_null(to("MessageId")),
+            "created_at": to("Time"),
+            "edited_at": or_null(to("Time")),
+            "expires_at": or_null(to("Time")),
+            "deleted": { "type": "boolean", "description": "It says nothing any more." },
+            "reactions": list(to("Reaction")),
+            "receipts": to("Receipts"),
+        }),
+        &["receipts"],
+    )
+}
+
+fn messages() -> Value {
+    let count = || json!({ "type": "integer", "minimum": 0 });
+    json!({
+        "ClientSeq": {
+            "type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64,
+            "description": "The device's own number of the message in its thread; may skip.",
+        },
+        "Message": message(),
+        "Reaction": object("Who put an emoji on a message.", json!({
+            "emoji": to("Emoji"), "by": { "type": "array", "items": to("UserId"), "minItems": 1 },
+        }), &[]),
+        "Receipts": object("How far a message got; for its sender only.", json!({
+            "of": count(), "delivered": count(), "read": count(),
+        }), &[]),
+        "MessagePage": object("A page of messages.", json!({
+            "messages": list(to("Message")), "next_cursor": to("Cursor"),
+        }), &[]),
+        "Recipient": object("How far a message got with one recipient.", json!({
+            "recipient_id": to("UserId"),
+            "state": codes(DeliveryState::ALL, |it| it.as_str()),
+            "delivered_at": or_null(to("Time")),
+            "read_at": or_null(to("Time")),
+        }), &[]),
+        "Recipients": object("Every recipient of a message.", json!({ "recipients": list(to("Recipient")) }), &[]),
+    })
+}
+
+fn requests() -> Value {
+    let title = || or_null(json!({ "type": "string", "description": format!("At most {TITLE_MAX} bytes.") }));
+    let description =
+        || or_null(json!({ "type": "string", "description": format!("At most {DESCRIPTION_MAX} bytes.") }));
+    let users = || json!({ "type": "array", "items": to("UserId"), "minItems": 1, "maxItems": USER_LIST_MAX });
+    json!({
+        "NewThread": body("A thread to be made.", json!({
+            "type": codes(ThreadKind::ALL, |it| it.as_str()),
+            "participants": {
+                "type": "array", "items": to("UserId"), "maxItems": USER_LIST_MAX,
+                "description": format!("At most {THREAD_MEMBERS_MAX} with the creator; for a 1_TO_1 the other one."),
+            },
+            "title": title(),
+            "description": description(),
+        }), &["title", "description"]),
+        "ThreadChange": body("What a group is called; what is left out stays.", json!({
+            "title": title(), "description": description(),
+        }), &["title", "description"]),
+        "NewParticipants": body("Users to be added.", json!({ "user_ids": users() }), &[]),
+        "NewMessage": body("A message to be sent.", json!({
+            "client_seq": to("ClientSeq"),
+            "ciphertext": to("Ciphertext"),
+            "content_type": or_null(to("ContentType")),
+            "attachments": or_null(json!({ "type": "array", "items": to("Attachment"), "maxItems": ATTACHMENTS_MAX })),
+            "attachment_id": or_null(json!({
+                "type": "string", "minLength": 1, "maxLength": 256,
+                "description": "Short for one attachment with this id; not together with `attachments`.",
+            })),
+            "reply_to_msg_id": or_null(to("MessageId")),
+            "ttl_seconds": or_null(json!({
+                "type": "integer", "minimum": 1, "maximum": TTL_MAX.as_secs(),
+                "description": "It disappears after so long.",
+            })),
+        }), &["content_type", "attachments", "attachment_id", "reply_to_msg_id", "ttl_seconds"]),
+        "MessageChange": body("What a message says instead.", json!({ "ciphertext": to("Ciphertext") }), &[]),
+        "NewReaction": body("An emoji to be put on a message.", json!({ "emoji": to("Emoji") }), &[]),
+        "ReadMark": body("How far one has read.", json!({ "up_to_msg_id": to("MessageId") }), &[]),
+        "NewPin": body("A message to be pinned.", json!({ "message_id": to("MessageId") }), &[]),
+    })
+}
+
+fn problem() -> Value {
+    object(
+        "Why a request was not carried out (RFC 9457).",
+        json!({
+            "type": { "type": "string" },
+            "title": { "type": "string", "description": "The same for every occurrence of the code." },
+            "status": { "type": "integer" },
+            "detail": { "type": "string", "description": "What exactly, in words." },
+            "instance": { "type": "string", "description": "The path." },
+            "code": to("ErrorCode"),
+            "trace_id": { "type": "string", "description": "Also in `X-Request-Id`: the operator finds the request by it." },
+            "timestamp": to("Time"),
+            "errors": list(to("FieldError")),
+        }),
+        &["instance"],
+    )
+}
+
+fn problems() -> Value {
+    let explain = |code: &ErrorCode| {
+        let retry = if code.retryable() { "may be sent again" } else { "not to be sent again as it is" };
+        let effects = if code.may_have_had_effects() { "may have had effects" } else { "had no effect" };
+        format!("{}: {}; {retry}, {effects}.", code.status(), code.title())
+    };
+    let mut code = codes(ErrorCode::ALL, |it| it.as_str());
+    code["x-enum-descriptions"] = json!(ErrorCode::ALL.iter().map(explain).collect::<Vec<_>>());
+    let mut duplicate = joined(
+        "A conflict. With the code `duplicate_client_seq` it carries the message's members as well.",
+        problem(),
+        message(),
+    );
+    duplicate["required"] = problem()["required"].clone();
+    json!({
+        "ErrorCode": code,
+        "FieldError": object("A bad field.", json!({
+            "field": { "type": "string", "description": "Its path, or a parameter's or a header's name." },
+            "message": { "type": "string" },
+        }), &[]),
+        "Problem": problem(),
+        "ConflictProblem": duplicate,
+    })
+}
+
+fn rest() -> Value {
+    json!({
+        "Status": object("How the node is.", json!({ "status": { "enum": ["alive", "ready"] } }), &[]),
+        "Document": { "type": "object", "description": "An OpenAPI document.", "required": ["openapi", "paths"] },
+    })
+}
+
+#[cfg(test)]
+pub(in crate::gateway) mod testing {
+    //! Holding JSON against the schemas.
+
+    use super::*;
+    use jsonschema::Validator;
+    use std::collections::HashMap;
+    use std::sync::{Arc, LazyLock, Mutex};
+
+    static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
+
+    /// Members that are not described are refused here, so that the document can't fall behind.
+    fn strict(schema: &mut Value) {
+        match schema {
+            Value::Object(members) => {
+                members.values_mut().for_each(strict);
+                if members.contains_key("properties") && !members.contains_key("additionalProperties") {
+                    members.insert("additionalProperties".into(), json!(false));
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(strict),
+            _ => {}
+        }
+    }
+
+    /// A validator of a schema that may refer to the others.
+    pub(in crate::gateway) fn validator(schema: &Value) -> Arc<Validator> {
+        let mut known = KNOWN.lock().unwrap();
+        let made = known.entry(schema.to_string()).or_insert_with(|| {
+            let mut whole = schema.clone();
+            let mut schemas = Value::Object(all());
+            strict(&mut schemas);
+            whole["components"] = json!({ "schemas": schemas });
+            Arc::new(jsonschema::draft202012::new(&whole).unwrap())
+        });
+        Arc::clone(made)
+    }
+
+    /// Panics, with the reasons, when a value does not fit a schema.
+    pub(in crate::gateway) fn check(schema: &Value, value: &Value) {
+        let validator = validator(schema);
+        let problems: Vec<String> =
+            validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert!(problems.is_empty(), "{schema}: {problems:#?} in {value}");
+    }
+}
