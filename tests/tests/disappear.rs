@@ -1,9 +1,11 @@
 //! Messages that disappear: gone for everyone in time, whoever dies meanwhile.
 
 use messenger_tests::cluster::{Cluster, Size};
-use messenger_tests::device::{base64, ids, text, unique};
+use messenger_tests::device::{base64, ids, text, text_of, unique};
 use messenger_tests::wait;
 use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 fn states(recipients: &[Value]) -> Vec<(String, String)> {
     recipients.iter().map(|one| (text(one, "recipient_id"), text(one, "state"))).collect()
@@ -54,6 +56,63 @@ async fn a_message_is_gone_in_time_though_its_shards_leader_dies_before() {
     let replayed = cluster.device(1, &cid, "tablet").connect().await.catch_up().await;
     assert!(replayed.iter().any(|frame| frame["t"] == "del" && frame["id"] == sent["id"]));
     assert!(replayed.iter().all(|frame| frame["ciphertext"] != json!(base64("burn"))));
+}
+
+/// The files of a node that hold some bytes.
+fn holding(directory: &Path, bytes: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(holding(&path, bytes));
+        } else if fs::read(&path).is_ok_and(|content| content.windows(bytes.len()).any(|part| part == bytes)) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_is_gone_from_every_disk() {
+    let cluster = Cluster::start(Size { nodes: 3, shards: 2 });
+    for node in cluster.nodes() {
+        let path = cluster.config(node);
+        let text = fs::read_to_string(&path).expect("the configuration is readable");
+        let often = text.replacen("[limits]\n", "[limits]\nerase_every_seconds = 1\n", 1);
+        fs::write(&path, often).expect("the configuration is writable");
+        cluster.kill(node);
+        cluster.restart(node);
+    }
+    let (alice, bob) = (unique("alice"), unique("bob"));
+    let hers = cluster.device(1, &alice, "phone");
+    let thread = hers.one_to_one(&bob).await;
+    let canary = ["deleted", "disappeared", "first", "kept"].map(|what| unique(&format!("a canary that was {what} ")));
+    let on_disk = |canary: &str| {
+        cluster.nodes().map(|node| holding(&cluster.node_directory(node), canary.as_bytes()).len()).sum::<usize>()
+    };
+
+    let deleted = hers.send(&thread, &canary[0]).await;
+    let changed = hers.send(&thread, &canary[2]).await;
+    let kept = hers.send(&thread, &canary[3]).await;
+    let path = format!("/v1/threads/{thread}/messages");
+    let body = json!({"client_seq": hers.next_client_seq(), "ciphertext": base64(&canary[1]), "ttl_seconds": 1});
+    let _sent = hers.post(&path, &[("Idempotency-Key", &unique("key"))], &body).await.expect(202);
+    wait::until("all of it is on some disk", wait::PATIENCE, || {
+        canary.iter().all(|one| on_disk(one) > 0).then_some(())
+    });
+
+    let path = |message: &Value| format!("/v1/messages/{}", text(message, "id"));
+    let _nothing = hers.delete(&path(&deleted)).await.expect(204);
+    let _changed = hers.patch(&path(&changed), &json!({"ciphertext": base64("second")})).await.expect(200);
+    wait::until("what is gone is on no disk", wait::PATIENCE, || {
+        canary[..3].iter().all(|one| on_disk(one) == 0).then_some(())
+    });
+    assert!(on_disk(&canary[3]) > 0, "what is not gone stays");
+    let history = hers.at(cluster.client_addr(3)).history(&thread).await;
+    assert_eq!(
+        (history.len(), ids(&history)[2].clone(), text_of(&history[2])),
+        (4, text(&kept, "id"), canary[3].clone())
+    );
 }
 
 #[tokio::test]

@@ -199,6 +199,7 @@ fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: 
         cross: Arc::clone(&cross) as _,
         runtime: raft.clone(),
         storage_watch: main.clone(),
+        erase_every: Duration::from_secs(config.limits.erase_every_seconds.into()),
     })
     .map_err(|error| BootError::Runtime(error.to_string()))?;
     tokio::spawn(super::peers::follow(peers, host.record()));

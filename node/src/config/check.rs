@@ -57,6 +57,7 @@ impl Config {
         within("limits.requests", limits.requests.into(), 1..=1_000_000)?;
         within("limits.connections", limits.connections.into(), 1..=10_000_000)?;
         within("limits.tail_bytes", limits.tail_bytes.into(), 64 * 1024..=1 << 30)?;
+        within("limits.erase_every_seconds", limits.erase_every_seconds.into(), 1..=86_400)?;
         within("limits.store_bytes", limits.store_bytes, 32 * MIB..=1 << 40)
     }
 }

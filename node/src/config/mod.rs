@@ -141,6 +141,14 @@ pub struct LimitsConfig {
     /// Bytes of disk to keep free: with less the node takes no commands, and hands its leaders over. 0 for none.
     #[serde(skip_serializing_if = "is_default_reserve")]
     pub disk_reserve_bytes: u64,
+    /// What a message said that was deleted, edited or has disappeared leaves the disk after about so long: 1 to 86,400.
+    #[serde(skip_serializing_if = "is_default_erase")]
+    pub erase_every_seconds: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_default_erase(seconds: &u32) -> bool {
+    *seconds == LimitsConfig::default().erase_every_seconds
 }
 
 /// Files made before there was a choice name none.
@@ -159,6 +167,7 @@ impl Default for LimitsConfig {
             tail_bytes: 4 << 20,
             store_bytes: 512 << 20,
             disk_reserve_bytes: 512 << 20,
+            erase_every_seconds: 600,
         }
     }
 }

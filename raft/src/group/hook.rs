@@ -4,11 +4,13 @@
 //! Must not know: how entries are applied.
 //! Invariants: runs after the rows are written, in log order, and never waits.
 
+use super::erase::Erasures;
 use super::outbox::Outbox;
 use super::tail::Tail;
 use super::timer::Timer;
 use crate::machine;
 use crate::store::{ApplyHook, GroupReader};
+use crate::types::GroupId;
 use messenger_proto::event::{Event, ThreadEventBody};
 use messenger_proto::meta::ClusterState;
 use messenger_proto::query::{Answer, ClusterStateQuery, Query};
@@ -18,6 +20,8 @@ use tokio::sync::watch;
 
 /// The hook of a shard's group.
 pub(super) struct ShardHook {
+    pub(super) group: GroupId,
+    pub(super) erasures: Erasures,
     pub(super) tail: Tail,
     pub(super) outbox: Outbox,
     pub(super) timer: Timer,
@@ -40,6 +44,7 @@ fn sets_timer(event: &Event) -> bool {
 
 impl ApplyHook for ShardHook {
     fn applied(&self, events: Vec<Event>) {
+        self.erasures.note(self.group, &events);
         if events.iter().any(sets_timer) {
             self.timer.wake();
         }

@@ -5,6 +5,7 @@
 //! Invariants: a group is initialized solely with its first members, each time the same, and only while its log is
 //! empty; placement is intent, so a replica that runs here is kept until it is told to go.
 
+use super::erase::Erasures;
 use super::hook::{MetaHook, ShardHook};
 use super::outbox::{CrossShard, Outbox};
 use super::outcome::Lost;
@@ -16,7 +17,7 @@ use super::shed::Shed;
 use super::tail::{Subscriber, Tail};
 use super::timer::Timer;
 use super::timing::Timing;
-use super::{balance, proposer, trim};
+use super::{balance, erase, proposer, trim};
 use crate::clock::HybridClock;
 use crate::store::{GroupReader, StateMachine, Store, StoreError, tells_of_corruption};
 use crate::transport::{GroupNetwork, Links};
@@ -89,6 +90,8 @@ pub struct HostParts {
     pub disk_reserve_bytes: u64,
     /// Bytes of recent events per shard.
     pub tail_bytes: usize,
+    /// Between two rounds in which what messages said that were taken away leaves the disk.
+    pub erase_every: Duration,
     /// The way to other shards.
     pub cross: Arc<dyn CrossShard>,
     /// The threads that groups run on.
@@ -117,9 +120,11 @@ struct Inner {
     config: Arc<openraft::Config>,
     admission: Admission,
     /// Look at storage, and at the logs.
-    watches: [AbortOnDropHandle<()>; 2],
+    watches: [AbortOnDropHandle<()>; 3],
     /// What it saw.
     short_of_disk: Arc<AtomicBool>,
+    /// What is to leave the disk.
+    erasures: Erasures,
     groups: RwLock<BTreeMap<GroupId, Replica>>,
     record: watch::Sender<Arc<ClusterState>>,
     /// When each group that this node leads, or led, was last handed over.
@@ -158,12 +163,17 @@ impl Host {
         let (store, reserve) = (parts.store.clone(), parts.disk_reserve_bytes);
         let shed = Shed::new(store, reserve, admission.clone(), Arc::clone(&short_of_disk));
         let trim = trim::follow(parts.store.clone(), parts.registry.clone(), parts.timing.keep_bytes);
-        let watches = [parts.storage_watch.spawn(shed.follow()), parts.runtime.spawn(trim)];
+        let erasures = Erasures::default();
+        let (store, registry) = (parts.store.clone(), parts.registry.clone());
+        let erase = erase::follow(store, registry, erasures.clone(), parts.erase_every);
+        let watch = &parts.storage_watch;
+        let watches = [watch.spawn(shed.follow()), watch.spawn(erase), parts.runtime.spawn(trim)];
         let inner = Inner {
             config: Arc::new(config),
             admission,
             watches: watches.map(AbortOnDropHandle::new),
             short_of_disk,
+            erasures,
             groups: RwLock::new(BTreeMap::new()),
             record: watch::Sender::new(Arc::new(no_record())),
             moving: Mutex::default(),
@@ -218,8 +228,14 @@ impl Host {
         let timer = Timer::new(reader.clone());
         let rules = ShardRules::default();
         let outbox_shrinks = Arc::clone(&rules.outbox_shrinks);
-        let hook = ShardHook { tail: tail.clone(), outbox: outbox.clone(), timer: timer.clone(), outbox_shrinks };
-        let hook = Arc::new(hook);
+        let hook = Arc::new(ShardHook {
+            group,
+            erasures: self.inner.erasures.clone(),
+            tail: tail.clone(),
+            outbox: outbox.clone(),
+            timer: timer.clone(),
+            outbox_shrinks,
+        });
         let machine = self.inner.parts.store.state_machine(group, Arc::new(rules), hook)?;
         self.start(machine, Around { group, reader, tail, outbox, timer }).await
     }

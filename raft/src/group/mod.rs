@@ -15,6 +15,7 @@ pub mod tail;
 pub mod timer;
 pub mod timing;
 
+mod erase;
 mod hook;
 mod pace;
 mod rules;

@@ -9,6 +9,7 @@ mod apply;
 mod codec;
 mod engine;
 mod entries;
+mod erase;
 mod error;
 mod group;
 mod hot;
@@ -26,6 +27,7 @@ mod writer;
 
 pub use apply::{ApplyHook, LogPosition, Machine, Outcome, SnapshotBuilder, StateMachine};
 pub use engine::FORMAT_VERSION;
+pub use erase::Erased;
 pub(crate) use error::tells_of_corruption;
 pub use error::{Fatal, OpenError, StoreError};
 pub use log::LogStore;
@@ -207,6 +209,22 @@ impl Store {
     pub fn surplus(&self, keep: u64) -> Vec<(GroupId, u64)> {
         let groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.iter().filter_map(|(id, group)| Some((*id, group.log().surplus(keep)?))).collect()
+    }
+
+    /// The index up to which a group's log was purged, 0 before any was; `None` when the group is not in use here.
+    #[must_use]
+    pub fn purged(&self, group: GroupId) -> Option<u64> {
+        let group = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()?;
+        let purged = group.log().purged;
+        Some(purged.map_or(0, |id| id.index))
+    }
+
+    /// Rids the disk of older versions of some rows, and of what was purged from their groups' logs. Takes its time.
+    ///
+    /// # Errors
+    /// [`StoreError`] when storage fails.
+    pub fn erase(&self, groups: &[(GroupId, Erased)]) -> Result<(), StoreError> {
+        self.0.engine.erase(groups)
     }
 
     /// The log of a group.

@@ -24,6 +24,9 @@ const MEMTABLES_MAX: i32 = 6;
 /// Of a write buffer, for its filter: some 20 bits per row.
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
 
+/// Seconds.
+const DAY: u64 = 24 * 60 * 60;
+
 /// Of the levels of sorted files, from the newest.
 const LEVEL_COMPRESSION: [DBCompressionType; 7] = {
     let mut levels = [DBCompressionType::Lz4; 7];
@@ -194,6 +197,8 @@ impl StoreOptions {
                 options.set_write_buffer_size(self.memtable_bytes / PARTS_PER_MEMTABLE);
                 // The upper levels are soon rewritten.
                 options.set_compression_per_level(&LEVEL_COMPRESSION);
+                // What no longer counts goes within days, asked for or not.
+                options.set_ttl(DAY);
                 // Queues in the rows (outbox, remembered ids) leave runs of tombstones at their head.
                 options.add_compact_on_deletion_collector_factory(4096, 2048, 0.0);
             }

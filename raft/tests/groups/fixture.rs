@@ -114,6 +114,7 @@ impl Node {
             cross,
             runtime: Handle::current(),
             storage_watch: Handle::current(),
+            erase_every: Duration::from_mins(10),
         })
         .unwrap();
         let server = PeerServer::new(identity, clock, peers, Arc::new(registry), Arc::new(NoCalls), config);
