@@ -10,6 +10,7 @@ use crate::admin::status::StatusSource;
 use crate::admin::{self, AdminState};
 use crate::auth::{self, Authenticator, KeySet};
 use crate::config::Config;
+use crate::gateway::cors::Origins;
 use crate::gateway::serve::{ServeLimits, serve};
 use crate::gateway::{self, AdmissionLimits, DEADLINE, GatewayParts, GatewayState};
 use crate::realtime::{Realtime, RealtimeParts, SessionRegistry, Tuning};
@@ -53,12 +54,13 @@ pub fn start(
     let clock: auth::Clock = Arc::new(move || clock.wall());
     let authenticator = Arc::new(Authenticator::new(keys, Arc::clone(&clock)));
     let hybrid = node.clock.clone();
+    let origins = Origins::new(&config.auth.allowed_origins);
     let realtime = Realtime::start(RealtimeParts {
         router: node.router.clone(),
         authenticator: Arc::clone(&authenticator),
         clock: Arc::new(move || hybrid.now()),
         node: node.host.node(),
-        origins: config.auth.allowed_origins.clone(),
+        origins: origins.clone(),
         sockets_max: config.limits.connections as usize,
         tuning: Tuning::default(),
     });
@@ -75,6 +77,7 @@ pub fn start(
             request_bytes: config.limits.request_bytes,
             ..AdmissionLimits::default()
         },
+        origins,
     });
     let status = StatusSource::new(node.handler.clone(), node.transport.clone(), node.readiness.clone());
     let stop = CancellationToken::new();

@@ -16,6 +16,19 @@ fn within(field: &str, value: u64, bounds: RangeInclusive<u64>) -> Result<(), Co
     Err(ConfigError::invalid(field, format!("{value} is not within {} to {}", bounds.start(), bounds.end())))
 }
 
+/// An origin is compared as browsers spell it: a scheme and a host, without path, default port or capital letters.
+fn check_origin(origin: &str) -> Result<(), ConfigError> {
+    let (scheme, authority) = origin.split_once("://").unwrap_or_default();
+    let default_port =
+        matches!((scheme, authority.rsplit_once(':')), ("http", Some((_, "80"))) | ("https", Some((_, "443"))));
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]+".contains(&byte);
+    if !scheme.is_empty() && !authority.is_empty() && !default_port && origin.replace("://", "").bytes().all(plain) {
+        return Ok(());
+    }
+    let problem = format!("{origin:?} is not an origin as browsers send it, like https://chat.example");
+    Err(ConfigError::invalid("auth.allowed_origins", problem))
+}
+
 impl Config {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         self.cluster_id()?;
@@ -28,6 +41,7 @@ impl Config {
             return Err(ConfigError::invalid("cluster.replication", "must be odd: an even number survives no more"));
         }
         self.check_limits()?;
+        self.auth.allowed_origins.iter().try_for_each(|origin| check_origin(origin))?;
         tracing_subscriber::EnvFilter::try_new(&self.log.filter)
             .map_err(|error| ConfigError::invalid("log.filter", error.to_string()))?;
         Ok(())
@@ -93,6 +107,13 @@ keys = "keys.json"
     }
 
     #[test]
+    fn origins_are_taken_as_browsers_send_them() {
+        let origins = r#"["https://chat.example", "http://localhost:5173", "http://[::1]:8080", "tauri://localhost"]"#;
+        let config = load(&GOOD.replace("[auth]", &format!("[auth]\nallowed_origins = {origins}"))).unwrap();
+        assert_eq!(config.auth.allowed_origins.len(), 4);
+    }
+
+    #[test]
     fn each_mistake_is_named_on_one_line() {
         let cases = [
             ("id = 1\ndata_dir", "id = 2\ndata_dir", "node.id"),
@@ -101,6 +122,10 @@ keys = "keys.json"
             ("127.0.0.1:3", "127.0.0.1:2", "stands twice"),
             ("[auth]", "[log]\nfilter = \"=x=\"\n[auth]", "log.filter"),
             ("[auth]", "[limits]\nrequests = 0\n[auth]", "limits.requests"),
+            ("[auth]", "[auth]\nallowed_origins = [\"*\"]", "auth.allowed_origins"),
+            ("[auth]", "[auth]\nallowed_origins = [\"https://a.example/\"]", "auth.allowed_origins"),
+            ("[auth]", "[auth]\nallowed_origins = [\"https://A.example\"]", "auth.allowed_origins"),
+            ("[auth]", "[auth]\nallowed_origins = [\"https://a.example:443\"]", "auth.allowed_origins"),
             ("[auth]", "[auth]\nsurprise = 1", "surprise"),
             ("id = 1\n", "id = \"one\"\n", "line 3"),
             ("id = 1\n", "id = 1\nsurprise = 1\n", "line 4"),

@@ -1,11 +1,14 @@
 //! What every request passes on its way in, and every answer on its way out.
 //!
-//! Owns: the trace id, the bound on headers, admission, readiness, problem documents, and the answer to a handler that
-//! panics.
+//! Owns: the trace id, the bound on headers, admission, readiness, problem documents, the answer to a handler that
+//! panics, and the order in which an answer is finished: its document, what a page of another origin may see, its
+//! encoding, and last its body's removal for HEAD.
 //! Must not know: routes, but for the two that health checks use.
 //! Invariants: every answer carries `X-Request-Id`; every error is a problem document.
 
 use super::GatewayState;
+use super::compress::Accepted;
+use super::cors::Visit;
 use super::error::ApiError;
 use super::trace::TraceId;
 use axum::body::Body;
@@ -34,7 +37,8 @@ pub(super) async fn edge(State(state): State<GatewayState>, mut request: Request
     let trace = TraceId::of(request.headers());
     let (uri, method) = (request.uri().clone(), request.method().clone());
     request.extensions_mut().insert(trace);
-    let mut response = match enter(&state, request, next).await {
+    let (visit, accepted) = (Visit::of(&state, &request), Accepted::of(request.headers()));
+    let mut response = match enter(&state, request, next, visit.is_preflight()).await {
         Ok(response) => response,
         Err(error) => axum::response::IntoResponse::into_response(error),
     };
@@ -48,6 +52,8 @@ pub(super) async fn edge(State(state): State<GatewayState>, mut request: Request
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     }
+    visit.answer(headers);
+    response = state.compressor().apply(accepted, response).await;
     if method == Method::HEAD {
         response = without_body(response);
     }
@@ -55,13 +61,19 @@ pub(super) async fn edge(State(state): State<GatewayState>, mut request: Request
     response
 }
 
-async fn enter(state: &GatewayState, mut request: Request, next: Next) -> Result<Response, ApiError> {
+async fn enter(
+    state: &GatewayState,
+    mut request: Request,
+    next: Next,
+    is_preflight: bool,
+) -> Result<Response, ApiError> {
     if head_bytes(&request) > HEADERS_MAX {
         let what = "The path and the headers take more than 16 KiB.";
         return Err(ApiError::new(ErrorCode::HeadersTooLarge, what).closing());
     }
     let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
-    let room = if is_probe {
+    // A browser that is refused a preflight could not even show its page why.
+    let room = if is_probe || is_preflight {
         None
     } else {
         state.readiness().check()?;
@@ -80,12 +92,12 @@ fn head_bytes(request: &Request) -> usize {
     path + headers.sum::<usize>()
 }
 
-/// The answer to HEAD: that to GET, which says how long its body would have been.
+/// The answer to HEAD: that to GET, which says how long its body would have been if that is known. The body of a length
+/// that is not, as of an answer being compressed, is dropped by the framework: it would call an empty one's length 0.
 fn without_body(response: Response) -> Response {
-    let (mut parts, body) = response.into_parts();
-    if let Some(length) = axum::body::HttpBody::size_hint(&body).exact()
-        && length > 0
-    {
+    let Some(length) = axum::body::HttpBody::size_hint(response.body()).exact() else { return response };
+    let (mut parts, _) = response.into_parts();
+    if length > 0 {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Response::from_parts(parts, Body::empty())

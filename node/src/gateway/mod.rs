@@ -7,6 +7,8 @@
 
 mod admission;
 mod changes;
+mod compress;
+pub mod cors;
 mod cursor;
 mod edge;
 pub mod error;
@@ -42,6 +44,8 @@ pub use held::TakeLimits;
 use crate::auth::{Authenticator, Clock};
 use admission::Admission;
 use axum::routing::{MethodRouter, delete, get, post};
+use compress::Compressor;
+use cors::Origins;
 use error::ApiError;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::Millis;
@@ -70,6 +74,8 @@ pub struct GatewayParts {
     pub deadline: Duration,
     /// How much may be in flight.
     pub admission: AdmissionLimits,
+    /// Whose pages may use the API.
+    pub origins: Origins,
 }
 
 /// How long a request may take unless the operator says otherwise.
@@ -79,6 +85,7 @@ struct Inner {
     parts: GatewayParts,
     admission: Admission,
     metrics: GatewayMetrics,
+    compressor: Compressor,
 }
 
 /// The gateway's shared state; a cheap handle to clone.
@@ -90,7 +97,7 @@ impl GatewayState {
     #[must_use]
     pub fn new(parts: GatewayParts) -> Self {
         let (admission, metrics) = (Admission::new(parts.admission), GatewayMetrics::new());
-        Self(Arc::new(Inner { parts, admission, metrics }))
+        Self(Arc::new(Inner { parts, admission, metrics, compressor: Compressor::new() }))
     }
 
     /// The way to the shards.
@@ -144,6 +151,14 @@ impl GatewayState {
 
     fn admission(&self) -> &Admission {
         &self.0.admission
+    }
+
+    fn origins(&self) -> &Origins {
+        &self.0.parts.origins
+    }
+
+    fn compressor(&self) -> &Compressor {
+        &self.0.compressor
     }
 
     fn metrics(&self) -> &GatewayMetrics {

@@ -24,6 +24,7 @@ use self::mailbox::CloseReason;
 use self::registry::Registrations;
 use crate::auth::{Authenticator, Clock};
 use crate::gateway::GatewayState;
+use crate::gateway::cors::Origins;
 use axum::extract::Request;
 use axum::routing::any;
 use messenger_proto::ids::{Millis, NodeId, ShardId, ThreadId, UserId};
@@ -50,8 +51,8 @@ pub struct RealtimeParts {
     pub clock: Clock,
     /// This node.
     pub node: NodeId,
-    /// Pages whose scripts may open connections, beside those of the host itself: `https://chat.example`.
-    pub origins: Vec<String>,
+    /// Whose pages may open connections, beside those of the host itself; the gateway's list.
+    pub origins: Origins,
     /// Connections at a time, at most.
     pub sockets_max: usize,
     /// Connections' patience.
@@ -152,7 +153,7 @@ impl Realtime {
         &self.0.parts.tuning
     }
 
-    fn origins(&self) -> &[String] {
+    fn origins(&self) -> &Origins {
         &self.0.parts.origins
     }
 

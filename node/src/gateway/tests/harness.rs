@@ -2,6 +2,7 @@
 
 use crate::auth::{Authenticator, Grant, Scopes, SigningKey};
 use crate::gateway::openapi;
+use crate::gateway::cors::Origins;
 use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
 use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain, shard_of};
 use axum::body::Body;
@@ -24,6 +25,9 @@ use tower::ServiceExt;
 
 /// 2026-05-30T17:42:11.000Z
 pub(super) const START: u64 = 1_780_162_931_000;
+
+/// The one origin whose pages may use the API.
+pub(super) const ORIGIN: &str = "https://chat.example";
 
 /// What becomes of the next calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,6 +235,7 @@ pub(super) fn world_with(admission: AdmissionLimits, more: axum::Router<GatewayS
         readiness: readiness_watch,
         deadline: Duration::from_millis(400),
         admission,
+        origins: Origins::new(&[ORIGIN.into()]),
     };
     World { app: router_with(GatewayState::new(parts), more), memory, readiness, clock, key }
 }

@@ -1,5 +1,6 @@
 //! The gateway through its front door: HTTP in, the router in between, the real state machine behind.
 
+mod browsers;
 mod changes;
 mod edge;
 mod harness;

@@ -2,6 +2,7 @@
 
 use super::device::Device;
 use crate::auth::{Authenticator, Clock, Grant, Scopes, SigningKey};
+use crate::gateway::cors::Origins;
 use crate::gateway::serve::{ServeLimits, serve};
 use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
 use crate::realtime::registry::SessionRegistry;
@@ -236,7 +237,7 @@ impl Cluster {
                 authenticator: Arc::clone(&authenticator),
                 clock: Arc::clone(&clock),
                 node,
-                origins: vec!["https://chat.example".into()],
+                origins: Origins::new(&["https://chat.example".into()]),
                 sockets_max,
                 tuning,
             });
@@ -248,6 +249,7 @@ impl Cluster {
                 readiness: readiness.subscribe(),
                 deadline: Duration::from_secs(2),
                 admission: AdmissionLimits::default(),
+                origins: Origins::default(),
             });
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
