@@ -12,6 +12,7 @@ pub mod cors;
 mod cursor;
 mod edge;
 pub mod error;
+mod etag;
 mod extract;
 mod health;
 mod held;

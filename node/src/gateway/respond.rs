@@ -5,9 +5,10 @@
 
 use super::GatewayState;
 use super::error::ApiError;
+use super::etag::EntityTag;
 use super::held::Holding;
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use messenger_proto::command::{MessageReply, PinsReply, Reply, ReplyBody, ThreadReply};
@@ -25,6 +26,29 @@ pub(super) fn json(
     size: usize,
 ) -> Result<Response, ApiError> {
     Ok(response(status, state.admission().answer(written(view, size)?)?))
+}
+
+/// The same with an `ETag`, and 304 without a body for a client that has it already.
+///
+/// # Errors
+/// As for [`json`].
+pub(super) fn json_tagged(
+    state: &GatewayState,
+    asked: &HeaderMap,
+    view: &impl Serialize,
+    size: usize,
+) -> Result<Response, ApiError> {
+    let bytes = written(view, size)?;
+    let tag = EntityTag::of(&bytes);
+    let mut response = if tag.is_held(asked) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        response(StatusCode::OK, state.admission().answer(bytes)?)
+    };
+    if let Some(value) = tag.header() {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    Ok(response)
 }
 
 /// A JSON answer of about `size` bytes to a command. It was carried out, so it is said, however much waits to be taken.

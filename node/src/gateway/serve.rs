@@ -6,7 +6,7 @@
 
 use super::held::{HeldAnswers, Holding, TakeLimits};
 use axum::body::Body;
-use axum::http::{Request, header};
+use axum::http::{Request, StatusCode, header};
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -175,6 +175,10 @@ impl hyper::service::Service<Request<Incoming>> for Front {
             let mut response = answering.await?;
             if let Some(holding) = response.extensions_mut().remove::<Holding>() {
                 held.add(holding, take);
+            }
+            if response.status() == StatusCode::NOT_MODIFIED {
+                // The framework writes 0, and what stands there is to be the length of the body that is not sent.
+                response.headers_mut().remove(header::CONTENT_LENGTH);
             }
             Ok(response)
         })

@@ -10,11 +10,11 @@ use super::error::ApiError;
 use super::extract::{Reader, ThreadPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::{Complaint, Object, text};
-use super::respond::{json, json_done, located, replayed, thread_of, unexpected};
+use super::respond::{json_done, json_tagged, located, replayed, thread_of, unexpected};
 use super::view::ThreadView;
 use crate::auth::Identity;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use messenger_proto::command::{ClaimKey, Command, CreateThread, Op, Retention, UpdateThread};
 use messenger_proto::error::ErrorCode;
@@ -52,11 +52,12 @@ pub(super) async fn one(
     State(state): State<GatewayState>,
     Reader(viewer): Reader,
     path: ThreadPath,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let thread = path.id()?;
     let query = Query::Thread(ThreadQuery { thread, viewer: viewer.user.clone() });
     match state.router().query(Slot::of_thread(thread), query, state.deadline()).await? {
-        Answer::Thread(thread) => json(&state, StatusCode::OK, &ThreadView::of(&thread), size_hint(&thread)),
+        Answer::Thread(thread) => json_tagged(&state, &headers, &ThreadView::of(&thread), size_hint(&thread)),
         other => Err(unexpected(&other)),
     }
 }

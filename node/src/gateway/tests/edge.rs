@@ -384,6 +384,29 @@ async fn raw_requests_get_clear_answers() {
 }
 
 #[tokio::test]
+async fn what_has_no_body_has_no_length() {
+    let world = world();
+    let thread = world.client("alice").pair("bob").await;
+    let served = served(world.app.clone(), ServeLimits::default()).await;
+    let token = world.client("alice").token().to_owned();
+    let ask = async |method: &str, headers: &str| {
+        let head =
+            format!("{method} /v1/threads/{thread} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}");
+        // The second request is answered on the same connection.
+        let both = format!("{head}\r\n{head}Connection: close\r\n\r\n");
+        exchange(served.address, both.as_bytes()).await.to_lowercase()
+    };
+    let unchanged = ask("GET", "If-None-Match: *\r\n").await;
+    assert_eq!(unchanged.matches("http/1.1 304 ").count(), 2, "{unchanged}");
+    assert!(!unchanged.contains("content-length") && !unchanged.contains("transfer-encoding"), "{unchanged}");
+    let head = ask("HEAD", "").await;
+    assert_eq!(head.matches("http/1.1 200 ").count(), 2, "{head}");
+    assert!(!head.contains("content-length: 0"), "{head}");
+    served.stop.send(()).unwrap();
+    served.done.await.unwrap();
+}
+
+#[tokio::test]
 async fn serving_ends_when_requests_under_way_are_answered() {
     let world = world();
     let thread = world.client("alice").pair("bob").await;

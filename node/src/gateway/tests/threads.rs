@@ -1,6 +1,8 @@
 //! Making threads, and looking at one.
 
 use super::harness::{Client, world};
+use axum::body::Body;
+use axum::http::Method;
 use serde_json::{Value, json};
 
 fn names(thread: &Value) -> Vec<(&str, &str)> {
@@ -174,4 +176,49 @@ async fn an_admin_changes_what_a_group_is_called() {
     let bad = json!({"title": "t".repeat(257), "description": 1, "type": "GROUP"});
     assert_eq!(alice.patch("/v1/threads/x", &bad).await.bad_fields(), ["description", "thread_id", "title", "type"]);
     assert_eq!(world.commands(), before);
+}
+
+#[tokio::test]
+async fn a_thread_that_did_not_change_is_not_sent_again() {
+    let world = world();
+    let (alice, bob) = (world.client("alice"), world.client("bob"));
+    let thread = alice.group(&["bob"]).await;
+    let path = format!("/v1/threads/{thread}");
+    let ask = async |client: &Client<'_>, method: Method, tag: &str| {
+        client.request(method, &path, &[("if-none-match", tag)], Body::empty()).await
+    };
+    let first = alice.get(&path).await;
+    let tag = first.header("etag").unwrap().to_owned();
+    assert!(tag.starts_with("W/\""), "{tag}");
+    for method in [Method::GET, Method::HEAD] {
+        for held in [&tag, &format!("\"x\", {}", tag.trim_start_matches("W/")), "*"] {
+            let same = ask(&alice, method.clone(), held).await.expect_empty(304);
+            assert_eq!((same.header("etag"), same.header("cache-control")), (Some(&*tag), Some("private, no-cache")));
+        }
+    }
+    assert_eq!(ask(&alice, Method::GET, "\"x\"").await.expect(200), first.json());
+
+    // Whatever changes what is seen changes the tag, through every device alike.
+    let mut tags = vec![tag];
+    let mut changed = async |what: &str| {
+        let held = tags.last().unwrap();
+        let answer = ask(&world.device("alice", "tablet"), Method::GET, held).await;
+        let tag = answer.header("etag").unwrap().to_owned();
+        assert_eq!(answer.expect(200)["id"], json!(thread), "{what}");
+        assert!(!tags.contains(&tag), "{what}");
+        ask(&alice, Method::GET, &tag).await.expect_empty(304);
+        tags.push(tag);
+    };
+    alice.say(&thread, 1).await;
+    changed("a message").await;
+    alice.patch(&path, &json!({"title": "t"})).await.expect(200);
+    changed("a title").await;
+    alice.post(&format!("{path}/participants"), &json!({"user_ids": ["carol"]})).await.expect(200);
+    changed("a participant").await;
+
+    // A tag lets nobody see more than without it.
+    bob.delete(&format!("{path}/participants/bob")).await.expect_empty(204);
+    ask(&bob, Method::GET, "*").await.problem(403, "not_a_member");
+    let patched = alice.request(Method::PATCH, &path, &[("if-none-match", "*")], Body::empty()).await;
+    patched.problem(415, "unsupported_media_type");
 }
