@@ -15,6 +15,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod gateway;
+pub mod rates;
 pub mod realtime;
 pub mod rpc;
 #[cfg(test)]

@@ -90,11 +90,13 @@ impl Authenticator {
     /// # Errors
     /// [`AuthError`] when it holds none, or one that is not to be believed.
     pub fn verify_header(&self, value: &str) -> Result<Arc<Identity>, AuthError> {
-        let (scheme, token) = value.split_once(' ').ok_or(AuthError::Missing)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(AuthError::Missing);
-        }
-        self.verify(token.trim_matches(' '))
+        self.verify(bearer(value)?)
+    }
+
+    /// Whose token it is, if it was verified before and is still good; costs no signature.
+    #[must_use]
+    pub fn recall(&self, token: &str) -> Option<Arc<Identity>> {
+        self.remembered(token).filter(|identity| !identity.is_expired((self.clock)()))
     }
 
     fn remembered(&self, token: &str) -> Option<Arc<Identity>> {
@@ -132,6 +134,17 @@ impl Authenticator {
         let latest_start = now.0.saturating_add(leeway_ms());
         let starts = numeric_date(claims.nbf.unwrap_or(claims.iat)).max(numeric_date(claims.iat));
         if starts.0 > latest_start { Err(AuthError::NotYetValid) } else { Ok(identity) }
+    }
+}
+
+/// The token in an `Authorization` header's value.
+///
+/// # Errors
+/// [`AuthError::Missing`] when it holds none.
+pub fn bearer(value: &str) -> Result<&str, AuthError> {
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim_matches(' ')),
+        _ => Err(AuthError::Missing),
     }
 }
 

@@ -15,8 +15,11 @@ mod meta;
 mod node;
 mod peers;
 pub mod readiness;
+mod reload;
 mod serving;
 mod sessions;
+
+pub use reload::Reload;
 
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
 use messenger_raft::group::host::HostError;
@@ -104,11 +107,11 @@ impl From<Fatal> for BootError {
     }
 }
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop; `reload` is asked for the configuration again when SIGHUP comes.
 ///
 /// # Errors
 /// [`BootError`].
-pub fn run(config: Config) -> Result<(), BootError> {
+pub fn run(config: Config, reload: Reload) -> Result<(), BootError> {
     start_logging(&config.log);
     // Fewer files than wanted only lowers how many sockets fit.
     let _ = rlimit::increase_nofile_limit(FILES_WANTED);
@@ -125,7 +128,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let raft_threads = cores.div_ceil(CORES_PER_RAFT_THREAD).min(RAFT_THREADS_MAX);
     let raft = runtime("raft", raft_threads)?;
     let main = runtime("gateway", cores.saturating_sub(raft_threads).max(1))?;
-    let outcome = main.block_on(node::run(config, raft.handle().clone()));
+    let outcome = main.block_on(node::run(config, reload, raft.handle().clone()));
     // What still runs belongs to clients that were told to go; it must not hold up the end.
     main.shutdown_background();
     raft.shutdown_background();

@@ -8,6 +8,7 @@ use super::drain::{Signals, drain};
 use super::leaders::Leaders;
 use super::meta::MetaClient;
 use super::readiness::Readiness;
+use super::reload::{Reload, Reloads};
 use super::sessions::NodeSessions;
 use super::{BootError, behind, serving};
 use crate::auth::{self, KeySet};
@@ -53,7 +54,8 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, BootError> {
 }
 
 /// Runs a node from start to end.
-pub async fn run(config: Config, raft: Handle) -> Result<(), BootError> {
+pub async fn run(config: Config, reload: Reload, raft: Handle) -> Result<(), BootError> {
+    let reloads = Reloads::new(reload)?;
     let mut signals = Signals::new(std::env::var_os(PARENT_ENV).is_some())?;
     // All that the configuration says and names is checked before anything is made.
     let this = config.this_node()?.clone();
@@ -67,7 +69,8 @@ pub async fn run(config: Config, raft: Handle) -> Result<(), BootError> {
     let (store, identity) = open_store(&config)?;
     let mut fatal = store.fatal();
     let readiness = Readiness::default();
-    let life = live(&config, Checked { keys, first }, raft, listeners, (store, identity), readiness, &mut signals);
+    let life =
+        live(&config, Checked { keys, first, reloads }, raft, listeners, (store, identity), readiness, &mut signals);
     tokio::select! {
         outcome = life => outcome,
         stopped = fatal.wait_for(Option::is_some) => {
@@ -77,12 +80,13 @@ pub async fn run(config: Config, raft: Handle) -> Result<(), BootError> {
     }
 }
 
-/// What a configuration comes to that was found good.
+/// What a configuration comes to that was found good, and the way to a newer one.
 struct Checked {
     /// What tokens are verified with.
     keys: KeySet,
     /// The record to make a cluster with, at the node that may.
     first: Option<ClusterState>,
+    reloads: Reloads,
 }
 
 fn first_record_of(config: &Config) -> Result<Option<ClusterState>, BootError> {
@@ -138,6 +142,7 @@ async fn live(
     let serving = serving::start(config, checked.keys, &node, client, admin)?;
     tokio::select! {
         lived = node.live(checked.first) => lived?,
+        () = checked.reloads.follow(serving.rates()) => {}
         // Also while it starts: some of its replicas may lead already.
         () = signals.next() => {}
     }

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::gateway::cors::Origins;
 use crate::gateway::serve::{ServeLimits, serve};
 use crate::gateway::{self, AdmissionLimits, DEADLINE, GatewayParts, GatewayState};
+use crate::rates::Rates;
 use crate::realtime::{Realtime, RealtimeParts, SessionRegistry, Tuning};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ const ADMIN_CONNECTIONS: usize = 256;
 /// What is being served.
 pub struct Serving {
     realtime: Realtime,
+    rates: Rates,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -54,6 +56,7 @@ pub fn start(
     let clock: auth::Clock = Arc::new(move || clock.wall());
     let authenticator = Arc::new(Authenticator::new(keys, Arc::clone(&clock)));
     let hybrid = node.clock.clone();
+    let rates = Rates::new(&config.rate_limits, &config.proxies, Arc::clone(&clock));
     let origins = Origins::new(&config.auth.allowed_origins);
     let realtime = Realtime::start(RealtimeParts {
         router: node.router.clone(),
@@ -61,6 +64,7 @@ pub fn start(
         clock: Arc::new(move || hybrid.now()),
         node: node.host.node(),
         origins: origins.clone(),
+        rates: rates.clone(),
         sockets_max: config.limits.connections as usize,
         tuning: Tuning::default(),
     });
@@ -78,6 +82,7 @@ pub fn start(
             ..AdmissionLimits::default()
         },
         origins,
+        rates: rates.clone(),
     });
     let status = StatusSource::new(node.handler.clone(), node.transport.clone(), node.readiness.clone());
     let stop = CancellationToken::new();
@@ -95,7 +100,7 @@ pub fn start(
         )),
         tokio::spawn(serve(admin, operators, admin_limits, stop.clone().cancelled_owned())),
     ];
-    Ok(Serving { realtime, stop, tasks })
+    Ok(Serving { realtime, rates, stop, tasks })
 }
 
 /// Folds what histograms have taken in since the last time: otherwise they keep every sample until someone scrapes.
@@ -108,6 +113,12 @@ async fn keep_up(fold: impl Fn()) {
 }
 
 impl Serving {
+    /// How much clients may ask.
+    #[must_use]
+    pub fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
     /// Sends devices elsewhere, spread over time.
     pub async fn drain(&self) {
         self.realtime.drain(DRAIN_SPREAD).await;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Runs one node until SIGTERM drains it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  messenger serve --config node.toml\n  MESSENGER_LOG=debug messenger serve --config node.toml\n\nFlags win over MESSENGER_* variables, which win over the file.\nSIGTERM or Ctrl-C drains the node, which ends with 0; a second one ends it at once, with 11."
+    after_help = "Examples:\n  messenger serve --config node.toml\n  MESSENGER_LOG=debug messenger serve --config node.toml\n\nFlags win over MESSENGER_* variables, which win over the file.\nSIGTERM or Ctrl-C drains the node, which ends with 0; a second one ends it at once, with 11.\nSIGHUP reads the file again and puts its [rate_limits] and [proxies] in force; if it is wrong, nothing changes."
 )]
 pub struct ServeArgs {
     /// The node's configuration file.
@@ -27,7 +27,9 @@ pub struct ServeArgs {
 /// [`CliError`] when it can't start, or had to stop.
 pub fn run(args: &ServeArgs) -> Result<(), CliError> {
     let config = Config::load(&args.config, &args.overrides).map_err(|error| CliError::Config(error.to_string()))?;
-    boot::run(config).map_err(|error| {
+    let again = (args.config.clone(), args.overrides.clone());
+    let reload = Box::new(move || Config::load(&again.0, &again.1));
+    boot::run(config, reload).map_err(|error| {
         let line = error.to_string();
         match error {
             BootError::Config(_) => CliError::Config(line),

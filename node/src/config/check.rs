@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 const MIB: u64 = 1 << 20;
 
-fn within(field: &str, value: u64, bounds: RangeInclusive<u64>) -> Result<(), ConfigError> {
+pub(super) fn within(field: &str, value: u64, bounds: RangeInclusive<u64>) -> Result<(), ConfigError> {
     if bounds.contains(&value) {
         return Ok(());
     }
@@ -41,6 +41,7 @@ impl Config {
             return Err(ConfigError::invalid("cluster.replication", "must be odd: an even number survives no more"));
         }
         self.check_limits()?;
+        self.rate_limits.check()?;
         self.auth.allowed_origins.iter().try_for_each(|origin| check_origin(origin))?;
         tracing_subscriber::EnvFilter::try_new(&self.log.filter)
             .map_err(|error| ConfigError::invalid("log.filter", error.to_string()))?;
@@ -126,6 +127,20 @@ keys = "keys.json"
             ("[auth]", "[auth]\nallowed_origins = [\"https://a.example/\"]", "auth.allowed_origins"),
             ("[auth]", "[auth]\nallowed_origins = [\"https://A.example\"]", "auth.allowed_origins"),
             ("[auth]", "[auth]\nallowed_origins = [\"https://a.example:443\"]", "auth.allowed_origins"),
+            ("[auth]", "[rate_limits]\nremembered_keys = 1\n[auth]", "rate_limits.remembered_keys"),
+            ("[auth]", "[rate_limits.sends]\nwindow_s = 60\n[auth]", "per_user"),
+            (
+                "[auth]",
+                "[rate_limits.failed_auth]\nwindow_s = 0\nper_address = 1\n[auth]",
+                "rate_limits.failed_auth.window_s",
+            ),
+            (
+                "[auth]",
+                "[rate_limits.failed_auth]\nwindow_s = 1\nper_address = 10000001\n[auth]",
+                "failed_auth.per_address",
+            ),
+            ("[auth]", "[proxies]\ntrusted = [\"10.0.0.0/33\"]\n[auth]", "10.0.0.7"),
+            ("[auth]", "[proxies]\nheader = \"x-real-ip\"\n[auth]", "x-real-ip"),
             ("[auth]", "[auth]\nsurprise = 1", "surprise"),
             ("id = 1\n", "id = \"one\"\n", "line 3"),
             ("id = 1\n", "id = 1\nsurprise = 1\n", "line 4"),

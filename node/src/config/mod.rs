@@ -5,6 +5,11 @@
 //! Invariants: a loaded [`Config`] is consistent: addresses parse, ids are unique, R is odd and at most the node count.
 
 mod check;
+mod rates;
+
+pub use rates::{
+    ClassLimits, FailedAuthLimits, ForwardedHeader, KeyFetchLimits, Network, ProxiesConfig, RateLimitsConfig,
+};
 
 use messenger_proto::ids::{ClusterId, NodeId};
 use messenger_proto::meta::{NodeInfo, NodeState};
@@ -60,6 +65,12 @@ pub struct Config {
     /// Bounds of what it takes on.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// How much clients may ask of it.
+    #[serde(default)]
+    pub rate_limits: RateLimitsConfig,
+    /// What stands between it and its clients.
+    #[serde(default)]
+    pub proxies: ProxiesConfig,
     /// What it says.
     #[serde(default)]
     pub log: LogConfig,

@@ -48,17 +48,12 @@ impl Compressor {
         if !is_worth_it(&response) {
             return response;
         }
-        if accepted.0.is_empty() {
-            vary(response.headers_mut());
-            return response;
+        let encoder = if accepted.0.is_empty() { None } else { Arc::clone(&self.0).try_acquire_owned().ok() };
+        if let Some(encoder) = encoder {
+            return encoded(accepted, response, encoder).await;
         }
-        match Arc::clone(&self.0).try_acquire_owned() {
-            Ok(permit) => encoded(accepted, response, permit).await,
-            Err(_) => {
-                vary(response.headers_mut());
-                response
-            }
-        }
+        vary(response.headers_mut());
+        response
     }
 }
 

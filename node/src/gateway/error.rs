@@ -50,6 +50,7 @@ pub struct ApiError {
     challenge: Option<Cow<'static, str>>,
     allow: Option<&'static str>,
     close: bool,
+    retry_after_s: u32,
 }
 
 impl ApiError {
@@ -57,7 +58,16 @@ impl ApiError {
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         let (fields, detail) = (Vec::new(), detail.into());
-        Self { code, detail, fields, existing: None, challenge: None, allow: None, close: false }
+        Self {
+            code,
+            detail,
+            fields,
+            existing: None,
+            challenge: None,
+            allow: None,
+            close: false,
+            retry_after_s: RETRY_AFTER_S,
+        }
     }
 
     /// An error of ours: logged here, where it is noticed, and not shown.
@@ -101,6 +111,12 @@ impl ApiError {
     pub fn method_not_allowed(allow: &'static str) -> Self {
         let error = Self::new(ErrorCode::MethodNotAllowed, "The path has other methods; see Allow.");
         Self { allow: Some(allow), ..error }
+    }
+
+    /// More was asked for than may be; there is more after so many seconds.
+    #[must_use]
+    pub fn rate_limited(detail: String, retry_after_s: u32) -> Self {
+        Self { retry_after_s, ..Self::new(ErrorCode::RateLimited, detail) }
     }
 
     /// Nothing has this path.
@@ -179,7 +195,7 @@ impl ApiError {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
         if matches!(self.code.status(), 429 | 503) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -20,8 +20,8 @@ impl EntityTag {
     /// The tag of a body.
     pub(super) fn of(body: &[u8]) -> Self {
         let digest = Sha256::digest(body);
-        let hex: String = digest.iter().take(DIGEST).map(|byte| format!("{byte:02x}")).collect();
-        Self(hex)
+        let kept = digest.iter().take(DIGEST).fold(0, |kept: u128, byte| kept << 8 | u128::from(*byte));
+        Self(format!("{kept:032x}"))
     }
 
     /// The value of an `ETag` header.

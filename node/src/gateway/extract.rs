@@ -9,7 +9,7 @@ use super::edge::{body_too_large, discard};
 use super::error::{ApiError, FieldError};
 use super::idempotency::IdempotencyKey;
 use super::input::{Complaint, Object};
-use crate::auth::{AuthError, Identity, Scope};
+use crate::auth::{self, AuthError, Identity, Scope};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
@@ -23,21 +23,23 @@ use messenger_proto::limits::{BODY_MAX, PAGE_DEFAULT, PAGE_MAX};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The bearer of a valid token, from the `Authorization` header.
+/// The token in the `Authorization` header.
 ///
 /// # Errors
 /// Why there is none.
-pub fn authenticate(state: &GatewayState, headers: &HeaderMap) -> Result<Arc<Identity>, AuthError> {
+pub fn bearer_of(headers: &HeaderMap) -> Result<&str, AuthError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or(AuthError::Missing)?;
     if values.next().is_some() {
         return Err(AuthError::Malformed);
     }
-    state.authenticator().verify_header(value.to_str().map_err(|_| AuthError::Malformed)?)
+    auth::bearer(value.to_str().map_err(|_| AuthError::Malformed)?)
 }
 
-fn with_scope(state: &GatewayState, parts: &Parts, scope: Scope) -> Result<Arc<Identity>, ApiError> {
-    let identity = authenticate(state, &parts.headers)?;
+/// Who was let in to the route (see [`super::limited`]), if the token is good for this.
+fn with_scope(parts: &mut Parts, scope: Scope) -> Result<Arc<Identity>, ApiError> {
+    let identity: Option<Arc<Identity>> = parts.extensions.remove();
+    let identity = identity.ok_or_else(|| ApiError::internal("a route that wants a token is not limited"))?;
     if identity.scopes.contains(scope) { Ok(identity) } else { Err(ApiError::missing_scope(scope)) }
 }
 
@@ -46,8 +48,8 @@ pub(super) struct Reader(pub(super) Arc<Identity>);
 
 impl FromRequestParts<GatewayState> for Reader {
     type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
-        with_scope(state, parts, Scope::Read).map(Self)
+    async fn from_request_parts(parts: &mut Parts, _: &GatewayState) -> Result<Self, ApiError> {
+        with_scope(parts, Scope::Read).map(Self)
     }
 }
 
@@ -56,8 +58,8 @@ pub(super) struct Writer(pub(super) Arc<Identity>);
 
 impl FromRequestParts<GatewayState> for Writer {
     type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
-        with_scope(state, parts, Scope::Write).map(Self)
+    async fn from_request_parts(parts: &mut Parts, _: &GatewayState) -> Result<Self, ApiError> {
+        with_scope(parts, Scope::Write).map(Self)
     }
 }
 

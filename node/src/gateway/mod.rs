@@ -19,6 +19,7 @@ mod held;
 mod history;
 pub mod idempotency;
 pub mod input;
+mod limited;
 mod messages;
 mod metrics;
 mod openapi;
@@ -38,16 +39,19 @@ mod tests;
 
 pub use admission::AdmissionLimits;
 pub use edge::HEADERS_MAX;
-pub use extract::authenticate;
+pub use extract::bearer_of;
 pub use health::Readiness;
 pub use held::TakeLimits;
+pub use limited::peer_of;
 
 use crate::auth::{Authenticator, Clock};
+use crate::rates::{Class, Rates};
 use admission::Admission;
 use axum::routing::{MethodRouter, delete, get, post};
 use compress::Compressor;
 use cors::Origins;
 use error::ApiError;
+use limited::limited;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::Millis;
 use messenger_proto::meta::ClusterState;
@@ -77,6 +81,8 @@ pub struct GatewayParts {
     pub admission: AdmissionLimits,
     /// Whose pages may use the API.
     pub origins: Origins,
+    /// How much clients may ask.
+    pub rates: Rates,
 }
 
 /// How long a request may take unless the operator says otherwise.
@@ -154,6 +160,10 @@ impl GatewayState {
         &self.0.admission
     }
 
+    fn rates(&self) -> &Rates {
+        &self.0.parts.rates
+    }
+
     fn origins(&self) -> &Origins {
         &self.0.parts.origins
     }
@@ -167,40 +177,67 @@ impl GatewayState {
     }
 }
 
-/// A path, its methods as `Allow` names them, and what carries them out.
-type Route = (&'static str, &'static str, MethodRouter<GatewayState>);
+/// A route of the gateway's own.
+struct Route {
+    path: &'static str,
+    /// Its methods, as `Allow` names them.
+    allow: &'static str,
+    /// What its requests are limited as; `None` for what takes no token.
+    class: Option<Class>,
+    methods: MethodRouter<GatewayState>,
+}
 
 /// Every route of the gateway's own.
 fn routes() -> Vec<Route> {
+    let limited = |path, allow, class, methods| Route { path, allow, class: Some(class), methods };
+    let open = |path, methods| Route { path, allow: READ, class: None, methods };
     let threads = get(thread_list::list).post(threads::create);
     let thread = get(threads::one).patch(threads::update);
     let messages = get(history::history).post(messages::send);
     let message = get(messages::one).patch(changes::edit).delete(changes::delete);
+    let pins = get(pins::list).post(pins::pin);
     vec![
-        ("/v1/threads", "GET, HEAD, POST, OPTIONS", threads),
-        ("/v1/threads/{thread_id}", "GET, HEAD, PATCH, OPTIONS", thread),
-        ("/v1/threads/{thread_id}/participants", "POST, OPTIONS", post(participants::add)),
-        ("/v1/threads/{thread_id}/participants/{user_id}", "DELETE, OPTIONS", delete(participants::remove)),
-        ("/v1/threads/{thread_id}/messages", "GET, HEAD, POST, OPTIONS", messages),
-        ("/v1/threads/{thread_id}/pins", "GET, HEAD, POST, OPTIONS", get(pins::list).post(pins::pin)),
-        ("/v1/threads/{thread_id}/pins/{message_id}", "DELETE, OPTIONS", delete(pins::unpin)),
-        ("/v1/threads/{thread_id}/read", "POST, OPTIONS", post(messages::read)),
-        ("/v1/messages/{message_id}", "GET, HEAD, PATCH, DELETE, OPTIONS", message),
-        ("/v1/messages/{message_id}/recipients", READ, get(messages::recipients)),
-        ("/v1/messages/{message_id}/reactions", "POST, OPTIONS", post(changes::react)),
-        ("/v1/messages/{message_id}/reactions/{emoji}", "DELETE, OPTIONS", delete(changes::unreact)),
-        ("/v1/openapi.json", READ, get(openapi::openapi)),
-        ("/docs", READ, get(openapi::docs)),
-        ("/livez", READ, get(health::livez)),
-        ("/readyz", READ, get(health::readyz)),
+        limited("/v1/threads", "GET, HEAD, POST, OPTIONS", Class::Threads, threads),
+        limited("/v1/threads/{thread_id}", "GET, HEAD, PATCH, OPTIONS", Class::Writes, thread),
+        limited("/v1/threads/{thread_id}/participants", "POST, OPTIONS", Class::Threads, post(participants::add)),
+        limited(
+            "/v1/threads/{thread_id}/participants/{user_id}",
+            "DELETE, OPTIONS",
+            Class::Writes,
+            delete(participants::remove),
+        ),
+        limited("/v1/threads/{thread_id}/messages", "GET, HEAD, POST, OPTIONS", Class::Sends, messages),
+        limited("/v1/threads/{thread_id}/pins", "GET, HEAD, POST, OPTIONS", Class::Writes, pins),
+        limited("/v1/threads/{thread_id}/pins/{message_id}", "DELETE, OPTIONS", Class::Writes, delete(pins::unpin)),
+        limited("/v1/threads/{thread_id}/read", "POST, OPTIONS", Class::Writes, post(messages::read)),
+        limited("/v1/messages/{message_id}", "GET, HEAD, PATCH, DELETE, OPTIONS", Class::Writes, message),
+        limited("/v1/messages/{message_id}/recipients", READ, Class::Reads, get(messages::recipients)),
+        limited("/v1/messages/{message_id}/reactions", "POST, OPTIONS", Class::Writes, post(changes::react)),
+        limited(
+            "/v1/messages/{message_id}/reactions/{emoji}",
+            "DELETE, OPTIONS",
+            Class::Writes,
+            delete(changes::unreact),
+        ),
+        open("/v1/openapi.json", get(openapi::openapi)),
+        open("/docs", get(openapi::docs)),
+        open("/livez", get(health::livez)),
+        open("/readyz", get(health::readyz)),
     ]
 }
 
 /// The REST routes, and the ones given, behind the edge.
 pub fn router_with(state: GatewayState, more: axum::Router<GatewayState>) -> axum::Router {
+    let add = |router: axum::Router<GatewayState>, Route { path, allow, class, methods }| {
+        let methods = match class {
+            Some(class) => limited(&state, class, methods),
+            None => methods,
+        };
+        router.route(path, route(allow, methods))
+    };
     routes()
         .into_iter()
-        .fold(more, |router, (path, allow, methods)| router.route(path, route(allow, methods)))
+        .fold(more, add)
         .fallback(|| async { ApiError::no_such_path() })
         .layer(axum::middleware::from_fn_with_state(state.clone(), edge::edge))
         .with_state(state)

@@ -14,6 +14,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -63,7 +64,7 @@ pub async fn serve(listener: TcpListener, app: axum::Router, limits: ServeLimits
     let builder = builder(limits);
     tokio::pin!(shutdown);
     loop {
-        let (stream, permit) = tokio::select! {
+        let (stream, peer, permit) = tokio::select! {
             accepted = accept(&listener, &room) => accepted,
             Some(_) = connections.join_next() => continue,
             () = &mut shutdown => break,
@@ -72,7 +73,7 @@ pub async fn serve(listener: TcpListener, app: axum::Router, limits: ServeLimits
         let room = ConnectionRoom { _permit: Arc::new(permit) };
         let held = Arc::new(HeldAnswers::default());
         let service =
-            Front { app: app.clone(), seen: Arc::clone(&seen), room, held: Arc::clone(&held), take: limits.take };
+            Front { app: app.clone(), peer, seen: Arc::clone(&seen), room, held: Arc::clone(&held), take: limits.take };
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         connections.spawn(async move {
@@ -111,16 +112,16 @@ fn builder(limits: ServeLimits) -> Builder<TokioExecutor> {
 }
 
 /// The next connection, once there is room for it.
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, PeerAddress, OwnedSemaphorePermit) {
     let Ok(permit) = Arc::clone(room).acquire_owned().await else {
         // Nobody closes the semaphore.
         return std::future::pending().await;
     };
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 tune(&stream);
-                return (stream, permit);
+                return (stream, PeerAddress(address.ip()), permit);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -150,9 +151,14 @@ pub struct ConnectionRoom {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
+/// The address of a connection's other end; every request carries it as an extension.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub IpAddr);
+
 /// The app, and whether it was ever asked anything on this connection.
 struct Front {
     app: axum::Router,
+    peer: PeerAddress,
     seen: Arc<AtomicBool>,
     room: ConnectionRoom,
     held: Arc<HeldAnswers>,
@@ -167,6 +173,7 @@ impl hyper::service::Service<Request<Incoming>> for Front {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.seen.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.peer);
         if request.headers().contains_key(header::UPGRADE) {
             request.extensions_mut().insert(self.room.clone());
         }

@@ -25,6 +25,7 @@ use self::registry::Registrations;
 use crate::auth::{Authenticator, Clock};
 use crate::gateway::GatewayState;
 use crate::gateway::cors::Origins;
+use crate::rates::Rates;
 use axum::extract::Request;
 use axum::routing::any;
 use messenger_proto::ids::{Millis, NodeId, ShardId, ThreadId, UserId};
@@ -53,6 +54,8 @@ pub struct RealtimeParts {
     pub node: NodeId,
     /// Whose pages may open connections, beside those of the host itself; the gateway's list.
     pub origins: Origins,
+    /// How much clients may ask; the gateway's.
+    pub rates: Rates,
     /// Connections at a time, at most.
     pub sockets_max: usize,
     /// Connections' patience.
@@ -151,6 +154,10 @@ impl Realtime {
 
     fn tuning(&self) -> &Tuning {
         &self.0.parts.tuning
+    }
+
+    fn rates(&self) -> &Rates {
+        &self.0.parts.rates
     }
 
     fn origins(&self) -> &Origins {

@@ -6,7 +6,9 @@
 
 use crate::auth;
 use crate::cli::exit::CliError;
-use crate::config::{AuthConfig, ClusterConfig, Config, LimitsConfig, LogConfig, NodeConfig, PeerConfig};
+use crate::config::{
+    AuthConfig, ClusterConfig, Config, LimitsConfig, LogConfig, NodeConfig, PeerConfig, ProxiesConfig, RateLimitsConfig,
+};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -43,6 +45,8 @@ impl Layout {
             cluster: ClusterConfig { id: id.clone(), bootstrap: node == 1, shards, replication, nodes: peers.clone() },
             auth: AuthConfig { keys: keys.clone(), allowed_origins: vec![DEV_ORIGIN.into()] },
             limits: LimitsConfig::default(),
+            rate_limits: RateLimitsConfig::never_met(),
+            proxies: ProxiesConfig::default(),
             log: LogConfig::default(),
         });
         let layout = Self { root, nodes: configs.collect() };
@@ -56,13 +60,14 @@ impl Layout {
             std::fs::create_dir_all(&dir).map_err(|error| failed(&dir, error))?;
             let path = self.config_path(config.node.id);
             let text = toml::to_string_pretty(config).map_err(|error| failed(&path, error))?;
-            match std::fs::read_to_string(&path) {
-                Ok(existing) if existing == text => {}
-                Ok(_) => {
+            let existing = std::fs::read_to_string(&path).ok();
+            match existing.map(|existing| fit(&existing, config)) {
+                Some(Fit::Same) => {}
+                Some(Fit::Other) => {
                     let advice = "holds a cluster of another shape; give the same flags, or another --data";
                     return Err(failed(&self.root, advice));
                 }
-                Err(_) => std::fs::write(&path, text).map_err(|error| failed(&path, error))?,
+                Some(Fit::WithoutLimits) | None => std::fs::write(&path, text).map_err(|error| failed(&path, error))?,
             }
         }
         let beyond = self.config_path(self.nodes.len() as u64 + 1);
@@ -138,6 +143,28 @@ impl Layout {
     }
 }
 
+/// What a configuration file of before is to a cluster of this shape.
+enum Fit {
+    /// It says the same, but perhaps for limits that someone tries out.
+    Same,
+    /// It is from before there were limits.
+    WithoutLimits,
+    Other,
+}
+
+fn fit(existing: &str, config: &Config) -> Fit {
+    let (Ok(table), Ok(known)) = (existing.parse::<toml::Table>(), toml::from_str::<Config>(existing)) else {
+        return Fit::Other;
+    };
+    let limits = (config.rate_limits.clone(), config.proxies.clone());
+    let known = Config { rate_limits: limits.0, proxies: limits.1, ..known };
+    match (known == *config, table.contains_key("rate_limits")) {
+        (true, true) => Fit::Same,
+        (true, false) => Fit::WithoutLimits,
+        (false, _) => Fit::Other,
+    }
+}
+
 fn peer(node: u16, base_port: u16) -> PeerConfig {
     let address = |offset: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, base_port + offset + node - 1));
     PeerConfig {
@@ -158,4 +185,34 @@ fn cluster_id(root: &Path) -> Result<String, CliError> {
     let id = format!("{:032x}", rand::random::<u128>());
     std::fs::write(&path, format!("{id}\n")).map_err(|error| failed(&path, error))?;
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRIED: &str = "[rate_limits.failed_auth]\nwindow_s = 5\nper_address = 7\n";
+
+    #[test]
+    fn a_directory_is_used_again_with_the_limits_it_has_and_for_no_other_shape() {
+        let directory = tempfile::tempdir().unwrap();
+        let prepare = |shards| Layout::prepare(directory.path(), 1, shards, 7401);
+        let path = prepare(4).unwrap().config_path(1);
+        let made = std::fs::read_to_string(&path).unwrap();
+        let mut table: toml::Table = made.parse().unwrap();
+        assert_eq!(toml::from_str::<Config>(&made).unwrap().rate_limits, RateLimitsConfig::never_met());
+        assert!(prepare(8).is_err());
+
+        // One from before there were limits gets them; whatever someone tries out stays.
+        table.remove("rate_limits");
+        table.remove("proxies");
+        std::fs::write(&path, table.to_string()).unwrap();
+        prepare(4).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), made);
+        let tried = format!("{table}{TRIED}");
+        std::fs::write(&path, &tried).unwrap();
+        prepare(4).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), tried);
+        assert!(prepare(8).is_err());
+    }
 }

@@ -108,7 +108,7 @@ mod tests {
         };
         let routes: BTreeSet<(&str, String)> = super::super::routes()
             .into_iter()
-            .map(|(path, allow, _)| (path, allow))
+            .map(|route| (route.path, route.allow))
             .chain([("/v1/realtime", "GET")])
             .flat_map(|(path, allow)| methods(allow).map(move |method| (path, method)))
             .collect();

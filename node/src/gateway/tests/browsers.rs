@@ -128,8 +128,8 @@ async fn large_refusals_are_compressed_too() {
         let headers = [("idempotency-key", key), ("accept-encoding", "gzip")];
         alice.post_text(&path, &headers, &body(1)).await
     };
-    let sent = send("k1").await;
-    assert_eq!((sent.status.as_u16(), sent.header("content-encoding")), (202, Some("gzip")));
+    let accepted = send("k1").await;
+    assert_eq!((accepted.status.as_u16(), accepted.header("content-encoding")), (202, Some("gzip")));
     let duplicate = send("k2").await;
     assert_eq!((duplicate.status.as_u16(), duplicate.header("content-encoding")), (409, Some("gzip")));
     assert_eq!(duplicate.header("content-type"), Some("application/problem+json"));

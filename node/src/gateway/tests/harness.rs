@@ -2,8 +2,10 @@
 
 use crate::auth::{Authenticator, Grant, Scopes, SigningKey};
 use crate::gateway::openapi;
+use crate::config::{ProxiesConfig, RateLimitsConfig};
 use crate::gateway::cors::Origins;
 use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
+use crate::rates::Rates;
 use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain, shard_of};
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
@@ -195,6 +197,7 @@ pub(super) struct World {
     pub(super) app: axum::Router,
     pub(super) memory: Arc<Memory>,
     pub(super) readiness: watch::Sender<Readiness>,
+    pub(super) rates: Rates,
     clock: Arc<AtomicU64>,
     key: SigningKey,
 }
@@ -210,6 +213,14 @@ pub(super) fn world() -> World {
 }
 
 pub(super) fn world_with(admission: AdmissionLimits, more: axum::Router<GatewayState>) -> World {
+    made(admission, more, &RateLimitsConfig::never_met())
+}
+
+pub(super) fn world_limited(limits: &RateLimitsConfig) -> World {
+    made(AdmissionLimits::default(), axum::Router::new(), limits)
+}
+
+fn made(admission: AdmissionLimits, more: axum::Router<GatewayState>, limits: &RateLimitsConfig) -> World {
     let clock = Arc::new(AtomicU64::new(START));
     let fault = watch::Sender::new(Fault::None);
     let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
@@ -226,18 +237,20 @@ pub(super) fn world_with(admission: AdmissionLimits, more: axum::Router<GatewayS
     let (key, known) = keys();
     let read_clock = Arc::clone(&clock);
     let now: crate::auth::Clock = Arc::new(move || Millis(read_clock.load(Ordering::SeqCst)));
+    let rates = Rates::new(limits, &ProxiesConfig::default(), Arc::clone(&now));
     let (readiness, readiness_watch) = watch::channel(Readiness::Ready);
     let parts = GatewayParts {
         router: Router::new(Arc::clone(&memory), cluster_watch.clone()),
         authenticator: Arc::new(Authenticator::new(known, Arc::clone(&now))),
         cluster: cluster_watch,
+        rates: rates.clone(),
         clock: now,
         readiness: readiness_watch,
         deadline: Duration::from_millis(400),
         admission,
         origins: Origins::new(&[ORIGIN.into()]),
     };
-    World { app: router_with(GatewayState::new(parts), more), memory, readiness, clock, key }
+    World { app: router_with(GatewayState::new(parts), more), memory, readiness, rates, clock, key }
 }
 
 impl World {

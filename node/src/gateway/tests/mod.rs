@@ -5,6 +5,7 @@ mod changes;
 mod edge;
 mod harness;
 mod history;
+mod limits;
 mod list;
 mod messages;
 mod participants;

@@ -15,6 +15,7 @@ use crate::auth::{Identity, Scope};
 use crate::gateway::error::ApiError;
 use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::send::SendRequest;
+use crate::rates::Class;
 use crate::realtime::mailbox::{CloseReason, Mail, Mailbox};
 use crate::realtime::session::{FrameSeq, Progress, Session};
 use crate::realtime::{Realtime, encode};
@@ -325,16 +326,25 @@ impl Connection {
         self.session.push(subscribed);
     }
 
-    fn may_write(&mut self, request_id: &RequestId) -> bool {
-        let may = self.identity.scopes.contains(Scope::Write);
-        if !may {
+    fn may_write(&mut self, request_id: &RequestId, class: Class) -> bool {
+        if !self.identity.scopes.contains(Scope::Write) {
             self.refuse(request_id, &ApiError::missing_scope(Scope::Write));
+            return false;
         }
-        may
+        self.may_ask(request_id, class)
+    }
+
+    /// Charges a frame to the same limits that requests are charged to.
+    fn may_ask(&mut self, request_id: &RequestId, class: Class) -> bool {
+        let outcome = self.node.rates().charge_identity(class, &self.identity).outcome;
+        if let Err(error) = &outcome {
+            self.refuse(request_id, error);
+        }
+        outcome.is_ok()
     }
 
     fn send(&mut self, request_id: RequestId, thread: ThreadId, key: Option<&IdempotencyKey>, request: SendRequest) {
-        if !self.may_write(&request_id) {
+        if !self.may_write(&request_id, Class::Sends) {
             return;
         }
         let bytes = request.size();
@@ -360,7 +370,7 @@ impl Connection {
     }
 
     fn read(&mut self, request_id: RequestId, thread: ThreadId, up_to: MessageId) {
-        if !self.may_write(&request_id) {
+        if !self.may_write(&request_id, Class::Writes) {
             return;
         }
         let op = Op::MarkRead(MarkRead { thread, user: self.identity.user.clone(), up_to });
@@ -375,6 +385,9 @@ impl Connection {
 
     /// What came by another way counts as delivered, too.
     fn deliver(&mut self, request_id: RequestId, thread: ThreadId, up_to: MessageId) {
+        if !self.may_ask(&request_id, Class::Writes) {
+            return;
+        }
         let (node, identity, until) = (self.node.clone(), Arc::clone(&self.identity), self.until());
         self.work.push(Box::pin(async move {
             let (user, device) = (identity.user.clone(), identity.device.clone());

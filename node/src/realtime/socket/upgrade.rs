@@ -8,10 +8,12 @@
 use super::connection::Connection;
 use super::inbound::{self, Inbound};
 use super::wire::{Close, Heard, Wire, WireEvent};
-use crate::auth::{AuthError, Identity, Scope};
+use crate::auth::{AuthError, Identity, Scope, bearer};
 use crate::gateway::error::{ApiError, FieldError};
+use crate::gateway::peer_of;
 use crate::gateway::respond;
 use crate::gateway::serve::ConnectionRoom;
+use crate::rates::{Class, Standing};
 use crate::realtime::session::{Frame, FrameBody, FrameSeq};
 use crate::realtime::{Realtime, encode};
 use axum::body::Body;
@@ -22,6 +24,7 @@ use hyper::upgrade::OnUpgrade;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{DeviceId, MessageId};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -52,10 +55,21 @@ struct Ask {
     last_seen: Option<MessageId>,
     /// Whether the subprotocol is to be named in the answer.
     protocol: bool,
+    /// Where it comes from.
+    address: Option<IpAddr>,
 }
 
 /// Answers `GET /v1/realtime`.
-pub(in crate::realtime) async fn upgrade(node: Realtime, mut request: Request) -> Response {
+pub(in crate::realtime) async fn upgrade(node: Realtime, request: Request) -> Response {
+    let mut standing = None;
+    let mut response = answer(node, request, &mut standing);
+    if let Some(standing) = standing {
+        standing.set_headers(response.headers_mut());
+    }
+    response
+}
+
+fn answer(node: Realtime, mut request: Request, standing: &mut Option<Standing>) -> Response {
     match *request.method() {
         Method::GET => {}
         Method::HEAD => return upgrade_required(PLAIN),
@@ -66,7 +80,7 @@ pub(in crate::realtime) async fn upgrade(node: Realtime, mut request: Request) -
         Ok(found) => found,
         Err(refused) => return *refused,
     };
-    let ask = match check(&node, request.uri(), request.headers()) {
+    let ask = match check(&node, &request, standing) {
         Ok(ask) => ask,
         Err(error) => return error.into_response(),
     };
@@ -135,11 +149,21 @@ fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item =
 }
 
 /// Who asks, from where, and for what.
-fn check(node: &Realtime, uri: &Uri, headers: &HeaderMap) -> Result<Ask, ApiError> {
+fn check(node: &Realtime, request: &Request, standing: &mut Option<Standing>) -> Result<Ask, ApiError> {
+    let headers = request.headers();
     check_origin(node, headers)?;
-    let (identity, protocol) = identify(node, headers)?;
-    let (device, last_seen) = params(uri)?;
-    let ask = Ask { identity, device, last_seen, protocol };
+    let address = node.rates().client_address(peer_of(request), headers);
+    let charged = node.rates().charge_address(Class::Reads, address);
+    *standing = charged.standing;
+    charged.outcome?;
+    let (identity, protocol) = identify(node, headers, address)?;
+    if let Some(identity) = &identity {
+        let charged = node.rates().charge_identity(Class::Reads, identity);
+        *standing = Standing::tighter(standing.take(), charged.standing);
+        charged.outcome?;
+    }
+    let (device, last_seen) = params(request.uri())?;
+    let ask = Ask { identity, device, last_seen, protocol, address };
     if let Some(identity) = &ask.identity {
         admit(identity, ask.device.as_ref())?;
     }
@@ -158,15 +182,20 @@ fn check_origin(node: &Realtime, headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::Forbidden, "The page's origin may not open connections here."))
 }
 
-fn identify(node: &Realtime, headers: &HeaderMap) -> Result<(Option<Arc<Identity>>, bool), ApiError> {
+fn identify(
+    node: &Realtime,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+) -> Result<(Option<Arc<Identity>>, bool), ApiError> {
+    let believe = |token| node.rates().authenticate(node.authenticator(), token, address);
     let protocols = || tokens(headers, header::SEC_WEBSOCKET_PROTOCOL);
     let protocol = protocols().any(|name| name == PROTOCOL);
     if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let value = value.to_str().map_err(|_| AuthError::Malformed)?;
-        return Ok((Some(node.authenticator().verify_header(value)?), protocol));
+        let value = value.to_str().map_err(|_| AuthError::Malformed);
+        return Ok((Some(believe(value.and_then(bearer))?), protocol));
     }
     match protocols().find_map(|name| name.strip_prefix(BEARER)) {
-        Some(token) if protocol => Ok((Some(node.authenticator().verify(token)?), true)),
+        Some(token) if protocol => Ok((Some(believe(Ok(token))?), true)),
         _ => Ok((None, protocol)),
     }
 }
@@ -211,10 +240,10 @@ fn params(uri: &Uri) -> Result<(Option<DeviceId>, Option<MessageId>), ApiError> 
 async fn serve(node: Realtime, on_upgrade: OnUpgrade, ask: Ask, seat: Seat) {
     let Ok(Ok(upgraded)) = tokio::time::timeout(UPGRADE_TIME, on_upgrade).await else { return };
     let mut wire = Wire::new(upgraded).await;
-    let Ask { identity, device, last_seen, .. } = ask;
+    let Ask { identity, device, last_seen, address, .. } = ask;
     let identity = match identity {
         Some(identity) => Some(identity),
-        None => Box::pin(first_frame(&node, &mut wire, device.as_ref())).await,
+        None => Box::pin(first_frame(&node, &mut wire, device.as_ref(), address)).await,
     };
     if let Some(identity) = identity {
         wire.trust();
@@ -224,7 +253,12 @@ async fn serve(node: Realtime, on_upgrade: OnUpgrade, ask: Ask, seat: Seat) {
 }
 
 /// Authenticates by the first frame, or closes.
-async fn first_frame(node: &Realtime, wire: &mut Wire, device: Option<&DeviceId>) -> Option<Arc<Identity>> {
+async fn first_frame(
+    node: &Realtime,
+    wire: &mut Wire,
+    device: Option<&DeviceId>,
+    address: Option<IpAddr>,
+) -> Option<Arc<Identity>> {
     let heard = tokio::time::timeout(node.tuning().auth, poll_fn(|cx| wire.poll(cx, true)));
     let heard = tokio::select! {
         heard = heard => heard,
@@ -232,7 +266,7 @@ async fn first_frame(node: &Realtime, wire: &mut Wire, device: Option<&DeviceId>
     };
     let (error, close) = match heard {
         Err(_) => (Some(ApiError::from(AuthError::Missing)), Close::UNAUTHENTICATED),
-        Ok(WireEvent::Heard(Heard::Text(text))) => match authenticate(node, &text, device) {
+        Ok(WireEvent::Heard(Heard::Text(text))) => match authenticate(node, &text, device, address) {
             Ok(identity) => return Some(identity),
             Err(error) => (Some(error), Close::UNAUTHENTICATED),
         },
@@ -250,11 +284,17 @@ async fn first_frame(node: &Realtime, wire: &mut Wire, device: Option<&DeviceId>
     None
 }
 
-fn authenticate(node: &Realtime, frame: &str, device: Option<&DeviceId>) -> Result<Arc<Identity>, ApiError> {
+fn authenticate(
+    node: &Realtime,
+    frame: &str,
+    device: Option<&DeviceId>,
+    address: Option<IpAddr>,
+) -> Result<Arc<Identity>, ApiError> {
     let Ok(Inbound::Auth(token)) = inbound::parse(frame).1 else {
         return Err(ApiError::new(ErrorCode::Unauthenticated, "The first frame must be auth, with a token."));
     };
-    let identity = node.authenticator().verify(&token)?;
+    let identity = node.rates().authenticate(node.authenticator(), Ok(&token), address)?;
+    node.rates().charge_identity(Class::Reads, &identity).outcome?;
     admit(&identity, device)?;
     Ok(identity)
 }

@@ -2,9 +2,11 @@
 
 use super::device::Device;
 use crate::auth::{Authenticator, Clock, Grant, Scopes, SigningKey};
+use crate::config::{ProxiesConfig, RateLimitsConfig};
 use crate::gateway::cors::Origins;
 use crate::gateway::serve::{ServeLimits, serve};
 use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
+use crate::rates::Rates;
 use crate::realtime::registry::SessionRegistry;
 use crate::realtime::{NodeCaller, Realtime, RealtimeParts, Tuning};
 use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain};
@@ -212,6 +214,15 @@ impl Cluster {
     }
 
     pub(super) async fn start_with(count: u64, tuning: Tuning, sockets_max: usize) -> Self {
+        Self::start_limited(count, tuning, sockets_max, &RateLimitsConfig::never_met()).await
+    }
+
+    pub(super) async fn start_limited(
+        count: u64,
+        tuning: Tuning,
+        sockets_max: usize,
+        limits: &RateLimitsConfig,
+    ) -> Self {
         let shared = Arc::new(Shared {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             last_stamp: AtomicU64::new(0),
@@ -232,12 +243,14 @@ impl Cluster {
             let (_, cluster) = watch::channel(Arc::new(cluster_state()));
             let router = Router::new(Transport { shared: Arc::clone(&shared), node }, cluster.clone());
             let authenticator = Arc::new(Authenticator::new(keys().1, Arc::clone(&clock)));
+            let rates = Rates::new(limits, &ProxiesConfig::default(), Arc::clone(&clock));
             let realtime = Realtime::start(RealtimeParts {
                 router: router.clone(),
                 authenticator: Arc::clone(&authenticator),
                 clock: Arc::clone(&clock),
                 node,
                 origins: Origins::new(&["https://chat.example".into()]),
+                rates: rates.clone(),
                 sockets_max,
                 tuning,
             });
@@ -250,6 +263,7 @@ impl Cluster {
                 deadline: Duration::from_secs(2),
                 admission: AdmissionLimits::default(),
                 origins: Origins::default(),
+                rates,
             });
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());

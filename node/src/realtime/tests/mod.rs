@@ -6,3 +6,4 @@ mod cluster;
 mod device;
 mod faults;
 mod handshake;
+mod limits;
