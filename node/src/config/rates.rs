@@ -229,6 +229,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_not_named_keeps_its_default() {
+        let text = "[sends]\nwindow_s = 5\nper_user = 4\nper_device = 3\nper_address = 0\n";
+        let limits: RateLimitsConfig = toml::from_str(text).unwrap();
+        let sends = ClassLimits { window_s: 5, per_user: 4, per_device: 3, per_address: 0 };
+        assert_eq!(limits, RateLimitsConfig { sends, ..RateLimitsConfig::default() });
+        for limits in [limits, RateLimitsConfig::default(), RateLimitsConfig::never_met()] {
+            limits.check().unwrap();
+            let written = toml::to_string(&limits).unwrap();
+            assert_eq!(toml::from_str::<RateLimitsConfig>(&written).unwrap(), limits);
+        }
+        let proxies: ProxiesConfig = toml::from_str("trusted = [\"10.0.0.7\"]\nheader = \"forwarded\"").unwrap();
+        assert_eq!((proxies.trusted.len(), proxies.header), (1, ForwardedHeader::Forwarded));
+    }
+
+    #[test]
     fn networks_contain_what_begins_alike() {
         let cases = [
             ("10.0.0.0/8", "10.255.1.2", true),

@@ -32,35 +32,31 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &ProxiesConfig
     client
 }
 
-/// The addresses that proxies wrote down, the last one first; `None` where one wrote something else.
-fn hops(headers: &HeaderMap, header: ForwardedHeader) -> Vec<Option<IpAddr>> {
+/// The addresses that proxies wrote down, the last one first; `None` where one wrote something else. No more of the header
+/// is read than is asked for.
+fn hops(headers: &HeaderMap, header: ForwardedHeader) -> impl Iterator<Item = Option<IpAddr>> {
     let (name, read): (_, fn(&str) -> Option<IpAddr>) = match header {
         ForwardedHeader::XForwardedFor => (header::HeaderName::from_static(X_FORWARDED_FOR), address),
         ForwardedHeader::Forwarded => (header::FORWARDED, forwarded_for),
     };
-    let values = headers.get_all(name).iter().rev();
-    let read = |value: &axum::http::HeaderValue| match value.to_str() {
-        Ok(text) => split_from_right(text, ',').into_iter().map(read).collect(),
-        Err(_) => vec![None],
-    };
-    values.flat_map(read).collect()
+    let values = headers.get_all(name).into_iter().rev();
+    // What is no text names no address either.
+    values.flat_map(move |value| split_from_right(value.to_str().unwrap_or_default(), ',').map(read))
 }
 
 /// The parts between separators that stand outside quotes, the last one first: read from the right, where a trusted proxy
 /// wrote, so that a quote which a client left open can't swallow what follows it.
-fn split_from_right(text: &str, separator: char) -> Vec<&str> {
+fn split_from_right(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut quoted = false;
-    let parts = text.rsplit(move |c| {
+    text.rsplit(move |c| {
         quoted ^= c == '"';
         c == separator && !quoted
-    });
-    parts.collect()
+    })
 }
 
 /// The `for` of one element of a `Forwarded` header.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let pairs = split_from_right(element, ';');
-    let mut values = pairs.iter().filter_map(|pair| {
+    let mut values = split_from_right(element, ';').filter_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
         name.eq_ignore_ascii_case("for").then(|| value.trim_matches('"'))
     });

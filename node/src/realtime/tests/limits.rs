@@ -42,8 +42,8 @@ async fn frames_draw_from_the_users_and_the_devices_limits() {
     assert!(error["detail"].as_str().unwrap().contains("this device"), "{error}");
     // The user has one left, for another device, and over HTTP it is the same.
     say(&mut tablet, send(1)).await;
-    let sent = tablet.until("sent").await.0;
-    assert_eq!(sent["seq"].as_u64(), last["seq"].as_u64().map(|seq| seq + 1), "what was refused was not sent");
+    let own = tablet.until("sent").await.0;
+    assert_eq!(own["seq"].as_u64(), last["seq"].as_u64().map(|seq| seq + 1), "what was refused was not sent");
     say(&mut tablet, send(2)).await;
     let error = tablet.until("error").await.0;
     assert!(error["detail"].as_str().unwrap().contains("this user"), "{error}");
