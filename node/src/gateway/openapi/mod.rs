@@ -9,7 +9,8 @@ mod operation;
 mod operations;
 mod schemas;
 
-use axum::http::{HeaderValue, header};
+use super::etag::EntityTag;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -19,12 +20,19 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into(
 const PAGE: &str = include_str!("page.html");
 
 /// `GET /v1/openapi.json`
-pub(super) async fn openapi() -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300")),
-    ];
-    (headers, DOCUMENT.clone()).into_response()
+pub(super) async fn openapi(asked: HeaderMap) -> Response {
+    let tag = EntityTag::of(&DOCUMENT);
+    let mut response = if tag.is_held(&asked) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], DOCUMENT.clone()).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    if let Some(tag) = tag.header() {
+        headers.insert(header::ETAG, tag);
+    }
+    response
 }
 
 /// `GET /docs`
@@ -158,6 +166,14 @@ mod tests {
         let document = document();
         let codes = document["components"]["schemas"]["ErrorCode"]["enum"].as_array().expect("a list").len();
         assert_eq!(codes, messenger_proto::error::ErrorCode::ALL.len());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_the_document_is_not_sent_it_again() {
+        let first = openapi(HeaderMap::new()).await;
+        let tag = first.headers()[header::ETAG].clone();
+        let again = openapi(HeaderMap::from_iter([(header::IF_NONE_MATCH, tag)])).await;
+        assert_eq!((first.status(), again.status()), (StatusCode::OK, StatusCode::NOT_MODIFIED));
     }
 
     #[test]

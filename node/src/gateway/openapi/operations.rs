@@ -50,6 +50,8 @@ const fn success(status: u16, schema: &'static str, about: &'static str) -> Succ
     Success { status, schema, about }
 }
 
+/// The answer to an `If-None-Match` with the `ETag` of what there is.
+const UNCHANGED: Success = success(304, "", "The client has it.");
 const DONE: &[Success] = &[success(204, "", "Done.")];
 
 fn text() -> Value {
@@ -95,7 +97,7 @@ pub(super) const ALL: &[Operation] = &[
         id: "getThread",
         tag: "threads",
         summary: "Reads a thread",
-        successes: &[success(200, "Thread", "The thread.")],
+        successes: &[success(200, "Thread", "The thread."), UNCHANGED],
         errors: THREAD,
         ..BASE
     },
@@ -339,7 +341,7 @@ pub(super) const ALL: &[Operation] = &[
         tag: "node",
         summary: "This document",
         access: Access::Open,
-        successes: &[success(200, "Document", "OpenAPI 3.1.")],
+        successes: &[success(200, "Document", "OpenAPI 3.1."), UNCHANGED],
         ..BASE
     },
     Operation {

@@ -1,9 +1,9 @@
 //! A cluster in memory: one node, a few shards, each the real state machine behind a lock.
 
 use crate::auth::{Authenticator, Grant, Scopes, SigningKey};
-use crate::gateway::openapi;
 use crate::config::{ProxiesConfig, RateLimitsConfig};
 use crate::gateway::cors::Origins;
+use crate::gateway::openapi;
 use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
 use crate::rates::Rates;
 use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain, shard_of};
@@ -309,7 +309,7 @@ fn documented(method: &Method, path: &str, answer: &Answer) {
     let (status, code) = (answer.status.as_u16(), answer.json_member("code"));
     let schema = operation.answer(status);
     let schema = schema.unwrap_or_else(|| panic!("{method} {path} may not answer {status} {code:?}"));
-    if schema.is_null() {
+    if schema.is_null() || answer.headers.contains_key("content-encoding") {
         return;
     }
     openapi::check(&schema, &answer.json());
