@@ -50,6 +50,10 @@ pub const DEPARTURES_MAX: usize = 1_000;
 pub const RESUME_EVENTS_MAX: u64 = 10_000;
 /// Events that follow a `gap` frame.
 pub const GAP_TAIL: u64 = 1_000;
+/// How long a typing is shown unless it is told again.
+pub const TYPING_TTL: Duration = Duration::from_secs(5);
+/// Between two typings of one sender in a thread that are passed on; a stop is passed on at once.
+pub const TYPING_INTERVAL: Duration = Duration::from_secs(3);
 /// Clock difference between shard leaders that resume by `last_seen_id` tolerates.
 pub const CLOCK_OVERLAP: Duration = Duration::from_secs(5);
 /// How long an Idempotency-Key is remembered.

@@ -5,6 +5,7 @@
 //! Invariants: every call carries the time it may still take; a receiver never works on one that has run out.
 
 use crate::command::{Command, Reply};
+use crate::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
 use crate::error::Refusal;
 use crate::event::Event;
 use crate::ids::{ConnectionId, DeviceId, Millis, NodeId, ShardId, ThreadId, UserId};
@@ -32,6 +33,7 @@ crate::wire_enum! {
         1 => Command(Command),
         2 => Query(Query),
         3 => Session(SessionCall),
+        20 => Presence(PresenceCall),
     }
 }
 
@@ -43,6 +45,7 @@ crate::wire_enum! {
         3 => Refused(Refusal),
         4 => Redirect(Redirect),
         5 => Session(SessionOutcome),
+        20 => Presence(PresenceAnswer),
     }
 }
 
@@ -74,6 +77,10 @@ crate::wire_struct! {
         4 => node: NodeId,
         /// When it opened, by that node's hybrid clock; the later of two wins, ties by connection id.
         5 => opened_at: Millis,
+        /// Its client says that nobody looks.
+        20 => away: bool,
+        /// The shard has known it for at least one renewal: others have been told that its user is there.
+        21 => settled: bool,
     }
 }
 
@@ -89,6 +96,8 @@ crate::wire_enum! {
         1 => CloseReplaced(RegisterSession),
         /// How are your replicas? Answer: [`NodeStatus`].
         2 => Status(StatusQuery),
+        /// Show these to whom they concern.
+        20 => Ephemeral(EphemeralItems),
     }
 }
 

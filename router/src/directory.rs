@@ -111,8 +111,7 @@ struct Table {
 impl Table {
     /// The table of a new state; shards that were there before keep their routes.
     fn of(state: Arc<ClusterState>, before: &[Arc<RouteCell>]) -> Self {
-        let nodes = state.nodes.iter().filter(|node| node.state != NodeState::Removed).map(|node| node.id);
-        let nodes: Vec<NodeId> = nodes.collect();
+        let nodes = nodes_of(&state);
         let route = |(index, replicas): (usize, &Vec<NodeId>)| {
             let others = nodes.iter().copied().filter(|node| !replicas.contains(node)).collect();
             match before.get(index) {
@@ -127,6 +126,11 @@ impl Table {
         let slots = u32::try_from(state.shards.len()).ok().and_then(SlotMap::new);
         Self { state, slots, routes }
     }
+}
+
+/// The nodes that were not removed.
+fn nodes_of(state: &ClusterState) -> Vec<NodeId> {
+    state.nodes.iter().filter(|node| node.state != NodeState::Removed).map(|node| node.id).collect()
 }
 
 /// The way to every shard.
@@ -182,6 +186,11 @@ impl Directory {
     /// The nodes that should hold a replica of a shard.
     pub(crate) fn replicas(&self, shard: ShardId) -> Vec<NodeId> {
         self.table().state.shards.get(shard.0 as usize).map(|shard| shard.replicas.clone()).unwrap_or_default()
+    }
+
+    /// The nodes of the cluster.
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        nodes_of(&self.cluster.borrow())
     }
 
     /// A receiver of the cluster's record, to hear of changes.

@@ -59,7 +59,7 @@ impl Effort {
     pub(crate) fn new(call: &ShardCall, deadline: Instant) -> Self {
         let has_effects = match call {
             ShardCall::Command(_) | ShardCall::Session(_) => true,
-            ShardCall::Query(_) => false,
+            ShardCall::Query(_) | ShardCall::Presence(_) => false,
         };
         Self {
             deadline,
@@ -101,7 +101,12 @@ impl Effort {
     pub(crate) fn judge(&mut self, result: AttemptResult, now: Instant, jitter: f64) -> (Verdict, Lesson) {
         self.not_before = None;
         let (why, lesson) = match result {
-            Ok(outcome @ (ShardOutcome::Reply(_) | ShardOutcome::Answer(_) | ShardOutcome::Session(_))) => {
+            Ok(
+                outcome @ (ShardOutcome::Reply(_)
+                | ShardOutcome::Answer(_)
+                | ShardOutcome::Session(_)
+                | ShardOutcome::Presence(_)),
+            ) => {
                 return (Verdict::Done(Ok(outcome)), Lesson::Leads);
             }
             Ok(ShardOutcome::Refused(refusal)) => match self.weigh(refusal) {

@@ -15,6 +15,7 @@ use crate::subscribe::{self, Interest, Subscription};
 use crate::transport::{CallError, DynTransport, ShardTransport};
 use crate::weight;
 use messenger_proto::command::{Command, CommandResult};
+use messenger_proto::ephemeral::{PresenceAnswer, PresenceCall};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::ClusterState;
@@ -108,6 +109,28 @@ impl Router {
         }
     }
 
+    /// Asks the leader of a user's shard who is there.
+    ///
+    /// # Errors
+    /// As [`Router::query`].
+    pub async fn presence(
+        &self,
+        shard: ShardId,
+        call: PresenceCall,
+        deadline: Instant,
+    ) -> Result<PresenceAnswer, Refusal> {
+        match self.shared.forward_to(shard, ShardCall::Presence(call), deadline).await? {
+            ShardOutcome::Presence(answer) => Ok(answer),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// The nodes of the cluster, this one included, as far as it knows.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.shared.directory.nodes()
+    }
+
     /// Subscribes to a shard's stream; to be called within a Tokio runtime. Ends when the [`Subscription`] is dropped.
     #[must_use]
     pub fn subscribe(&self, shard: ShardId) -> (Interest, Subscription) {
@@ -134,6 +157,13 @@ impl Shared {
             return Err(refuse(effort.give_up()));
         }
         self.persist(self.directory.shard_of(slot), &call, effort).await
+    }
+
+    /// [`Shared::forward`] for a caller that knows the shard, and so the cluster has some.
+    async fn forward_to(&self, shard: ShardId, call: ShardCall, deadline: Instant) -> Result<ShardOutcome, Refusal> {
+        let _pass = self.admit(1, weight::of_call(&call))?;
+        let effort = Effort::new(&call, deadline);
+        self.persist(shard, &call, effort).await
     }
 
     /// Room for calls.

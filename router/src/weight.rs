@@ -4,6 +4,7 @@
 //! Must not know: limits.
 
 use messenger_proto::command::Op;
+use messenger_proto::ephemeral::PresenceCall;
 use messenger_proto::query::Query;
 use messenger_proto::rpc::ShardCall;
 use messenger_proto::weight::{BASE, ITEM, of_change, of_text, of_texts};
@@ -14,6 +15,8 @@ pub(crate) fn of_call(call: &ShardCall) -> usize {
         ShardCall::Command(command) => BASE + of_op(&command.op),
         ShardCall::Query(query) => of_query(query),
         ShardCall::Session(_) => BASE,
+        ShardCall::Presence(PresenceCall::Ask(ask)) => BASE + ask.users.len() * ITEM,
+        ShardCall::Presence(PresenceCall::Shown(shown)) => BASE + shown.users.len() * ITEM,
     }
 }
 

@@ -274,6 +274,8 @@ async fn a_session_reaches_the_leader_of_its_shard() {
         connection: ConnectionId([1; 16]),
         node: NodeId(1),
         opened_at: Millis(1),
+        away: false,
+        settled: false,
     });
     assert!(router.session(slot_of(1, 2), call, in_secs(5)).await.unwrap().replaced);
     assert_eq!(fake.called(), [2]);

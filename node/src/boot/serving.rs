@@ -58,6 +58,7 @@ pub fn start(
     let hybrid = node.clock.clone();
     let rates = Rates::new(&config.rate_limits, &config.proxies, Arc::clone(&clock));
     let origins = Origins::new(&config.auth.allowed_origins);
+    let caller = Arc::new(Caller(node.transport.clone()));
     let realtime = Realtime::start(RealtimeParts {
         router: node.router.clone(),
         authenticator: Arc::clone(&authenticator),
@@ -65,10 +66,11 @@ pub fn start(
         node: node.host.node(),
         origins: origins.clone(),
         rates: rates.clone(),
+        caller: Arc::clone(&caller) as _,
         sockets_max: config.limits.connections as usize,
         tuning: Tuning::default(),
     });
-    node.sessions.connect(SessionRegistry::new(Arc::new(Caller(node.transport.clone()))), realtime.clone());
+    node.sessions.connect(SessionRegistry::new(caller), realtime.clone());
     let gateway = GatewayState::new(GatewayParts {
         router: node.router.clone(),
         authenticator,

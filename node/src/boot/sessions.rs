@@ -6,6 +6,7 @@
 use crate::realtime::{NodeCaller, Realtime, SessionRegistry};
 use crate::rpc::handler::Sessions;
 use crate::rpc::transport::NodeTransport;
+use messenger_proto::ephemeral::EphemeralItems;
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::rpc::{NodeCall, RegisterSession, SessionCall, SessionOutcome};
 use std::pin::Pin;
@@ -36,6 +37,12 @@ impl Sessions for NodeSessions {
     fn close_replaced(&self, session: RegisterSession) {
         if let Some(realtime) = self.realtime.get() {
             realtime.close_replaced(&session);
+        }
+    }
+
+    fn hear(&self, items: EphemeralItems) {
+        if let Some(realtime) = self.realtime.get() {
+            realtime.hear(items);
         }
     }
 }

@@ -273,6 +273,14 @@ pub fn integer(value: &RawValue, max: u64) -> Result<u64, Complaint> {
     parsed.filter(|number| *number <= max).ok_or_else(|| format!("must be an integer from 0 to {max}").into())
 }
 
+/// A truth value.
+///
+/// # Errors
+/// When it is none.
+pub fn boolean(value: &RawValue) -> Result<bool, Complaint> {
+    serde_json::from_str(value.get()).map_err(|_| "must be true or false".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

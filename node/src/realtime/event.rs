@@ -59,6 +59,26 @@ pub enum EventKind {
     },
 }
 
+/// Something that is told once and stored nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EphemeralFrame {
+    /// Whom it is about.
+    pub from: UserId,
+    /// What it is about.
+    pub kind: EphemeralKind,
+    /// As [`SharedEvent::body`].
+    pub body: Bytes,
+}
+
+/// What an [`EphemeralFrame`] is about; of the same kind and user, a later one takes the place of an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EphemeralKind {
+    /// The user came, went or is away.
+    Presence,
+    /// The user types in the thread, or stopped.
+    Typing(ThreadId),
+}
+
 /// The reads of one thread that were held back, the latest of each member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LateReads {

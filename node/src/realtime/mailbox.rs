@@ -3,17 +3,20 @@
 //! Owns: a session's mail, bounded by bytes, and the marks that stand for what did not fit.
 //! Must not know: shards, sockets, how losses are made good.
 //! Invariants: it never holds more than [`MAILBOX_BYTES`] and one item; whatever is dropped leaves a mark, and marks are
-//! taken before the mail that came after them.
+//! taken before the mail that came after them. What is ephemeral lies beside the mail, at most [`EPHEMERAL_MAX`] of it,
+//! is taken when there is no mail, and leaves no mark.
 
-use super::event::{LateReads, SharedEvent};
+use super::event::{EphemeralFrame, EphemeralKind, LateReads, SharedEvent};
 use messenger_proto::event::UserEvent;
-use messenger_proto::ids::{ShardId, ThreadId};
-use std::collections::{BTreeSet, VecDeque};
+use messenger_proto::ids::{ShardId, ThreadId, UserId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Bytes of mail that wait for one session at most.
 pub const MAILBOX_BYTES: usize = 256 * 1024;
+/// Ephemeral frames that wait for one session at most; typing goes first.
+pub const EPHEMERAL_MAX: usize = 1_024;
 /// Mail kept allocated when there is none.
 const IDLE_CAPACITY: usize = 8;
 
@@ -78,6 +81,7 @@ struct Inner {
     mail: VecDeque<Mail>,
     bytes: usize,
     losses: Losses,
+    ephemeral: BTreeMap<(EphemeralKind, UserId), Arc<EphemeralFrame>>,
     close: Option<CloseReason>,
 }
 
@@ -108,6 +112,33 @@ impl Mailbox {
         drop(inner);
         self.wake.notify_one();
         fits
+    }
+
+    /// Adds what is told once, in the place of what is out of date by it. Whether there was room.
+    pub fn push_ephemeral(&self, frame: &Arc<EphemeralFrame>) -> bool {
+        let mut inner = self.lock();
+        let key = (frame.kind, frame.from.clone());
+        let mut fits = inner.ephemeral.len() < EPHEMERAL_MAX || inner.ephemeral.contains_key(&key);
+        if !fits
+            && frame.kind == EphemeralKind::Presence
+            && let Some(last) = inner.ephemeral.last_entry()
+            && last.key().0 != EphemeralKind::Presence
+        {
+            last.remove();
+            fits = true;
+        }
+        if fits {
+            inner.ephemeral.insert(key, Arc::clone(frame));
+        }
+        drop(inner);
+        self.wake.notify_one();
+        fits
+    }
+
+    /// Takes an ephemeral frame; to be asked when there is no mail.
+    #[must_use]
+    pub fn pop_ephemeral(&self) -> Option<Arc<EphemeralFrame>> {
+        self.lock().ephemeral.pop_first().map(|(_, frame)| frame)
     }
 
     /// Marks that a shard's stream was interrupted.
@@ -186,6 +217,28 @@ mod tests {
         assert_eq!((rev(mailbox.pop()), rev(mailbox.pop()), rev(mailbox.pop())), (Some(1), Some(2), None));
         assert!(mailbox.take_losses().is_empty());
         assert!(mailbox.push(event(2, 3, MAILBOX_BYTES * 2)), "one item fits whatever its size");
+    }
+
+    fn ephemeral(kind: EphemeralKind, from: usize, body: &'static str) -> Arc<EphemeralFrame> {
+        let from = UserId::new(&format!("u{from}")).unwrap();
+        Arc::new(EphemeralFrame { from, kind, body: Bytes::from_static(body.as_bytes()) })
+    }
+
+    #[test]
+    fn what_is_ephemeral_is_bounded_and_the_latest_counts() {
+        let mailbox = Mailbox::default();
+        let typing = EphemeralKind::Typing(ThreadId([1; 16]));
+        for user in 0..EPHEMERAL_MAX {
+            assert!(mailbox.push_ephemeral(&ephemeral(typing, user, "old")));
+        }
+        assert!(!mailbox.push_ephemeral(&ephemeral(typing, EPHEMERAL_MAX, "one too many")));
+        assert!(mailbox.push_ephemeral(&ephemeral(typing, 0, "new")));
+        assert!(mailbox.push_ephemeral(&ephemeral(EphemeralKind::Presence, 7, "in the place of a typing")));
+        assert_eq!(mailbox.pop_ephemeral().unwrap().body, "in the place of a typing");
+        assert_eq!(mailbox.pop_ephemeral().unwrap().body, "new");
+        let left = std::iter::from_fn(|| mailbox.pop_ephemeral()).count();
+        assert_eq!(left, EPHEMERAL_MAX - 2);
+        assert!(mailbox.take_losses().is_empty() && mailbox.pop().is_none());
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 pub mod ack;
 pub mod encode;
+pub mod ephemeral;
 pub mod event;
 pub mod hub;
 pub mod mailbox;
@@ -19,6 +20,7 @@ pub use self::registry::{NodeCaller, SessionRegistry};
 pub use self::socket::Tuning;
 
 use self::ack::Acks;
+use self::ephemeral::{Relay, show};
 use self::hub::Hub;
 use self::mailbox::CloseReason;
 use self::registry::Registrations;
@@ -28,6 +30,7 @@ use crate::gateway::cors::Origins;
 use crate::rates::Rates;
 use axum::extract::Request;
 use axum::routing::any;
+use messenger_proto::ephemeral::EphemeralItems;
 use messenger_proto::ids::{Millis, NodeId, ShardId, ThreadId, UserId};
 use messenger_proto::rpc::RegisterSession;
 use messenger_proto::slot::Slot;
@@ -56,6 +59,8 @@ pub struct RealtimeParts {
     pub origins: Origins,
     /// How much clients may ask; the gateway's.
     pub rates: Rates,
+    /// The way to other nodes.
+    pub caller: Arc<dyn NodeCaller>,
     /// Connections at a time, at most.
     pub sockets_max: usize,
     /// Connections' patience.
@@ -70,6 +75,7 @@ struct Inner {
     parts: RealtimeParts,
     hub: Hub,
     acks: Acks,
+    relay: Relay,
     registrations: Registrations,
     resumes: Arc<Semaphore>,
     seats: Arc<Semaphore>,
@@ -83,8 +89,11 @@ impl Realtime {
         let hub = Hub::new(parts.router.clone());
         let acks = Acks::start(parts.router.clone());
         let registrations = Registrations::start(parts.router.clone());
+        let (relay, heard) = Relay::new(parts.router.clone(), Arc::clone(&parts.caller), parts.node);
+        tokio::spawn(show::show_all(heard, hub.clone()));
         let (resumes, seats) = (Arc::new(Semaphore::new(RESUMES_MAX)), Arc::new(Semaphore::new(parts.sockets_max)));
-        Self(Arc::new(Inner { parts, hub, acks, registrations, resumes, seats, draining: watch::Sender::new(false) }))
+        let draining = watch::Sender::new(false);
+        Self(Arc::new(Inner { parts, hub, acks, relay, registrations, resumes, seats, draining }))
     }
 
     /// `GET /v1/realtime`, to stand beside the REST routes behind the gateway's edge.
@@ -100,6 +109,11 @@ impl Realtime {
     /// Closes a connection that a newer one of its device replaced.
     pub fn close_replaced(&self, session: &RegisterSession) {
         self.0.registrations.close_replaced(session);
+    }
+
+    /// Shows what another node tells to whom it concerns here.
+    pub fn hear(&self, items: EphemeralItems) {
+        self.0.relay.hear(items.items);
     }
 
     /// Closes every connection with 1001, spread over `spread`, and writes what they acknowledged. Those that are being
@@ -170,6 +184,10 @@ impl Realtime {
 
     fn acks(&self) -> &Acks {
         &self.0.acks
+    }
+
+    fn relay(&self) -> &Relay {
+        &self.0.relay
     }
 
     fn registrations(&self) -> &Registrations {

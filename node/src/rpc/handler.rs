@@ -6,6 +6,7 @@
 
 use crate::boot::readiness::Readiness;
 use bytes::Bytes;
+use messenger_proto::ephemeral::EphemeralItems;
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::rpc::{
@@ -28,6 +29,8 @@ pub trait Sessions: Send + Sync + 'static {
     fn session(&self, shard: ShardId, call: SessionCall) -> SessionOutcome;
     /// Closes a connection that a newer one of its device replaced.
     fn close_replaced(&self, session: RegisterSession);
+    /// Shows what another node tells to whom it concerns here.
+    fn hear(&self, items: EphemeralItems);
 }
 
 /// The handler of a node; cheap to clone.
@@ -77,6 +80,10 @@ impl NodeHandler {
         match call {
             NodeCall::CloseReplaced(session) => {
                 self.sessions.close_replaced(session);
+                Bytes::new()
+            }
+            NodeCall::Ephemeral(items) => {
+                self.sessions.hear(items);
                 Bytes::new()
             }
             NodeCall::Status(_) => {

@@ -342,8 +342,8 @@ impl Host {
         match &request.call {
             ShardCall::Command(command) => replica.command(command, deadline).await,
             ShardCall::Query(query) => Ok(replica.query(query, deadline).await),
-            ShardCall::Session(_) => {
-                let detail = "sessions are registered with the node, not with a replica";
+            ShardCall::Session(_) | ShardCall::Presence(_) => {
+                let detail = "sessions and who is there are the node's matter, not a replica's";
                 Ok(ShardOutcome::Refused(Refusal::new(ErrorCode::Internal, detail)))
             }
         }

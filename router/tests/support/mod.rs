@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::unnecessary_wraps)] // every test binary uses a part of it
 
 use messenger_proto::command::{Command, Done, IndexMembership, Op, Reply, ReplyBody, Retention};
+use messenger_proto::ephemeral::PresenceAnswer;
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::event::{Event, UserEvent};
 use messenger_proto::ids::{ClusterId, CommandId, NodeId, Seq, ShardId, ThreadId, UserId};
@@ -147,6 +148,7 @@ impl World {
             // Tells the shard that answered, by its number of threads.
             ShardCall::Query(_) => ShardOutcome::Answer(shard_answer(request.shard)),
             ShardCall::Session(_) => ShardOutcome::Session(SessionOutcome { replaced: true }),
+            ShardCall::Presence(_) => ShardOutcome::Presence(PresenceAnswer { term: 7, people: Vec::new() }),
         }
     }
 }

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use messenger_proto::command::{Command, CommandResult, IndexMembership, Op};
+use messenger_proto::ephemeral::PresenceAnswer;
 use messenger_proto::ids::{DeviceId, Millis, NodeId, Seq, ShardId, ThreadId, UserId};
 use messenger_proto::limits::USER_THREADS_MAX;
 use messenger_proto::rpc::{SessionOutcome, ShardCall, ShardOutcome, ShardRequest};
@@ -93,6 +94,7 @@ impl Memory {
                 Ok(answer) => ShardOutcome::Answer(answer),
                 Err(refusal) => ShardOutcome::Refused(refusal),
             },
+            ShardCall::Presence(_) => ShardOutcome::Presence(PresenceAnswer { term: 1, people: Vec::new() }),
             ShardCall::Session(_) => ShardOutcome::Session(SessionOutcome { replaced: false }),
         }
     }

@@ -1,7 +1,7 @@
 //! From shard streams to sessions.
 //!
 //! Owns: one subscription per shard that some session of this node is interested in, and the way from its events to
-//! those sessions' mailboxes.
+//! those sessions' mailboxes; and the way there for what is ephemeral, which comes from other nodes and not by streams.
 //! Must not know: sockets, cursors, where a shard's replicas are.
 //! Invariants: a subscription opens with the first interest in its shard and closes with the last; an event is encoded
 //! once, whoever listens; a session's slowness never holds up the stream.
@@ -12,11 +12,13 @@ mod routes;
 use self::reads::{HeldReads, LARGE};
 use self::routes::Routes;
 use super::encode;
+use super::event::EphemeralFrame;
 use super::mailbox::{Mail, Mailbox};
 use futures_util::StreamExt;
 use futures_util::stream;
 use messenger_proto::event::{Event, ThreadEvent};
-use messenger_proto::ids::ShardId;
+use messenger_proto::ids::{ShardId, ThreadId};
+use messenger_proto::slot::Slot;
 use messenger_router::{Interest, Router, Subscription, SubscriptionItem, Topic};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,6 +89,24 @@ impl Hub {
         if empty {
             shards.remove(&shard);
         }
+    }
+
+    /// Hands what is ephemeral to those who listen to a thread. Whoever is to hear a thread listens to it, so whoever has
+    /// left one is shown nothing of it.
+    pub fn show(&self, thread: ThreadId, frame: &Arc<EphemeralFrame>) {
+        let shard = self.shared.router.shard_of(Slot::of_thread(thread));
+        let routes = self.shared.lock().get(&shard).map(|open| Arc::clone(&open.routes));
+        if let Some(routes) = routes {
+            lock(&routes).show(&Topic::Thread(thread), frame);
+        }
+    }
+
+    /// Whether anyone listens to a thread.
+    #[must_use]
+    pub fn listens(&self, thread: ThreadId) -> bool {
+        let shard = self.shared.router.shard_of(Slot::of_thread(thread));
+        let routes = self.shared.lock().get(&shard).map(|open| Arc::clone(&open.routes));
+        routes.is_some_and(|routes| lock(&routes).has(&Topic::Thread(thread)))
     }
 }
 

@@ -104,6 +104,8 @@ mod tests {
             connection: ConnectionId([connection; 16]),
             node: NodeId(u64::from(connection)),
             opened_at: Millis(opened_at),
+            away: false,
+            settled: false,
         }
     }
 

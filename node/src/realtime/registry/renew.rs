@@ -204,6 +204,8 @@ mod tests {
             connection: ConnectionId([n; 16]),
             node: NodeId(1),
             opened_at: Millis(1),
+            away: false,
+            settled: false,
         };
         let shard = |user: &str| shard_of(Slot::of_user(&UserId::new(user).unwrap()));
         let other =

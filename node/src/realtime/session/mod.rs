@@ -8,6 +8,7 @@
 
 mod behind;
 mod cursor;
+mod ephemeral;
 mod former;
 mod frame;
 mod window;

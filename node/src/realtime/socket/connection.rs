@@ -5,6 +5,7 @@
 //! Invariants: one task; mail is taken and storage asked only when the socket took everything before, so a slow reader
 //! holds no more than a mailbox and a batch; frames leave in the order of their numbers.
 
+use super::hints::Hints;
 use super::inbound::{self, Inbound, RequestId};
 use super::pulse::{Due, Pulse};
 use super::replay::Replay;
@@ -53,6 +54,7 @@ pub(super) struct Connection {
     work: Work,
     sends: Sends,
     pulse: Pulse,
+    hints: Hints,
     strikes: u32,
     last_strike: Instant,
 }
@@ -84,6 +86,7 @@ impl Connection {
             work: Work::new(),
             sends: Sends::default(),
             pulse: Pulse::new(now, expires, node.tuning()),
+            hints: Hints::default(),
             strikes: 0,
             last_strike: now,
             identity,
@@ -123,6 +126,8 @@ impl Connection {
             connection: self.id,
             node: self.node.id(),
             opened_at: self.node.now(),
+            away: false,
+            settled: false,
         };
         self.node.registrations().opened(registration.clone(), &self.mailbox);
         // Either a drain finds it there, or it finds the drain.
@@ -227,7 +232,10 @@ impl Connection {
                 Some(Mail::Late(late)) => self.session.late(&late),
                 Some(Mail::Index(event)) if event.present => self.session.joined(event.thread, event.source_seq),
                 Some(Mail::Index(event)) => self.session.left(event.thread, event.source_seq),
-                None => break,
+                None => match self.mailbox.pop_ephemeral() {
+                    Some(frame) => self.session.show(&frame),
+                    None => break,
+                },
             }
         }
         Ok(())
@@ -283,6 +291,7 @@ impl Connection {
             Ok(Inbound::Read { thread, up_to }) => self.read(request_id, thread, up_to),
             Ok(Inbound::Delivered { thread, up_to }) => self.deliver(request_id, thread, up_to),
             Ok(Inbound::Subscribe(threads)) => self.subscribe(&request_id, threads),
+            Ok(Inbound::Typing { thread, stop }) => self.types(&request_id, thread, stop),
             Ok(Inbound::NotServed) => {
                 self.refuse(&request_id, &ApiError::new(ErrorCode::NotFound, "This kind of frame is not served."));
             }
@@ -367,6 +376,21 @@ impl Connection {
             };
             Done::Sent { thread, bytes, request_id, outcome }
         }));
+    }
+
+    fn types(&mut self, request_id: &RequestId, thread: ThreadId, stop: bool) {
+        if !self.may_write(request_id) {
+            return;
+        }
+        match self.session.is_in(thread) {
+            Some(true) => self.hints.typing(&self.node, &self.identity.user, thread, stop),
+            Some(false) => {
+                let error = ApiError::new(ErrorCode::NotAMember, "Only participants are shown typing in a thread.");
+                self.refuse(request_id, &error);
+            }
+            // It is not known yet, and by then it will be late.
+            None => {}
+        }
     }
 
     fn read(&mut self, request_id: RequestId, thread: ThreadId, up_to: MessageId) {

@@ -6,7 +6,7 @@
 
 use crate::gateway::error::ApiError;
 use crate::gateway::idempotency::IdempotencyKey;
-use crate::gateway::input::{Complaint, Object, integer, text};
+use crate::gateway::input::{Complaint, Object, boolean, integer, text};
 use crate::gateway::send::{SendRequest, message_id, thread_id};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{MessageId, ThreadId};
@@ -39,6 +39,10 @@ pub(super) enum Inbound {
         up_to: MessageId,
     },
     Subscribe(BTreeSet<ThreadId>),
+    Typing {
+        thread: ThreadId,
+        stop: bool,
+    },
     Auth(String),
     /// Known to the contract, and not served yet.
     NotServed,
@@ -62,7 +66,8 @@ pub(super) fn parse(frame: &str) -> (RequestId, Result<Inbound, ApiError>) {
             threads.map(|threads| Inbound::Subscribe(threads.into_iter().collect()))
         }
         Some("auth") => object.required("token", text).map(|token| Inbound::Auth(token.into_owned())),
-        Some("typing" | "presence") => return (request_id, Ok(Inbound::NotServed)),
+        Some("typing") => typing(&mut object),
+        Some("presence") => return (request_id, Ok(Inbound::NotServed)),
         Some(_) => return (request_id, Err(ApiError::field("t", "is not a known kind of frame"))),
         None => None,
     };
@@ -78,6 +83,12 @@ fn send(object: &mut Object<'_>) -> Option<Inbound> {
     });
     let request = SendRequest::take(object);
     Some(Inbound::Send { thread: thread?, key, request: Box::new(request?) })
+}
+
+fn typing(object: &mut Object<'_>) -> Option<Inbound> {
+    let thread = object.required("thread_id", thread_id);
+    let stop = object.optional("stop", boolean).unwrap_or_default();
+    thread.map(|thread| Inbound::Typing { thread, stop })
 }
 
 fn place(object: &mut Object<'_>) -> Option<(ThreadId, MessageId)> {
@@ -108,7 +119,9 @@ mod tests {
         let thread = "09090909-0909-0909-0909-090909090909";
         assert!(matches!(parse(r#"{"t":"client_ack","frame_seq":7}"#).1, Ok(Inbound::Ack(7))));
         assert!(matches!(parse(r#"{"t":"pong"}"#).1, Ok(Inbound::Pong)));
-        assert!(matches!(parse(r#"{"t":"typing","thread_id":1}"#).1, Ok(Inbound::NotServed)));
+        let typing = |rest: &str| parse(&format!(r#"{{"t":"typing","thread_id":"{thread}"{rest}}}"#)).1;
+        assert!(matches!(typing(""), Ok(Inbound::Typing { stop: false, .. })));
+        assert!(matches!(typing(r#","stop":true"#), Ok(Inbound::Typing { stop: true, .. })));
         let read = format!(r#"{{"t":"read","thread_id":"{thread}","up_to":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}}"#);
         assert!(matches!(parse(&read).1, Ok(Inbound::Read { .. })));
         let send = format!(
@@ -135,6 +148,8 @@ mod tests {
             r#"{"t":"pong","extra":1}"#,
             r#"{"t":"pong","request_id":{}}"#,
             r#"{"t":"subscribe","thread_ids":["x"]}"#,
+            r#"{"t":"typing"}"#,
+            r#"{"t":"typing","thread_id":"09090909-0909-0909-0909-090909090909","stop":1}"#,
         ];
         for frame in frames {
             assert_eq!(code(frame), Some(ErrorCode::InvalidRequest), "{frame}");

@@ -5,6 +5,7 @@
 //! Invariants: an idle connection is one task with small buffers; nothing it waits for is unbounded.
 
 mod connection;
+mod hints;
 mod inbound;
 mod pulse;
 mod replay;

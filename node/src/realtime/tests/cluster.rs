@@ -11,8 +11,10 @@ use crate::realtime::registry::SessionRegistry;
 use crate::realtime::{NodeCaller, Realtime, RealtimeParts, Tuning};
 use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain};
 use messenger_proto::command::{Command, CommandResult, CreateThread, Op, ReplyBody, Retention, SendMessage};
+use messenger_proto::ephemeral::PresenceAnswer;
 use messenger_proto::event::Event;
 use messenger_proto::ids::{ClientSeq, DeviceId, Millis, NodeId, ShardId, ThreadId, UserId};
+use messenger_proto::meta::{ClusterState, NodeInfo};
 use messenger_proto::model::{ContentType, Message, Thread, ThreadKind};
 use messenger_proto::query::{Answer, MessageQuery, Query, QueryResult, RecipientsQuery};
 use messenger_proto::rpc::{
@@ -127,6 +129,7 @@ impl Shared {
                     Err(refusal) => ShardOutcome::Refused(refusal),
                 }
             }
+            ShardCall::Presence(_) => ShardOutcome::Presence(PresenceAnswer { term: 1, people: Vec::new() }),
             ShardCall::Session(call) => ShardOutcome::Session(self.registry.get().unwrap().handle(request.shard, call)),
         }
     }
@@ -187,8 +190,12 @@ struct Caller(Arc<Shared>);
 impl NodeCaller for Caller {
     fn call(&self, node: NodeId, call: NodeCall, _: Instant) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(async move {
-            let NodeCall::CloseReplaced(session) = call else { return false };
-            self.0.nodes.get().unwrap()[node.0 as usize - 1].close_replaced(&session);
+            let Some(node) = self.0.nodes.get().unwrap().get(node.0 as usize - 1) else { return false };
+            match call {
+                NodeCall::CloseReplaced(session) => node.close_replaced(&session),
+                NodeCall::Ephemeral(items) => node.hear(items),
+                NodeCall::Status(_) => return false,
+            }
             true
         })
     }
@@ -202,6 +209,14 @@ pub(super) struct Cluster {
     pub(super) readiness: watch::Sender<Readiness>,
     routers: Vec<Router>,
     key: SigningKey,
+}
+
+/// A record of so many nodes.
+fn cluster_of(count: u64) -> ClusterState {
+    let mut state = cluster_state();
+    let node = |id| NodeInfo { id: NodeId(id), ..state.nodes[0].clone() };
+    state.nodes = (1..=count).map(node).collect();
+    state
 }
 
 pub(super) fn hasty() -> Tuning {
@@ -240,7 +255,7 @@ impl Cluster {
         let (readiness, _) = watch::channel(Readiness::Ready);
         let (mut addresses, mut nodes, mut routers) = (Vec::new(), Vec::new(), Vec::new());
         for node in (1..=count).map(NodeId) {
-            let (_, cluster) = watch::channel(Arc::new(cluster_state()));
+            let (_, cluster) = watch::channel(Arc::new(cluster_of(count)));
             let router = Router::new(Transport { shared: Arc::clone(&shared), node }, cluster.clone());
             let authenticator = Arc::new(Authenticator::new(keys().1, Arc::clone(&clock)));
             let rates = Rates::new(limits, &ProxiesConfig::default(), Arc::clone(&clock));
@@ -251,6 +266,7 @@ impl Cluster {
                 node,
                 origins: Origins::new(&["https://chat.example".into()]),
                 rates: rates.clone(),
+                caller: Arc::new(Caller(Arc::clone(&shared))),
                 sockets_max,
                 tuning,
             });

@@ -130,7 +130,7 @@ async fn bad_frames_get_an_error_and_disturb_nobody() {
         (json!({"t": "client_ack", "frame_seq": 99}), "invalid_request"),
         (json!({"t": "send", "thread_id": foreign, "client_seq": 1, "ciphertext": "aGk="}), "not_a_member"),
         (json!({"t": "read", "thread_id": foreign, "up_to": "01ARZ3NDEKTSV4RRFFQ69G5FAV"}), "not_a_member"),
-        (json!({"t": "typing", "thread_id": foreign}), "not_found"),
+        (json!({"t": "typing", "thread_id": foreign}), "not_a_member"),
         (json!({"t": "auth", "token": "x"}), "invalid_request"),
     ];
     for (frame, code) in cases {

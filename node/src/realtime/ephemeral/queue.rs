@@ -1,0 +1,186 @@
+//! What waits to be told to one node.
+//!
+//! Owns: its bounds, and what is dropped beyond them.
+//! Must not know: tasks, nodes.
+//! Invariants: at most [`TYPING_MAX`] typings and [`PRESENCE_BYTES`] of presence wait, and one presence per user, the
+//! latest; what does not fit takes the place of the oldest; typing never takes the place of presence.
+
+use messenger_proto::ephemeral::{Ephemeral, PresenceChange, Typing};
+use messenger_proto::ids::UserId;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Typings that wait for one node at most.
+const TYPING_MAX: usize = 1_024;
+/// Bytes of presence that wait for one node at most.
+const PRESENCE_BYTES: usize = 4 * 1024 * 1024;
+/// Typings in one call at most.
+const TYPING_TAKE: usize = 256;
+/// Bytes of presence in one call, and a change more.
+const PRESENCE_TAKE: usize = 64 * 1024;
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    typing: VecDeque<Typing>,
+    presence: BTreeMap<UserId, PresenceChange>,
+    /// The users of `presence`, in the order in which they first changed.
+    order: VecDeque<UserId>,
+    bytes: usize,
+}
+
+fn weight(change: &PresenceChange) -> usize {
+    256 + 20 * change.threads.len()
+}
+
+fn dropped() {
+    metrics::counter!("messenger_ephemeral_dropped_total", "where" => "queue").increment(1);
+}
+
+impl Queue {
+    /// Adds an item at the end, or where an older one of the same user waits.
+    pub(super) fn push(&mut self, item: Ephemeral) {
+        match item {
+            Ephemeral::Typing(typing) => {
+                if self.typing.len() >= TYPING_MAX {
+                    self.typing.pop_front();
+                    dropped();
+                }
+                self.typing.push_back(typing);
+            }
+            Ephemeral::Presence(change) => {
+                let user = change.of.user.clone();
+                self.bytes += weight(&change);
+                match self.presence.insert(user.clone(), change) {
+                    Some(older) => self.bytes -= weight(&older),
+                    None => self.order.push_back(user),
+                }
+                while self.bytes > PRESENCE_BYTES && self.presence.len() > 1 && self.pop().is_some() {
+                    dropped();
+                }
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<PresenceChange> {
+        let change = self.presence.remove(&self.order.pop_front()?)?;
+        self.bytes -= weight(&change);
+        Some(change)
+    }
+
+    /// Takes what fits in one call.
+    pub(super) fn take(&mut self) -> Vec<Ephemeral> {
+        let typings = self.typing.len().min(TYPING_TAKE);
+        let mut items: Vec<_> = self.typing.drain(..typings).map(Ephemeral::Typing).collect();
+        let mut bytes = 0;
+        while bytes < PRESENCE_TAKE
+            && let Some(change) = self.pop()
+        {
+            bytes += weight(&change);
+            items.push(Ephemeral::Presence(change));
+        }
+        items
+    }
+
+    /// Puts back what could not be told, where nothing newer came; typing is not worth telling late.
+    pub(super) fn give_back(&mut self, items: Vec<Ephemeral>) {
+        self.typing.clear();
+        for item in items.into_iter().rev() {
+            let Ephemeral::Presence(change) = item else { continue };
+            let user = change.of.user.clone();
+            if self.bytes + weight(&change) <= PRESENCE_BYTES && !self.presence.contains_key(&user) {
+                self.bytes += weight(&change);
+                self.presence.insert(user.clone(), change);
+                self.order.push_front(user);
+            }
+        }
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use messenger_proto::ephemeral::{Presence, PresenceStatus};
+    use messenger_proto::ids::{ShardId, ThreadId};
+    use proptest::prelude::*;
+
+    fn change(user: u32, term: u64, threads: usize) -> Ephemeral {
+        let of = Presence {
+            user: UserId::new(&format!("u{user}")).unwrap(),
+            status: PresenceStatus::Online,
+            last_seen: None,
+        };
+        Ephemeral::Presence(PresenceChange { of, threads: vec![ThreadId([1; 16]); threads], shard: ShardId(0), term })
+    }
+
+    fn typing(n: usize) -> Ephemeral {
+        let user = UserId::new(&format!("u{n}")).unwrap();
+        Ephemeral::Typing(Typing { thread: ThreadId([1; 16]), user, stop: false })
+    }
+
+    #[test]
+    fn of_too_much_the_oldest_is_dropped_each_of_its_own_kind() {
+        let mut queue = Queue::default();
+        queue.push(change(0, 1, 1));
+        for n in 0..TYPING_MAX + 10 {
+            queue.push(typing(n));
+        }
+        let items = queue.take();
+        assert_eq!((items.len(), &items[0]), (TYPING_TAKE + 1, &typing(10)));
+        assert_eq!(items.last(), Some(&change(0, 1, 1)));
+        let large = 10_000;
+        for user in 1..=40 {
+            queue.push(change(user, 1, large));
+        }
+        assert!(queue.bytes <= PRESENCE_BYTES);
+        let mut told = Vec::new();
+        loop {
+            let items = queue.take();
+            if items.is_empty() {
+                break;
+            }
+            told.extend(items.into_iter().filter(|item| matches!(item, Ephemeral::Presence(_))));
+        }
+        assert_eq!(told.last(), Some(&change(40, 1, large)));
+        assert!(told.len() < 40 && (queue.bytes, queue.order.len()) == (0, 0));
+    }
+
+    proptest! {
+        /// Whatever is pushed, taken and given back, each user's latest change comes out last, and nothing is left over.
+        #[test]
+        fn the_latest_of_each_user_comes_out(steps in prop::collection::vec((0_u8..4, 0_u32..4), 1..60)) {
+            let mut queue = Queue::default();
+            let (mut latest, mut told) = (BTreeMap::new(), BTreeMap::new());
+            for (term, (step, user)) in (1..).zip(steps) {
+                match step {
+                    0 => {
+                        let items = queue.take();
+                        queue.give_back(items);
+                    }
+                    1 => {
+                        for item in queue.take() {
+                            if let Ephemeral::Presence(change) = item {
+                                told.insert(change.of.user.clone(), change.term);
+                            }
+                        }
+                    }
+                    _ => {
+                        queue.push(change(user, term, 1));
+                        latest.insert(UserId::new(&format!("u{user}")).unwrap(), term);
+                    }
+                }
+            }
+            for item in queue.take() {
+                if let Ephemeral::Presence(change) = item {
+                    told.insert(change.of.user.clone(), change.term);
+                }
+            }
+            prop_assert_eq!(told, latest);
+            prop_assert_eq!((queue.bytes, queue.order.len()), (0, 0));
+        }
+    }
+}
