@@ -58,6 +58,7 @@ pub fn start(
     let hybrid = node.clock.clone();
     let rates = Rates::new(&config.rate_limits, &config.proxies, Arc::clone(&clock));
     let origins = Origins::new(&config.auth.allowed_origins);
+    let host = node.host.clone();
     let caller = Arc::new(Caller(node.transport.clone()));
     let realtime = Realtime::start(RealtimeParts {
         router: node.router.clone(),
@@ -67,6 +68,7 @@ pub fn start(
         origins: origins.clone(),
         rates: rates.clone(),
         caller: Arc::clone(&caller) as _,
+        leads: Arc::new(move |shard| host.shard(shard)?.leading_term()),
         sockets_max: config.limits.connections as usize,
         tuning: Tuning::default(),
     });

@@ -6,7 +6,7 @@
 use crate::realtime::{NodeCaller, Realtime, SessionRegistry};
 use crate::rpc::handler::Sessions;
 use crate::rpc::transport::NodeTransport;
-use messenger_proto::ephemeral::EphemeralItems;
+use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::rpc::{NodeCall, RegisterSession, SessionCall, SessionOutcome};
 use std::pin::Pin;
@@ -29,9 +29,22 @@ impl NodeSessions {
 }
 
 impl Sessions for NodeSessions {
-    fn session(&self, shard: ShardId, call: SessionCall) -> SessionOutcome {
+    fn session(&self, shard: ShardId, term: u64, call: SessionCall) -> SessionOutcome {
         // Before it is connected this node serves nobody, and a gateway elsewhere renews within seconds.
-        self.registry.get().map_or(SessionOutcome { replaced: false }, |registry| registry.handle(shard, call))
+        let (Some(registry), Some(realtime)) = (self.registry.get(), self.realtime.get()) else {
+            return SessionOutcome { replaced: false };
+        };
+        let outcome = registry.handle(shard, call.clone());
+        // A connection that another one replaced is not there any more.
+        if !outcome.replaced {
+            realtime.note(shard, term, &call);
+        }
+        outcome
+    }
+
+    fn presence(&self, shard: ShardId, term: u64, call: PresenceCall) -> PresenceAnswer {
+        let nothing = || PresenceAnswer { term, people: Vec::new() };
+        self.realtime.get().map_or_else(nothing, |realtime| realtime.presence(shard, term, call))
     }
 
     fn close_replaced(&self, session: RegisterSession) {

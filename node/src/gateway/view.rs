@@ -7,6 +7,7 @@
 use super::time::Rfc3339;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use messenger_proto::ephemeral::Presence;
 use messenger_proto::ids::{MessageId, ThreadId, UserId};
 use messenger_proto::model::{Message, Participant, Pin, Reaction, Recipient, Thread, ThreadSummary};
 use serde::ser::SerializeSeq;
@@ -31,6 +32,21 @@ pub struct Base64<'a>(pub &'a [u8]);
 impl Serialize for Base64<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&STANDARD.encode(self.0))
+    }
+}
+
+/// How a user is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PresenceView {
+    status: &'static str,
+    last_seen: Option<Rfc3339>,
+}
+
+impl PresenceView {
+    /// The view of a user's presence.
+    #[must_use]
+    pub fn of(presence: &Presence) -> Self {
+        Self { status: presence.status.as_str(), last_seen: presence.last_seen.map(Rfc3339) }
     }
 }
 

@@ -5,7 +5,11 @@
 //! Invariants: a frame's members are written once, here; `frame_seq` and what only a message's sender sees are put in
 //! when it is sent.
 
-use super::event::{EphemeralFrame, EphemeralKind, EventKind, SharedEvent};
+mod ephemeral;
+
+pub use self::ephemeral::{presence, typing};
+
+use super::event::{EventKind, SharedEvent};
 use super::session::{Frame, FrameBody};
 use crate::auth::Identity;
 use crate::gateway::error::ApiError;
@@ -13,11 +17,9 @@ use crate::gateway::time::Rfc3339;
 use crate::gateway::trace::TraceId;
 use crate::gateway::view::{Base64, MessageView, ParticipantView, Text, ThreadView};
 use bytes::Bytes;
-use messenger_proto::ephemeral::Typing;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::event::{ThreadEvent, ThreadEventBody};
 use messenger_proto::ids::{ConnectionId, MessageId, Millis, ThreadId, UserId};
-use messenger_proto::limits::TYPING_TTL;
 use messenger_proto::model::{Message, ReceiptKind};
 use messenger_proto::query::Gap;
 use serde::Serialize;
@@ -368,22 +370,6 @@ pub fn error(request_id: Option<&RawValue>, error: &ApiError, now: Millis) -> By
     }
     let problem = error.problem(trace, None, now);
     members(&Error { t: "error", request_id, problem })
-}
-
-/// A member types, or stopped.
-#[must_use]
-pub fn typing(typing: &Typing) -> EphemeralFrame {
-    #[derive(Serialize)]
-    struct Members<'a> {
-        t: &'static str,
-        thread_id: Text<ThreadId>,
-        user_id: &'a str,
-        ttl_s: u64,
-    }
-    let Typing { thread, user, stop } = typing;
-    let ttl_s = if *stop { 0 } else { TYPING_TTL.as_secs() };
-    let body = members(&Members { t: "typing", thread_id: Text(*thread), user_id: user.as_str(), ttl_s });
-    EphemeralFrame { from: user.clone(), kind: EphemeralKind::Typing(*thread), body }
 }
 
 /// The threads that a device asked to hear.

@@ -12,6 +12,7 @@ pub mod ephemeral;
 pub mod event;
 pub mod hub;
 pub mod mailbox;
+pub mod presence;
 pub mod registry;
 pub mod session;
 mod socket;
@@ -20,9 +21,11 @@ pub use self::registry::{NodeCaller, SessionRegistry};
 pub use self::socket::Tuning;
 
 use self::ack::Acks;
-use self::ephemeral::{Relay, show};
+use self::ephemeral::{Relay, show::Show};
 use self::hub::Hub;
 use self::mailbox::CloseReason;
+use self::presence::board::Board;
+use self::presence::{Desk, Leads, greeting};
 use self::registry::Registrations;
 use crate::auth::{Authenticator, Clock};
 use crate::gateway::GatewayState;
@@ -30,12 +33,12 @@ use crate::gateway::cors::Origins;
 use crate::rates::Rates;
 use axum::extract::Request;
 use axum::routing::any;
-use messenger_proto::ephemeral::EphemeralItems;
+use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
 use messenger_proto::ids::{Millis, NodeId, ShardId, ThreadId, UserId};
-use messenger_proto::rpc::RegisterSession;
+use messenger_proto::rpc::{RegisterSession, SessionCall};
 use messenger_proto::slot::Slot;
 use messenger_router::Router;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -61,6 +64,8 @@ pub struct RealtimeParts {
     pub rates: Rates,
     /// The way to other nodes.
     pub caller: Arc<dyn NodeCaller>,
+    /// Which shards the node leads.
+    pub leads: Leads,
     /// Connections at a time, at most.
     pub sockets_max: usize,
     /// Connections' patience.
@@ -76,6 +81,9 @@ struct Inner {
     hub: Hub,
     acks: Acks,
     relay: Relay,
+    desk: Desk,
+    board: Arc<Mutex<Board>>,
+    greetings: Semaphore,
     registrations: Registrations,
     resumes: Arc<Semaphore>,
     seats: Arc<Semaphore>,
@@ -90,10 +98,26 @@ impl Realtime {
         let acks = Acks::start(parts.router.clone());
         let registrations = Registrations::start(parts.router.clone());
         let (relay, heard) = Relay::new(parts.router.clone(), Arc::clone(&parts.caller), parts.node);
-        tokio::spawn(show::show_all(heard, hub.clone()));
+        let (clock, leads) = (Arc::clone(&parts.clock), Arc::clone(&parts.leads));
+        let desk = Desk::start(parts.router.clone(), relay.clone(), clock, leads);
+        let (board, greetings) = (Arc::default(), Semaphore::new(greeting::GREETINGS));
+        tokio::spawn(Show::new(hub.clone(), desk.clone(), Arc::clone(&board)).run(heard));
+        tokio::spawn(presence::watch::watch(parts.router.clone(), Arc::downgrade(&board)));
         let (resumes, seats) = (Arc::new(Semaphore::new(RESUMES_MAX)), Arc::new(Semaphore::new(parts.sockets_max)));
         let draining = watch::Sender::new(false);
-        Self(Arc::new(Inner { parts, hub, acks, relay, registrations, resumes, seats, draining }))
+        Self(Arc::new(Inner {
+            parts,
+            hub,
+            acks,
+            relay,
+            desk,
+            board,
+            greetings,
+            registrations,
+            resumes,
+            seats,
+            draining,
+        }))
     }
 
     /// `GET /v1/realtime`, to stand beside the REST routes behind the gateway's edge.
@@ -114,6 +138,17 @@ impl Realtime {
     /// Shows what another node tells to whom it concerns here.
     pub fn hear(&self, items: EphemeralItems) {
         self.0.relay.hear(items.items);
+    }
+
+    /// Takes note of a connection that was registered or unregistered here, as its user's shard leader in `term`.
+    pub fn note(&self, shard: ShardId, term: u64, call: &SessionCall) {
+        self.0.desk.note(shard, term, call);
+    }
+
+    /// Says who is there, as a shard's leader in `term`.
+    #[must_use]
+    pub fn presence(&self, shard: ShardId, term: u64, call: PresenceCall) -> PresenceAnswer {
+        self.0.desk.answer(shard, term, call)
     }
 
     /// Closes every connection with 1001, spread over `spread`, and writes what they acknowledged. Those that are being
@@ -188,6 +223,15 @@ impl Realtime {
 
     fn relay(&self) -> &Relay {
         &self.0.relay
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        // Each method of a board leaves it whole.
+        self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn greetings(&self) -> &Semaphore {
+        &self.0.greetings
     }
 
     fn registrations(&self) -> &Registrations {

@@ -6,7 +6,7 @@
 
 use crate::boot::readiness::Readiness;
 use bytes::Bytes;
-use messenger_proto::ephemeral::EphemeralItems;
+use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::rpc::{
@@ -25,8 +25,10 @@ use tokio::sync::mpsc;
 
 /// What the node does with calls that no group answers.
 pub trait Sessions: Send + Sync + 'static {
-    /// Registers or unregisters a connection; this node leads its user's shard.
-    fn session(&self, shard: ShardId, call: SessionCall) -> SessionOutcome;
+    /// Registers or unregisters a connection; this node leads its user's shard, in this term.
+    fn session(&self, shard: ShardId, term: u64, call: SessionCall) -> SessionOutcome;
+    /// Says who is there; this node leads the shard, in this term.
+    fn presence(&self, shard: ShardId, term: u64, call: PresenceCall) -> PresenceAnswer;
     /// Closes a connection that a newer one of its device replaced.
     fn close_replaced(&self, session: RegisterSession);
     /// Shows what another node tells to whom it concerns here.
@@ -59,13 +61,19 @@ impl NodeHandler {
 
     /// Carries out a call to a shard.
     pub async fn shard_call(&self, request: ShardRequest) -> ShardOutcome {
-        let ShardCall::Session(call) = request.call else {
-            return self.group_call(GroupId::of_shard(request.shard), &request).await;
+        let shard = request.shard;
+        if !matches!(request.call, ShardCall::Session(_) | ShardCall::Presence(_)) {
+            return self.group_call(GroupId::of_shard(shard), &request).await;
+        }
+        let Some(replica) = self.host.shard(shard) else {
+            return ShardOutcome::Redirect(Redirect { leader: None });
         };
-        match self.host.shard(request.shard) {
-            Some(replica) if replica.leads() => ShardOutcome::Session(self.sessions.session(request.shard, call)),
-            Some(replica) => ShardOutcome::Redirect(Redirect { leader: replica.leader() }),
-            None => ShardOutcome::Redirect(Redirect { leader: None }),
+        match (request.call, replica.leading_term()) {
+            (ShardCall::Session(call), Some(term)) => ShardOutcome::Session(self.sessions.session(shard, term, call)),
+            (ShardCall::Presence(call), Some(term)) => {
+                ShardOutcome::Presence(self.sessions.presence(shard, term, call))
+            }
+            _ => ShardOutcome::Redirect(Redirect { leader: replica.leader() }),
         }
     }
 

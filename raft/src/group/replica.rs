@@ -213,6 +213,14 @@ impl Replica {
         self.raft.metrics().borrow_watched().current_leader.map(NodeId)
     }
 
+    /// The term in which this replica leads, if it does.
+    #[must_use]
+    pub fn leading_term(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.state == ServerState::Leader && self.leads()).then_some(metrics.current_term)
+    }
+
     /// Whether this replica leads.
     #[must_use]
     pub fn leads(&self) -> bool {

@@ -1,16 +1,19 @@
 //! From what other nodes tell to the sessions of this one.
 //!
-//! Owns: what is told is encoded once and handed to the hub; what came too often from several devices of a user is not.
+//! Owns: what is told is encoded once and handed to the hub; what came too often from several devices of a user, or from a
+//! leader that is one no more, is not.
 //! Must not know: how it came, who listens.
 //! Invariants: whatever other nodes tell, a member is shown typing once per [`AT_LEAST`] in a thread; what is remembered
-//! for that is bounded by [`TYPING_MAX`].
+//! for that is bounded by [`TYPING_MAX`]. A change of presence reaches each device once, however many threads it shares.
 
 use super::gate::Gate;
 use crate::realtime::encode;
 use crate::realtime::hub::Hub;
-use messenger_proto::ephemeral::{Ephemeral, Typing};
+use crate::realtime::presence::Desk;
+use crate::realtime::presence::board::Board;
+use messenger_proto::ephemeral::{Ephemeral, PresenceChange, Typing};
 use messenger_proto::ids::{ThreadId, UserId};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -19,22 +22,50 @@ const AT_LEAST: Duration = Duration::from_millis(2_500);
 /// Members that type at a time, of threads that are heard here; more are not shown.
 const TYPING_MAX: usize = 16_384;
 
-/// Shows what the node is told, until nobody can tell it anything any more.
-pub(in crate::realtime) async fn show_all(mut heard: mpsc::Receiver<Vec<Ephemeral>>, hub: Hub) {
-    let mut typing = Gate::new(AT_LEAST, TYPING_MAX);
-    while let Some(items) = heard.recv().await {
-        for item in items {
-            match item {
-                Ephemeral::Typing(item) => show_typing(&mut typing, &hub, &item),
-                Ephemeral::Presence(_) => {}
+/// What shows.
+pub(in crate::realtime) struct Show {
+    typing: Gate<(ThreadId, UserId)>,
+    hub: Hub,
+    desk: Desk,
+    board: Arc<Mutex<Board>>,
+}
+
+impl Show {
+    /// Shows through a hub; the desk and the board take note.
+    pub(in crate::realtime) fn new(hub: Hub, desk: Desk, board: Arc<Mutex<Board>>) -> Self {
+        Self { typing: Gate::new(AT_LEAST, TYPING_MAX), hub, desk, board }
+    }
+
+    /// Shows what the node is told, until nobody can tell it anything any more.
+    pub(in crate::realtime) async fn run(mut self, mut heard: mpsc::Receiver<Vec<Ephemeral>>) {
+        while let Some(items) = heard.recv().await {
+            for item in items {
+                match item {
+                    Ephemeral::Typing(typing) => self.typing(&typing),
+                    Ephemeral::Presence(change) => self.presence(change),
+                }
             }
         }
     }
-}
 
-fn show_typing(gate: &mut Gate<(ThreadId, UserId)>, hub: &Hub, typing: &Typing) {
-    let key = (typing.thread, typing.user.clone());
-    if hub.listens(typing.thread) && gate.passes(key, typing.stop, Instant::now()) {
-        hub.show(typing.thread, &Arc::new(encode::typing(typing)));
+    fn typing(&mut self, typing: &Typing) {
+        let listeners = self.hub.listeners(&[typing.thread]);
+        let key = (typing.thread, typing.user.clone());
+        if !listeners.is_empty() && self.typing.passes(key, typing.stop, Instant::now()) {
+            listeners.show(encode::typing(typing));
+        }
+    }
+
+    fn presence(&self, change: PresenceChange) {
+        let PresenceChange { of, threads, shard, term } = change;
+        let listeners = self.hub.listeners(&threads);
+        let believed = {
+            let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+            board.hear(shard, term, &of, !listeners.is_empty())
+        };
+        if believed {
+            listeners.show(encode::presence(&of));
+            self.desk.hear(of);
+        }
     }
 }

@@ -6,13 +6,15 @@
 //! Invariants: a subscription opens with the first interest in its shard and closes with the last; an event is encoded
 //! once, whoever listens; a session's slowness never holds up the stream.
 
+mod listeners;
 mod reads;
 mod routes;
+
+pub use self::listeners::Listeners;
 
 use self::reads::{HeldReads, LARGE};
 use self::routes::Routes;
 use super::encode;
-use super::event::EphemeralFrame;
 use super::mailbox::{Mail, Mailbox};
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -20,7 +22,7 @@ use messenger_proto::event::{Event, ThreadEvent};
 use messenger_proto::ids::{ShardId, ThreadId};
 use messenger_proto::slot::Slot;
 use messenger_router::{Interest, Router, Subscription, SubscriptionItem, Topic};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::task::AbortHandle;
@@ -91,22 +93,24 @@ impl Hub {
         }
     }
 
-    /// Hands what is ephemeral to those who listen to a thread. Whoever is to hear a thread listens to it, so whoever has
-    /// left one is shown nothing of it.
-    pub fn show(&self, thread: ThreadId, frame: &Arc<EphemeralFrame>) {
-        let shard = self.shared.router.shard_of(Slot::of_thread(thread));
-        let routes = self.shared.lock().get(&shard).map(|open| Arc::clone(&open.routes));
-        if let Some(routes) = routes {
-            lock(&routes).show(&Topic::Thread(thread), frame);
-        }
-    }
-
-    /// Whether anyone listens to a thread.
+    /// Those who listen to any of some threads, each once. Whoever is to hear a thread listens to it, so whoever has left
+    /// one is not among them.
     #[must_use]
-    pub fn listens(&self, thread: ThreadId) -> bool {
-        let shard = self.shared.router.shard_of(Slot::of_thread(thread));
-        let routes = self.shared.lock().get(&shard).map(|open| Arc::clone(&open.routes));
-        routes.is_some_and(|routes| lock(&routes).has(&Topic::Thread(thread)))
+    pub fn listeners(&self, threads: &[ThreadId]) -> Listeners {
+        let mut listeners = Listeners::default();
+        let mut shards: BTreeMap<ShardId, Vec<ThreadId>> = BTreeMap::new();
+        for thread in threads {
+            shards.entry(self.shared.router.shard_of(Slot::of_thread(*thread))).or_default().push(*thread);
+        }
+        for (shard, threads) in shards {
+            let routes = self.shared.lock().get(&shard).map(|open| Arc::clone(&open.routes));
+            let Some(routes) = routes else { continue };
+            let routes = lock(&routes);
+            for thread in threads {
+                listeners.add(routes.listeners(&Topic::Thread(thread)));
+            }
+        }
+        listeners
     }
 }
 

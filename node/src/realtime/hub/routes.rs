@@ -4,7 +4,6 @@
 //! Must not know: streams, tasks, what mail says.
 //! Invariants: a mailbox is listed once per topic; a topic without listeners is not listed.
 
-use crate::realtime::event::EphemeralFrame;
 use crate::realtime::mailbox::{Mail, Mailbox};
 use messenger_proto::ids::ShardId;
 use messenger_router::Topic;
@@ -49,20 +48,16 @@ impl Routes {
 
     /// Hands mail to everyone who listens to a topic.
     pub(super) fn deliver(&self, topic: &Topic, mail: &Mail) {
-        for listener in self.topics.get(topic).into_iter().flatten() {
+        for listener in self.listeners(topic) {
             if !listener.push(mail.clone()) {
                 metrics::counter!("messenger_mail_dropped_total").increment(1);
             }
         }
     }
 
-    /// Hands what is ephemeral to everyone who listens to a topic.
-    pub(super) fn show(&self, topic: &Topic, frame: &Arc<EphemeralFrame>) {
-        for listener in self.topics.get(topic).into_iter().flatten() {
-            if !listener.push_ephemeral(frame) {
-                metrics::counter!("messenger_ephemeral_dropped_total", "where" => "mailbox").increment(1);
-            }
-        }
+    /// Those who listen to a topic.
+    pub(super) fn listeners(&self, topic: &Topic) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.topics.get(topic).into_iter().flatten()
     }
 
     /// Tells everyone that the shard's stream was interrupted.

@@ -9,7 +9,7 @@ mod book;
 mod renew;
 
 pub use self::book::LIFETIME;
-pub use self::renew::{RENEWAL, Registrations};
+pub use self::renew::{RENEWAL, Registrations, next_connection_id};
 
 use self::book::Book;
 use messenger_proto::ids::{NodeId, ShardId};

@@ -12,6 +12,7 @@ use messenger_proto::rpc::{RegisterSession, SessionCall};
 use messenger_proto::slot::Slot;
 use messenger_router::Router;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -19,6 +20,8 @@ use tokio::time::Instant;
 
 /// Between two renewals of a connection.
 pub const RENEWAL: Duration = Duration::from_secs(5);
+/// Between two renewals of a connection out of turn.
+const HASTE: Duration = Duration::from_secs(1);
 /// Parts that the interval is divided into.
 const TURNS: u8 = 20;
 /// Renewals under way at a time. Those of a shard without a leader take their whole time, so there is room for many.
@@ -29,6 +32,10 @@ const DEADLINE: Duration = Duration::from_secs(2);
 struct Open {
     session: RegisterSession,
     mailbox: Weak<Mailbox>,
+    /// When its registration was first answered.
+    answered: Option<Instant>,
+    /// When it was last renewed out of turn.
+    hastened: Option<Instant>,
     /// Its renewal is under way.
     renewing: bool,
 }
@@ -56,12 +63,26 @@ impl Registrations {
     /// Keeps a connection that opened, and renews it until [`Registrations::closing`].
     pub fn opened(&self, session: RegisterSession, mailbox: &Arc<Mailbox>) {
         let connection = session.connection;
-        self.shared.lock().insert(connection, Open { session, mailbox: Arc::downgrade(mailbox), renewing: false });
+        let mailbox = Arc::downgrade(mailbox);
+        let open = Open { session, mailbox, answered: None, hastened: None, renewing: false };
+        self.shared.lock().insert(connection, open);
     }
 
-    /// Registers a connection that opened for the first time.
-    pub async fn register(&self, session: RegisterSession) {
-        self.shared.register(session).await;
+    /// Registers a connection that opened for the first time, if it is still open.
+    pub async fn register(&self, connection: ConnectionId) {
+        let session = self.shared.lock().get(&connection).map(|open| open.session.clone());
+        if let Some(session) = session {
+            self.shared.register(session).await;
+        }
+    }
+
+    /// A device says whether somebody looks. Its shard's leader is told at once, unless it was within [`HASTE`]: then it
+    /// is with the next renewal. To be called within a runtime.
+    pub fn set_away(&self, connection: ConnectionId, away: bool) {
+        if let Some(session) = self.shared.set_away(connection, away) {
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move { shared.renew(session).await });
+        }
     }
 
     /// A connection is about to close, and no longer renewed.
@@ -112,9 +133,31 @@ impl Shared {
         let slot = Slot::of_user(&session.user);
         match self.router.session(slot, SessionCall::Register(session), Instant::now() + DEADLINE).await {
             Ok(outcome) if outcome.replaced => self.close(connection),
-            Ok(_) => {}
+            Ok(_) => self.answered(connection),
             Err(refusal) => tracing::debug!(%refusal, "a connection could not be registered; tried again later"),
         }
+    }
+
+    fn answered(&self, connection: ConnectionId) {
+        if let Some(open) = self.lock().get_mut(&connection) {
+            let first = *open.answered.get_or_insert_with(Instant::now);
+            open.session.settled = first.elapsed() >= RENEWAL;
+        }
+    }
+
+    /// What to register at once.
+    fn set_away(&self, connection: ConnectionId, away: bool) -> Option<RegisterSession> {
+        let mut open = self.lock();
+        let open = open.get_mut(&connection)?;
+        if std::mem::replace(&mut open.session.away, away) == away || open.renewing {
+            return None;
+        }
+        if open.hastened.is_some_and(|hastened| hastened.elapsed() < HASTE) {
+            return None;
+        }
+        open.hastened = Some(Instant::now());
+        open.renewing = true;
+        Some(open.session.clone())
     }
 
     /// Those whose turn it is, but for those that are under way since their last one; they count as under way now.
@@ -136,6 +179,16 @@ impl Shared {
             open.renewing = false;
         }
     }
+}
+
+/// The id of a connection that opens now. Ids of one process grow, so that of two connections opened in one millisecond the later one wins.
+#[must_use]
+pub fn next_connection_id() -> ConnectionId {
+    static OPENED: AtomicU64 = AtomicU64::new(0);
+    let number = OPENED.fetch_add(1, Ordering::Relaxed);
+    let mut id: [u8; 16] = rand::random();
+    id[..8].copy_from_slice(&number.to_be_bytes());
+    ConnectionId(id)
 }
 
 async fn renew_all(shared: Weak<Shared>) {

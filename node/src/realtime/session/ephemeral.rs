@@ -26,6 +26,17 @@ impl Session {
         cursor.is_some_and(|cursor| !matches!(cursor.feed, Feed::Muted))
     }
 
+    /// The replay is over: the device knows what it missed.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.began && self.replaying.is_none()
+    }
+
+    /// The threads that the device hears.
+    pub fn heard_threads(&self) -> Vec<ThreadId> {
+        self.threads.keys().copied().filter(|thread| self.hears(*thread)).collect()
+    }
+
     /// Whether the user is in the thread, as far as its index and the thread's stream have told; `None` before they did.
     #[must_use]
     pub fn is_in(&self, thread: ThreadId) -> Option<bool> {

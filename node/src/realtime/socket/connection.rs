@@ -18,6 +18,8 @@ use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::send::SendRequest;
 use crate::rates::Class;
 use crate::realtime::mailbox::{CloseReason, Mail, Mailbox};
+use crate::realtime::presence::greeting;
+use crate::realtime::registry::next_connection_id;
 use crate::realtime::session::{FrameSeq, Progress, Session};
 use crate::realtime::{Realtime, encode};
 use futures_util::StreamExt;
@@ -31,7 +33,6 @@ use messenger_router::Topic;
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Frames that wait to be sent beyond which the socket is not read.
@@ -129,14 +130,15 @@ impl Connection {
             away: false,
             settled: false,
         };
-        self.node.registrations().opened(registration.clone(), &self.mailbox);
+        let connection = self.id;
+        self.node.registrations().opened(registration, &self.mailbox);
         // Either a drain finds it there, or it finds the drain.
         if self.node.is_draining() {
             self.mailbox.close(CloseReason::Draining);
         }
         let node = self.node.clone();
         self.work.push(Box::pin(async move {
-            node.registrations().register(registration).await;
+            node.registrations().register(connection).await;
             Done::Registered
         }));
     }
@@ -199,6 +201,9 @@ impl Connection {
         self.send_out()?;
         let idle = self.wire.is_clear() && self.session.pending() == 0;
         self.replay.start(&self.node, &mut self.session, &self.mailbox, idle, &mut self.work);
+        if self.session.is_caught_up() && self.hints.begin_greeting() {
+            self.greet();
+        }
         self.pulse.progress(now, self.wire.is_clear(), self.wire.written());
         match self.pulse.due(now, self.node.tuning()) {
             Due::Nothing => Ok(()),
@@ -233,7 +238,10 @@ impl Connection {
                 Some(Mail::Index(event)) if event.present => self.session.joined(event.thread, event.source_seq),
                 Some(Mail::Index(event)) => self.session.left(event.thread, event.source_seq),
                 None => match self.mailbox.pop_ephemeral() {
-                    Some(frame) => self.session.show(&frame),
+                    Some(frame) => {
+                        self.hints.shown(&frame);
+                        self.session.show(&frame);
+                    }
                     None => break,
                 },
             }
@@ -253,6 +261,7 @@ impl Connection {
             }
             Done::Turn(permit) => self.replay.turn(permit, now),
             Done::Resumed(answered) => self.replay.resumed(&mut self.session, answered, now),
+            Done::Greeted(present) => self.hints.greet(&mut self.session, &present),
             Done::Noted { request_id, outcome: Err(error) } => self.refuse(&request_id, &error),
             Done::Sent { thread, bytes, request_id, outcome } => {
                 self.answer_send(&request_id, outcome);
@@ -292,9 +301,7 @@ impl Connection {
             Ok(Inbound::Delivered { thread, up_to }) => self.deliver(request_id, thread, up_to),
             Ok(Inbound::Subscribe(threads)) => self.subscribe(&request_id, threads),
             Ok(Inbound::Typing { thread, stop }) => self.types(&request_id, thread, stop),
-            Ok(Inbound::NotServed) => {
-                self.refuse(&request_id, &ApiError::new(ErrorCode::NotFound, "This kind of frame is not served."));
-            }
+            Ok(Inbound::Presence { away }) => self.node.registrations().set_away(self.id, away),
             Ok(Inbound::Auth(_)) => {
                 return self.strike(&request_id, &ApiError::field("t", "auth comes first, and once"));
             }
@@ -378,6 +385,13 @@ impl Connection {
         }));
     }
 
+    /// Finds out who is there, behind what the device missed.
+    fn greet(&mut self) {
+        let (node, user) = (self.node.clone(), self.identity.user.clone());
+        let threads = self.session.heard_threads();
+        self.work.push(Box::pin(async move { Done::Greeted(greeting::greet(node, user, threads).await) }));
+    }
+
     fn types(&mut self, request_id: &RequestId, thread: ThreadId, stop: bool) {
         if !self.may_write(request_id) {
             return;
@@ -439,13 +453,4 @@ impl Drop for Connection {
             node.hub().forget(node.shard_of_thread(thread), &[Topic::Thread(thread)], mailbox);
         }
     }
-}
-
-/// Ids of one process grow, so that of two connections opened in one millisecond the later one wins.
-fn next_connection_id() -> ConnectionId {
-    static OPENED: AtomicU64 = AtomicU64::new(0);
-    let number = OPENED.fetch_add(1, Ordering::Relaxed);
-    let mut id: [u8; 16] = rand::random();
-    id[..8].copy_from_slice(&number.to_be_bytes());
-    ConnectionId(id)
 }

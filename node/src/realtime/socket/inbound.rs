@@ -25,27 +25,13 @@ pub(super) type RequestId = Option<Box<RawValue>>;
 pub(super) enum Inbound {
     Ack(u64),
     Pong,
-    Send {
-        thread: ThreadId,
-        key: Option<IdempotencyKey>,
-        request: Box<SendRequest>,
-    },
-    Read {
-        thread: ThreadId,
-        up_to: MessageId,
-    },
-    Delivered {
-        thread: ThreadId,
-        up_to: MessageId,
-    },
+    Send { thread: ThreadId, key: Option<IdempotencyKey>, request: Box<SendRequest> },
+    Read { thread: ThreadId, up_to: MessageId },
+    Delivered { thread: ThreadId, up_to: MessageId },
     Subscribe(BTreeSet<ThreadId>),
-    Typing {
-        thread: ThreadId,
-        stop: bool,
-    },
+    Typing { thread: ThreadId, stop: bool },
+    Presence { away: bool },
     Auth(String),
-    /// Known to the contract, and not served yet.
-    NotServed,
 }
 
 /// Reads a frame; what went wrong, or what it says, beside its `request_id`.
@@ -67,7 +53,7 @@ pub(super) fn parse(frame: &str) -> (RequestId, Result<Inbound, ApiError>) {
         }
         Some("auth") => object.required("token", text).map(|token| Inbound::Auth(token.into_owned())),
         Some("typing") => typing(&mut object),
-        Some("presence") => return (request_id, Ok(Inbound::NotServed)),
+        Some("presence") => object.required("status", away).map(|away| Inbound::Presence { away }),
         Some(_) => return (request_id, Err(ApiError::field("t", "is not a known kind of frame"))),
         None => None,
     };
@@ -89,6 +75,14 @@ fn typing(object: &mut Object<'_>) -> Option<Inbound> {
     let thread = object.required("thread_id", thread_id);
     let stop = object.optional("stop", boolean).unwrap_or_default();
     thread.map(|thread| Inbound::Typing { thread, stop })
+}
+
+fn away(value: &RawValue) -> Result<bool, Complaint> {
+    match text(value)?.as_ref() {
+        "online" => Ok(false),
+        "away" => Ok(true),
+        _ => Err("must be online or away".into()),
+    }
 }
 
 fn place(object: &mut Object<'_>) -> Option<(ThreadId, MessageId)> {
@@ -127,6 +121,8 @@ mod tests {
         let send = format!(
             r#"{{"t":"send","request_id":"r1","thread_id":"{thread}","client_seq":1,"ciphertext":"aGk=","idempotency_key":"k"}}"#
         );
+        assert!(matches!(parse(r#"{"t":"presence","status":"away"}"#).1, Ok(Inbound::Presence { away: true })));
+        assert!(matches!(parse(r#"{"t":"presence","status":"online"}"#).1, Ok(Inbound::Presence { away: false })));
         let (request_id, inbound) = parse(&send);
         assert_eq!(request_id.map(|id| id.get().to_owned()), Some(r#""r1""#.to_owned()));
         assert!(matches!(inbound, Ok(Inbound::Send { key: Some(_), .. })));
@@ -149,6 +145,8 @@ mod tests {
             r#"{"t":"pong","request_id":{}}"#,
             r#"{"t":"subscribe","thread_ids":["x"]}"#,
             r#"{"t":"typing"}"#,
+            r#"{"t":"presence"}"#,
+            r#"{"t":"presence","status":"offline"}"#,
             r#"{"t":"typing","thread_id":"09090909-0909-0909-0909-090909090909","stop":1}"#,
         ];
         for frame in frames {

@@ -8,6 +8,7 @@ use super::replay::Answered;
 use crate::gateway::error::ApiError;
 use futures_util::stream::FuturesUnordered;
 use messenger_proto::command::CommandResult;
+use messenger_proto::ephemeral::Presence;
 use messenger_proto::ids::ThreadId;
 use messenger_proto::query::QueryResult;
 use std::future::Future;
@@ -31,6 +32,8 @@ pub(super) enum Done {
     Turn(Option<OwnedSemaphorePermit>),
     /// A send has ended.
     Sent { thread: ThreadId, bytes: usize, request_id: RequestId, outcome: CommandResult },
+    /// Who is there was found out.
+    Greeted(Vec<Presence>),
     /// A read or a delivery was noted, or not.
     Noted { request_id: RequestId, outcome: Result<(), ApiError> },
 }

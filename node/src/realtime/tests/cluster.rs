@@ -11,14 +11,13 @@ use crate::realtime::registry::SessionRegistry;
 use crate::realtime::{NodeCaller, Realtime, RealtimeParts, Tuning};
 use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain};
 use messenger_proto::command::{Command, CommandResult, CreateThread, Op, ReplyBody, Retention, SendMessage};
-use messenger_proto::ephemeral::PresenceAnswer;
 use messenger_proto::event::Event;
 use messenger_proto::ids::{ClientSeq, DeviceId, Millis, NodeId, ShardId, ThreadId, UserId};
 use messenger_proto::meta::{ClusterState, NodeInfo};
 use messenger_proto::model::{ContentType, Message, Thread, ThreadKind};
 use messenger_proto::query::{Answer, MessageQuery, Query, QueryResult, RecipientsQuery};
 use messenger_proto::rpc::{
-    InForce, InterestChange, NodeCall, Reset, ShardCall, ShardOutcome, ShardRequest, StreamItem,
+    InForce, InterestChange, NodeCall, Reset, SessionCall, ShardCall, ShardOutcome, ShardRequest, StreamItem,
 };
 use messenger_proto::slot::Slot;
 use messenger_router::{CallError, Router, ShardStream, ShardTransport};
@@ -63,6 +62,10 @@ pub(super) struct Shared {
     shards: Vec<Mutex<Shard>>,
     last_stamp: AtomicU64,
     next_id: AtomicU64,
+    /// Nodes lead all shards in turn, from the first one in term 1.
+    term: AtomicU64,
+    /// Users whose connections nobody hears of.
+    forgotten: Mutex<BTreeSet<UserId>>,
     registry: OnceLock<SessionRegistry>,
     nodes: OnceLock<Vec<Realtime>>,
     /// Whether queries for what was missed are answered.
@@ -129,9 +132,27 @@ impl Shared {
                     Err(refusal) => ShardOutcome::Refused(refusal),
                 }
             }
-            ShardCall::Presence(_) => ShardOutcome::Presence(PresenceAnswer { term: 1, people: Vec::new() }),
-            ShardCall::Session(call) => ShardOutcome::Session(self.registry.get().unwrap().handle(request.shard, call)),
+            ShardCall::Presence(call) => {
+                let (leader, term) = self.leader();
+                ShardOutcome::Presence(leader.presence(request.shard, term, call))
+            }
+            ShardCall::Session(call) => {
+                let outcome = self.registry.get().unwrap().handle(request.shard, call.clone());
+                let (SessionCall::Register(session) | SessionCall::Unregister(session)) = &call;
+                let forgotten = self.forgotten.lock().unwrap().contains(&session.user);
+                if !outcome.replaced && !forgotten {
+                    let (leader, term) = self.leader();
+                    leader.note(request.shard, term, &call);
+                }
+                ShardOutcome::Session(outcome)
+            }
         }
+    }
+
+    /// The node that leads all shards, and its term.
+    fn leader(&self) -> (&Realtime, u64) {
+        let (nodes, term) = (self.nodes.get().unwrap(), self.term.load(Ordering::SeqCst));
+        (&nodes[(term as usize - 1) % nodes.len()], term)
     }
 
     fn change_interest(&self, shard: ShardId, id: u64, change: InterestChange) {
@@ -242,6 +263,8 @@ impl Cluster {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             last_stamp: AtomicU64::new(0),
             next_id: AtomicU64::new(0),
+            term: AtomicU64::new(1),
+            forgotten: Mutex::default(),
             registry: OnceLock::new(),
             nodes: OnceLock::new(),
             storage: watch::Sender::new(true),
@@ -267,6 +290,13 @@ impl Cluster {
                 origins: Origins::new(&["https://chat.example".into()]),
                 rates: rates.clone(),
                 caller: Arc::new(Caller(Arc::clone(&shared))),
+                leads: {
+                    let shared = Arc::clone(&shared);
+                    Arc::new(move |_| {
+                        let term = shared.term.load(Ordering::SeqCst);
+                        ((term - 1) % count == node.0 - 1).then_some(term)
+                    })
+                },
                 sockets_max,
                 tuning,
             });
@@ -414,6 +444,16 @@ impl Cluster {
                 subscriber.items.try_send(StreamItem::Reset(Reset {})).unwrap();
             }
         }
+    }
+
+    /// From now on no registration of this user's connections arrives.
+    pub(super) fn forget(&self, user: &str) {
+        self.shared.forgotten.lock().unwrap().insert(UserId::new(user).unwrap());
+    }
+
+    /// The next node leads from now on, with nothing in its memory.
+    pub(super) fn lead_elsewhere(&self) {
+        self.shared.term.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Commands of acknowledgements so far.

@@ -74,6 +74,25 @@ impl Device {
         }
     }
 
+    /// [`Device::until`] for what takes its time.
+    pub(super) async fn until_within(&mut self, kind: &str, limit: Duration) -> (Value, Vec<Value>) {
+        let begun = tokio::time::Instant::now();
+        let mut before = Vec::new();
+        loop {
+            let left = (begun + limit).saturating_duration_since(tokio::time::Instant::now());
+            let frame = match timeout(left, self.socket.next()).await.expect("nothing came") {
+                Some(Ok(Message::Text(text))) => serde_json::from_str::<Value>(&text).unwrap(),
+                Some(Ok(_)) => continue,
+                other => panic!("{other:?}"),
+            };
+            self.frames += 1;
+            if frame["t"] == kind {
+                return (frame, before);
+            }
+            before.push(frame);
+        }
+    }
+
     /// The next frame of a kind; those before it are given too.
     pub(super) async fn until(&mut self, kind: &str) -> (Value, Vec<Value>) {
         let mut before = Vec::new();

@@ -2,6 +2,7 @@
 
 use super::cluster::Cluster;
 use super::device::Device;
+use crate::realtime::presence::book::GRACE;
 use messenger_proto::command::{Op, RemoveParticipant};
 use messenger_proto::ids::UserId;
 use messenger_proto::model::Thread;
@@ -106,4 +107,89 @@ async fn a_device_that_asked_to_hear_less_is_shown_less() {
     // It may type where it listens to nothing.
     types(&mut bob, &muted, false).await;
     assert_eq!(alice.expect("typing").await["thread_id"], json!(muted.id.to_string()));
+}
+
+/// What a device is told of others' presence, frame by frame.
+async fn presence(device: &mut Device) -> (String, String, bool) {
+    let frame = device.expect("presence").await;
+    let text = |member: &str| frame[member].as_str().unwrap_or_default().to_owned();
+    (text("user_id"), text("status"), frame["last_seen"].is_string())
+}
+
+fn shown(user: &str, status: &str) -> (String, String, bool) {
+    (user.to_owned(), status.to_owned(), status == "offline")
+}
+
+async fn looks(device: &mut Device, status: &str) {
+    device.say(&json!({"t": "presence", "status": status})).await;
+}
+
+#[tokio::test]
+async fn those_who_share_a_thread_are_told_once_each_how_a_user_is() {
+    let cluster = Cluster::start(3).await;
+    let thread = cluster.group("alice", &["bob"]).await;
+    cluster.group("bob", &["alice", "carol"]).await;
+    let mut bob = cluster.online(2, "bob", "phone").await;
+    let mut carol = cluster.online(2, "carol", "phone").await;
+    assert_eq!(presence(&mut bob).await, shown("carol", "online"));
+    assert_eq!(presence(&mut carol).await, shown("bob", "online"), "by then it was there");
+    let mut eve = cluster.online(1, "eve", "phone").await;
+    let mut alice = cluster.online(3, "alice", "phone").await;
+    assert_eq!(presence(&mut bob).await, shown("alice", "online"));
+    assert_eq!(presence(&mut carol).await, shown("alice", "online"));
+    let mut told = vec![presence(&mut alice).await, presence(&mut alice).await];
+    told.sort();
+    assert_eq!(told, [shown("bob", "online"), shown("carol", "online")]);
+    // A second device looks while the first does not.
+    let mut tablet = cluster.online(1, "alice", "tablet").await;
+    looks(&mut alice, "away").await;
+    looks(&mut tablet, "away").await;
+    assert_eq!(presence(&mut bob).await, shown("alice", "away"));
+    looks(&mut tablet, "online").await;
+    assert_eq!(presence(&mut bob).await, shown("alice", "online"));
+    mark(&mut alice, &thread).await;
+    let (_, before) = bob.until("msg").await;
+    assert!(before.iter().all(|frame| frame["t"] != "presence"), "each change once: {before:?}");
+    let own = cluster.group("eve", &[]).await;
+    eve.send(own.id, "mark").await;
+    let (_, before) = eve.until("msg").await;
+    assert!(before.iter().all(|frame| frame["t"] != "presence"), "who shares no thread hears nothing: {before:?}");
+}
+
+#[tokio::test]
+async fn one_that_comes_back_in_time_never_went() {
+    let cluster = Cluster::start(2).await;
+    cluster.group("alice", &["bob"]).await;
+    let mut bob = cluster.online(2, "bob", "phone").await;
+    let mut alice = cluster.online(1, "alice", "phone").await;
+    assert_eq!(presence(&mut bob).await, shown("alice", "online"));
+    alice.socket.close(None).await.unwrap();
+    alice.closed().await;
+    let alice = cluster.online(2, "alice", "phone").await;
+    let began = std::time::Instant::now();
+    drop(alice);
+    let (frame, _) = bob.until_within("presence", GRACE * 2).await;
+    assert_eq!((&frame["user_id"], &frame["status"]), (&json!("alice"), &json!("offline")), "nothing before that");
+    assert!(frame["last_seen"].is_string());
+    assert!(began.elapsed() >= GRACE - std::time::Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_new_leader_tells_who_went_with_the_old_one_and_nothing_else() {
+    let cluster = Cluster::start(2).await;
+    cluster.group("alice", &["bob", "carol"]).await;
+    let mut bob = cluster.online(2, "bob", "phone").await;
+    let carol = cluster.online(1, "carol", "phone").await;
+    let mut alice = cluster.online(1, "alice", "phone").await;
+    let mut told = vec![presence(&mut bob).await, presence(&mut bob).await];
+    told.sort();
+    assert_eq!(told, [shown("alice", "online"), shown("carol", "online")]);
+    // Nobody tells the old leader, nor the new one: she is gone with her node, as far as the cluster can see.
+    cluster.forget("carol");
+    cluster.lead_elsewhere();
+    let (frame, _) = bob.until_within("presence", GRACE * 2).await;
+    assert_eq!((&frame["user_id"], &frame["status"]), (&json!("carol"), &json!("offline")));
+    looks(&mut alice, "away").await;
+    assert_eq!(presence(&mut bob).await, shown("alice", "away"), "she never went");
+    drop(carol);
 }

@@ -1,0 +1,167 @@
+//! The leader's side of presence: what is heard of users, and telling others.
+//!
+//! Owns: the book of the shards that this node leads, what it heard from other leaders, and the way from a change to all
+//! nodes.
+//! Must not know: sockets; what a status follows from (see [`book`]).
+//! Invariants: a change is told by a node that led the user's shard in one term from before the user's threads were read,
+//! with a quorum, until after it: so one that was cut off tells nothing. At most [`PUBLISHING`] changes are under way; the
+//! others wait in the book, one per user, so a crowd that comes at once is told of in turn.
+//!
+//! [`book`]: super::book
+
+use super::book::{Book, Due};
+use super::rumours::Rumours;
+use crate::auth::Clock;
+use crate::realtime::ephemeral::Relay;
+use messenger_proto::ephemeral::{Ephemeral, Presence, PresenceAnswer, PresenceCall, PresenceChange};
+use messenger_proto::ids::{ShardId, ThreadId};
+use messenger_proto::query::{Answer, Query, UserThreadsQuery};
+use messenger_proto::rpc::SessionCall;
+use messenger_proto::slot::Slot;
+use messenger_router::Router;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// Changes that are being told at a time; of each the user's threads are read, 10,000 at most.
+const PUBLISHING: usize = 64;
+/// Between two looks at who was not renewed.
+const TICK: Duration = Duration::from_secs(1);
+/// How long reading a user's threads may take.
+const READING: Duration = Duration::from_secs(3);
+
+/// In which term this node leads a shard, if it does.
+pub type Leads = Arc<dyn Fn(ShardId) -> Option<u64> + Send + Sync>;
+
+/// The desk of a node; a cheap handle to clone.
+#[derive(Clone)]
+pub struct Desk {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    router: Router,
+    relay: Relay,
+    clock: Clock,
+    leads: Leads,
+    book: Mutex<Book>,
+    rumours: Mutex<Rumours>,
+    stirred: Notify,
+    room: Arc<Semaphore>,
+}
+
+impl Desk {
+    /// A desk, at work until its last handle is gone. Needs a runtime.
+    #[must_use]
+    pub fn start(router: Router, relay: Relay, clock: Clock, leads: Leads) -> Self {
+        let (book, rumours, stirred) = (Mutex::default(), Mutex::default(), Notify::new());
+        let room = Arc::new(Semaphore::new(PUBLISHING));
+        let shared = Arc::new(Shared { router, relay, clock, leads, book, rumours, stirred, room });
+        tokio::spawn(work(Arc::downgrade(&shared)));
+        Self { shared }
+    }
+
+    /// A connection was registered or unregistered with this node, which leads its user's shard in `term`.
+    pub fn note(&self, shard: ShardId, term: u64, call: &SessionCall) {
+        let now = (Instant::now(), (self.shared.clock)());
+        match call {
+            SessionCall::Register(session) => {
+                let rumour = lock(&self.shared.rumours).of(&session.user).map(|presence| presence.status);
+                if lock(&self.shared.book).beat((shard, term), session, rumour, now) {
+                    self.shared.stirred.notify_one();
+                }
+            }
+            SessionCall::Unregister(session) => lock(&self.shared.book).gone((shard, term), session, now),
+        }
+    }
+
+    /// Answers for a shard that this node leads in `term`.
+    #[must_use]
+    pub fn answer(&self, shard: ShardId, term: u64, call: PresenceCall) -> PresenceAnswer {
+        let now = Instant::now();
+        let people = match call {
+            PresenceCall::Ask(ask) => {
+                let rumours = lock(&self.shared.rumours);
+                let mut book = lock(&self.shared.book);
+                let known = |user| book.ask((shard, term), user, rumours.of(user).cloned(), now);
+                ask.users.iter().map(known).collect()
+            }
+            PresenceCall::Shown(shown) => {
+                lock(&self.shared.book).shown(shard, term, shown.users, now);
+                Vec::new()
+            }
+        };
+        PresenceAnswer { term, people }
+    }
+
+    /// Takes note of what a leader told.
+    pub fn hear(&self, presence: Presence) {
+        lock(&self.shared.rumours).hear(presence);
+    }
+}
+
+/// Each method of what is locked leaves it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn work(desk: Weak<Shared>) {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let Some(shared) = desk.upgrade() else { return };
+        let all = tokio::select! {
+            _ = tick.tick() => true,
+            () = shared.stirred.notified() => false,
+        };
+        if all {
+            shared.keep();
+        }
+        shared.publish_due(all);
+    }
+}
+
+impl Shared {
+    fn keep(&self) {
+        let mut book = lock(&self.book);
+        book.keep(|shard| (self.leads)(shard));
+        metrics::gauge!("messenger_users_present").set(u32::try_from(book.len()).unwrap_or(u32::MAX));
+    }
+
+    /// Begins to tell as much as there is room for.
+    fn publish_due(self: &Arc<Self>, all: bool) {
+        let due = lock(&self.book).take_due(Instant::now(), all, self.room.available_permits());
+        for due in due {
+            // There is one for each, as nobody else takes any.
+            let permit = Arc::clone(&self.room).try_acquire_owned().ok();
+            tokio::spawn(publish(Arc::clone(self), due, permit));
+        }
+    }
+
+    async fn threads(&self, due: &Due) -> Option<Vec<ThreadId>> {
+        let user = due.presence.user.clone();
+        let slot = Slot::of_user(&user);
+        let query = Query::UserThreads(UserThreadsQuery { user, left_since: None });
+        match self.router.query(slot, query, tokio::time::Instant::now() + READING).await {
+            Ok(Answer::UserThreads(answer)) => Some(answer.threads.into_iter().map(|row| row.thread).collect()),
+            other => {
+                tracing::debug!(?other, "a user's threads could not be read, to tell how it is");
+                None
+            }
+        }
+    }
+}
+
+async fn publish(shared: Arc<Shared>, due: Due, permit: Option<OwnedSemaphorePermit>) {
+    match shared.threads(&due).await {
+        None => lock(&shared.book).untold(&due, Instant::now()),
+        Some(_) if (shared.leads)(due.shard) != Some(due.term) => {}
+        Some(threads) if threads.is_empty() => lock(&shared.rumours).hear(due.presence),
+        Some(threads) => {
+            let change = PresenceChange { of: due.presence, threads, shard: due.shard, term: due.term };
+            shared.relay.tell(&Ephemeral::Presence(change));
+        }
+    }
+    drop(permit);
+    shared.stirred.notify_one();
+}
