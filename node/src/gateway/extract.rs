@@ -105,6 +105,18 @@ impl FromRequestParts<GatewayState> for MemberPath {
     }
 }
 
+/// The path's `user_id`.
+pub(super) struct UserPath(pub(super) UserId);
+
+impl FromRequestParts<GatewayState> for UserPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
+        let mut ids = PathIds::of(parts, state).await?;
+        let user = ids.take("user_id", "must be a user id");
+        ids.finish(user).map(Self)
+    }
+}
+
 /// The path's `message_id`; a bad one is named together with whatever else is bad.
 pub(super) struct MessagePath(Result<MessageId, FieldError>);
 

@@ -25,6 +25,7 @@ mod metrics;
 mod openapi;
 mod participants;
 mod pins;
+mod presence;
 pub(crate) mod respond;
 pub mod send;
 pub mod serve;
@@ -219,6 +220,7 @@ fn routes() -> Vec<Route> {
             Class::Writes,
             delete(changes::unreact),
         ),
+        limited("/v1/users/{user_id}/presence", READ, Class::Reads, get(presence::one)),
         open("/v1/openapi.json", get(openapi::openapi)),
         open("/docs", get(openapi::docs)),
         open("/livez", get(health::livez)),

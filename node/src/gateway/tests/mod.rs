@@ -10,4 +10,5 @@ mod list;
 mod messages;
 mod participants;
 mod pins;
+mod presence;
 mod threads;

@@ -163,11 +163,14 @@ impl Book {
         }
     }
 
-    /// A node shows these users as being there.
-    pub(super) fn shown(&mut self, shard: ShardId, term: u64, users: Vec<UserId>, now: Instant) {
-        let shard = self.shard(shard, term, now);
+    /// A node shows these users as being there. Of one that this leader does not know, nobody knows better when it went:
+    /// it was there until shortly before.
+    pub(super) fn shown(&mut self, place: (ShardId, u64), users: Vec<UserId>, now: (Instant, Millis)) {
+        let (now, at) = now;
+        let shard = self.shard(place.0, place.1, now);
         for user in users {
-            let person = shard.people.entry(user.clone()).or_insert_with(|| Person::new(now, PresenceStatus::Online));
+            let fresh = || Person { gone: (now, Some(at)), ..Person::new(now, PresenceStatus::Online) };
+            let person = shard.people.entry(user.clone()).or_insert_with(fresh);
             // That was lost on the way.
             if person.told == Some(PresenceStatus::Offline) {
                 person.told = None;
@@ -382,16 +385,16 @@ mod tests {
     #[test]
     fn one_that_is_shown_somewhere_and_does_not_come_is_told_offline() {
         let mut world = World::new();
-        let now = world.now().0;
-        world.book.shown(HERE.0, HERE.1, vec![user()], now);
+        let now = world.now();
+        world.book.shown(HERE, vec![user()], now);
         assert_eq!(world.pass(9_999).told(), []);
-        assert_eq!(world.pass(1).told(), [(Offline, None)]);
-        let now = world.pass(3_000).now().0;
-        world.book.shown(HERE.0, HERE.1, vec![user()], now);
-        assert_eq!(world.told(), [(Offline, None)], "that was lost on the way");
+        assert_eq!(world.pass(1).told(), [(Offline, Some(0))]);
+        let now = world.pass(3_000).now();
+        world.book.shown(HERE, vec![user()], now);
+        assert_eq!(world.told(), [(Offline, Some(0))], "that was lost on the way");
         let mut world = World::new();
-        let now = world.now().0;
-        world.book.shown(HERE.0, HERE.1, vec![user()], now);
+        let now = world.now();
+        world.book.shown(HERE, vec![user()], now);
         assert_eq!(world.pass(5_000).beat(&session(1, false, true)).pass(9_000).told(), [], "it came");
     }
 
@@ -399,8 +402,9 @@ mod tests {
     fn what_a_leader_does_not_know_it_has_by_hearsay() {
         let mut world = World::new();
         let rumour = |status, last_seen| Some(Presence { user: user(), status, last_seen });
-        let now = world.now().0;
-        world.book.shown(HERE.0, HERE.1, Vec::new(), now);
+        let now = world.now();
+        world.book.shown(HERE, Vec::new(), now);
+        let now = now.0;
         assert_eq!(world.book.ask(HERE, &user(), rumour(Online, None), now).status, Online);
         let now = world.pass(20_000).now().0;
         assert_eq!(world.book.ask(HERE, &user(), rumour(Online, None), now).status, Offline, "it would have come");

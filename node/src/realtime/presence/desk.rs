@@ -78,16 +78,16 @@ impl Desk {
     /// Answers for a shard that this node leads in `term`.
     #[must_use]
     pub fn answer(&self, shard: ShardId, term: u64, call: PresenceCall) -> PresenceAnswer {
-        let now = Instant::now();
+        let now = (Instant::now(), (self.shared.clock)());
         let people = match call {
             PresenceCall::Ask(ask) => {
                 let rumours = lock(&self.shared.rumours);
                 let mut book = lock(&self.shared.book);
-                let known = |user| book.ask((shard, term), user, rumours.of(user).cloned(), now);
+                let known = |user| book.ask((shard, term), user, rumours.of(user).cloned(), now.0);
                 ask.users.iter().map(known).collect()
             }
             PresenceCall::Shown(shown) => {
-                lock(&self.shared.book).shown(shard, term, shown.users, now);
+                lock(&self.shared.book).shown((shard, term), shown.users, now);
                 Vec::new()
             }
         };
