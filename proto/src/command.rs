@@ -9,7 +9,7 @@ use crate::emoji::Emoji;
 use crate::error::Refusal;
 use crate::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
 use crate::meta::MetaCommand;
-use crate::model::{ContentType, Message, Pin, TextChange, Thread, ThreadKind};
+use crate::model::{ContentType, Message, Pin, PresenceAudience, TextChange, Thread, ThreadKind};
 use bytes::Bytes;
 
 crate::wire_struct! {
@@ -64,6 +64,7 @@ crate::wire_enum! {
         14 => React(React),
         15 => Pin(PinMessage),
         16 => ExpireMessages(ExpireMessages),
+        40 => SetPrivacy(SetPrivacy),
     }
 }
 
@@ -194,6 +195,11 @@ crate::wire_struct! {
         3 => source_seq: Seq,
         4 => present: bool,
     }
+}
+
+crate::wire_struct! {
+    /// To a user's shard: who may see whether the user is there.
+    pub struct SetPrivacy { 1 => user: UserId, 2 => presence: PresenceAudience }
 }
 
 /// The outcome of one command.

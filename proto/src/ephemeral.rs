@@ -17,12 +17,18 @@ crate::wire_enum! {
     pub enum Ephemeral {
         1 => Typing(Typing),
         2 => Presence(PresenceChange),
+        3 => Privacy(PrivacyChange),
     }
 }
 
 crate::wire_struct! {
     /// A member types in a thread, or stopped.
     pub struct Typing { 1 => thread: ThreadId, 2 => user: UserId, 3 => stop: bool }
+}
+
+crate::wire_struct! {
+    /// A user changed who may see its presence: whoever acts on that looks again.
+    pub struct PrivacyChange { 1 => user: UserId }
 }
 
 crate::wire_code! {
@@ -109,6 +115,8 @@ mod tests {
             &[0x20, 9],
         ];
         assert_eq!(Ephemeral::Presence(change).to_wire(), bytes.concat());
+        let privacy = Ephemeral::Privacy(PrivacyChange { user: user("al") });
+        assert_eq!(privacy.to_wire(), [0x1a, 4, 0x0a, 2, b'a', b'l']);
         assert_eq!(PresenceCall::Ask(AskPresence { users: vec![] }).to_wire(), [0x0a, 0]);
         assert_eq!(PresenceCall::Shown(ShownPresence { users: vec![] }).to_wire(), [0x12, 0]);
     }
@@ -126,7 +134,8 @@ mod tests {
                 Ephemeral::Presence(PresenceChange { of, threads, shard: ShardId(shard), term })
             },
         );
-        prop_oneof![typing, change]
+        let privacy = user.prop_map(|user| Ephemeral::Privacy(PrivacyChange { user: UserId::new(&user).unwrap() }));
+        prop_oneof![typing, change, privacy]
     }
 
     proptest! {

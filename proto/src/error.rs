@@ -39,6 +39,7 @@ crate::wire_code! {
         27 => MessageDeleted = "message_deleted",
         28 => TooManyReactions = "too_many_reactions",
         29 => TooManyPins = "too_many_pins",
+        50 => PresenceHidden = "presence_hidden",
     }
 }
 
@@ -49,7 +50,11 @@ impl ErrorCode {
         match self {
             Self::InvalidRequest | Self::InvalidCursor | Self::IdempotencyKeyRequired => 400,
             Self::Unauthenticated | Self::TokenExpired => 401,
-            Self::MissingScope | Self::Forbidden | Self::NotAMember | Self::ChangeWindowClosed => 403,
+            Self::MissingScope
+            | Self::Forbidden
+            | Self::NotAMember
+            | Self::ChangeWindowClosed
+            | Self::PresenceHidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::NotAGroup
@@ -93,6 +98,7 @@ impl ErrorCode {
             | Self::MessageDeleted
             | Self::TooManyReactions
             | Self::TooManyPins
+            | Self::PresenceHidden
             | Self::BodyTooLarge
             | Self::CiphertextTooLarge
             | Self::UnsupportedMediaType
@@ -129,6 +135,7 @@ impl ErrorCode {
             Self::ChangeWindowClosed => "The message is too old to be changed",
             Self::MessageDeleted => "The message was deleted",
             Self::TooManyReactions => "There are too many reactions",
+            Self::PresenceHidden => "Presence is hidden",
             Self::TooManyPins => "There are too many pinned messages",
             Self::BodyTooLarge => "The request body is too large",
             Self::CiphertextTooLarge => "The ciphertext is too large",

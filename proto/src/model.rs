@@ -134,3 +134,11 @@ crate::wire_struct! {
         4 => unread: u32,
     }
 }
+
+crate::wire_code! {
+    /// Who may see whether a user is there. Whoever shows it to nobody is shown nobody's.
+    pub enum PresenceAudience {
+        1 => Everyone = "everyone",
+        2 => Nobody = "nobody",
+    }
+}

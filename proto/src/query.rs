@@ -24,6 +24,7 @@ crate::wire_enum! {
         9 => ClusterState(ClusterStateQuery),
         10 => Room(RoomQuery),
         11 => Pins(PinsQuery),
+        40 => Privacy(PrivacyQuery),
     }
 }
 
@@ -142,6 +143,11 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
+    /// To the shard of some users: which of them show their presence to nobody. Answer: [`Answer::Privacy`].
+    pub struct PrivacyQuery { 1 => users: Vec<UserId> }
+}
+
+crate::wire_struct! {
     /// The meta group's state. Answer: [`Answer::ClusterState`].
     pub struct ClusterStateQuery {}
 }
@@ -163,6 +169,7 @@ crate::wire_enum! {
         9 => ClusterState(ClusterState),
         10 => Room(RoomAnswer),
         11 => Pins(PinsAnswer),
+        40 => Privacy(PrivacyAnswer),
     }
 }
 
@@ -203,6 +210,11 @@ crate::wire_struct! {
 crate::wire_struct! {
     /// The users that are in [`crate::limits::USER_THREADS_MAX`] threads already, in the order asked.
     pub struct RoomAnswer { 1 => full: Vec<UserId> }
+}
+
+crate::wire_struct! {
+    /// The users that show their presence to nobody, in the order asked.
+    pub struct PrivacyAnswer { 1 => hidden: Vec<UserId> }
 }
 
 crate::wire_struct! {

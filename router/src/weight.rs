@@ -27,6 +27,7 @@ pub(crate) fn of_query(query: &Query) -> usize {
         Query::Summaries(query) => query.threads.len() * ITEM,
         Query::Resume(query) => query.threads.len() * ITEM,
         Query::Room(query) => query.users.len() * ITEM,
+        Query::Privacy(query) => query.users.len() * ITEM,
         Query::Thread(_)
         | Query::Message(_)
         | Query::Pins(_)
@@ -54,6 +55,7 @@ fn of_op(op: &Op) -> usize {
         | Op::DeleteMessage(_)
         | Op::React(_)
         | Op::Pin(_)
+        | Op::SetPrivacy(_)
         | Op::MarkRead(_)
         | Op::IndexMembership(_)
         | Op::ClaimKey(_)

@@ -1,5 +1,6 @@
 //! Who types and who is there, as seen through other nodes.
 
+use http::Method;
 use messenger_tests::cluster::{Cluster, Size};
 use messenger_tests::device::{Device, text, unique};
 use messenger_tests::socket::{Next, Socket};
@@ -84,6 +85,33 @@ async fn coming_being_away_and_going_are_seen_through_another_node() {
         assert_eq!(seen, json!({"status": "offline", "last_seen": last_seen}));
     }
     cluster.device(3, &unique("eve"), "phone").get(&format!("/v1/users/{alice}/presence")).await.expect(403);
+}
+
+#[tokio::test]
+async fn who_hides_is_seen_through_no_node() {
+    let cluster = Cluster::shared();
+    let (alice, bob) = (unique("alice"), unique("bob"));
+    let (hers, his) = (cluster.device(1, &alice, "phone"), cluster.device(2, &bob, "phone"));
+    let _thread = hers.one_to_one(&bob).await;
+    let (_live, mut watching) = (online(&hers).await, online(&his).await);
+    until_shown(&mut watching, &alice, "online", Duration::from_secs(5)).await;
+    let choose = async |presence: &str| {
+        let (path, headers) = ("/v1/users/me/privacy", [("content-type", "application/json")]);
+        let body = json!({"presence": presence}).to_string();
+        let through = hers.at(cluster.client_addr(3));
+        through.try_call(Method::PUT, path, &headers, body).await.expect("an answer").expect(200)
+    };
+    assert_eq!(choose("nobody").await, json!({"presence": "nobody"}));
+    for node in cluster.nodes() {
+        let path = |user: &str| format!("/v1/users/{user}/presence");
+        let seen = his.at(cluster.client_addr(node)).get(&path(&alice)).await;
+        seen.expect_problem(403, "presence_hidden");
+        hers.at(cluster.client_addr(node)).get(&path(&bob)).await.expect_problem(403, "presence_hidden");
+    }
+    let taken_back = until_shown(&mut watching, &alice, "offline", Duration::from_secs(5)).await;
+    assert_eq!(taken_back["last_seen"], Value::Null);
+    choose("everyone").await;
+    until_shown(&mut watching, &alice, "online", Duration::from_secs(5)).await;
 }
 
 #[tokio::test]

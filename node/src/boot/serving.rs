@@ -73,7 +73,9 @@ pub fn start(
         tuning: Tuning::default(),
     });
     node.sessions.connect(SessionRegistry::new(caller), realtime.clone());
+    let teller = realtime.clone();
     let gateway = GatewayState::new(GatewayParts {
+        tell: Arc::new(move |item| teller.tell(item)),
         router: node.router.clone(),
         authenticator,
         cluster: node.host.record(),

@@ -26,6 +26,7 @@ mod openapi;
 mod participants;
 mod pins;
 mod presence;
+mod privacy;
 pub(crate) mod respond;
 pub mod send;
 pub mod serve;
@@ -53,6 +54,7 @@ use compress::Compressor;
 use cors::Origins;
 use error::ApiError;
 use limited::limited;
+use messenger_proto::ephemeral::Ephemeral;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::Millis;
 use messenger_proto::meta::ClusterState;
@@ -63,6 +65,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+/// Tells every node something that is told once.
+pub type Tell = Arc<dyn Fn(&Ephemeral) + Send + Sync>;
 
 /// What the gateway is made of.
 pub struct GatewayParts {
@@ -76,6 +81,8 @@ pub struct GatewayParts {
     pub clock: Clock,
     /// Whether requests are taken.
     pub readiness: watch::Receiver<Readiness>,
+    /// Tells every node something that is told once; never waits.
+    pub tell: Tell,
     /// How long a request may take, from its body's arrival.
     pub deadline: Duration,
     /// How much may be in flight.
@@ -112,6 +119,10 @@ impl GatewayState {
     #[must_use]
     pub fn router(&self) -> &Router {
         &self.0.parts.router
+    }
+
+    fn tell(&self, item: &Ephemeral) {
+        (self.0.parts.tell)(item);
     }
 
     /// Whose tokens are believed.
@@ -221,6 +232,12 @@ fn routes() -> Vec<Route> {
             delete(changes::unreact),
         ),
         limited("/v1/users/{user_id}/presence", READ, Class::Reads, get(presence::one)),
+        limited(
+            "/v1/users/me/privacy",
+            "GET, HEAD, PUT, OPTIONS",
+            Class::Writes,
+            get(privacy::one).put(privacy::set),
+        ),
         open("/v1/openapi.json", get(openapi::openapi)),
         open("/docs", get(openapi::docs)),
         open("/livez", get(health::livez)),

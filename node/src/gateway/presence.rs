@@ -8,6 +8,7 @@
 use super::GatewayState;
 use super::error::ApiError;
 use super::extract::{Reader, UserPath};
+use super::privacy::hides;
 use super::respond::{json, unexpected};
 use super::view::PresenceView;
 use crate::realtime::ephemeral::audience;
@@ -32,6 +33,10 @@ pub(super) async fn one(
     if user != viewer.user && !may_see(&state, &viewer.user, &user, deadline).await? {
         return Err(ApiError::new(ErrorCode::Forbidden, "Only those who share a thread with a user see its presence."));
     }
+    if user != viewer.user && hidden(&state, &viewer.user, &user, deadline).await? {
+        let detail = "Who hides its presence is shown nobody's, and it is shown to nobody.";
+        return Err(ApiError::new(ErrorCode::PresenceHidden, detail));
+    }
     let view = PresenceView::of(&presence(&state, user, deadline).await?);
     json(&state, StatusCode::OK, &view, 96)
 }
@@ -42,6 +47,11 @@ async fn may_see(state: &GatewayState, viewer: &UserId, user: &UserId, deadline:
     }
     let (theirs, own) = tokio::try_join!(threads(state, user, deadline), threads(state, viewer, deadline))?;
     Ok(!theirs.is_disjoint(&own))
+}
+
+async fn hidden(state: &GatewayState, viewer: &UserId, user: &UserId, deadline: Instant) -> Result<bool, ApiError> {
+    let (theirs, own) = tokio::try_join!(hides(state, user, deadline), hides(state, viewer, deadline))?;
+    Ok(theirs || own)
 }
 
 async fn threads(state: &GatewayState, user: &UserId, deadline: Instant) -> Result<BTreeSet<ThreadId>, ApiError> {

@@ -142,6 +142,7 @@ pub(super) fn unexpected(answer: &Answer) -> ApiError {
         Answer::Recipients(_) => "recipients",
         Answer::Messages(_) => "messages",
         Answer::UserThreads(_) => "user threads",
+        Answer::Privacy(_) => "privacy",
         Answer::Room(_) => "room",
         Answer::Activity(_) => "activity",
         Answer::Summaries(_) => "summaries",

@@ -73,6 +73,8 @@ pub struct EphemeralFrame {
 /// What an [`EphemeralFrame`] is about; of the same kind and user, a later one takes the place of an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EphemeralKind {
+    /// The session's own user changed who may see its presence. It is no frame, and tells the session to look again.
+    Privacy,
     /// The user came, went or is away.
     Presence,
     /// The user types in the thread, or stopped.

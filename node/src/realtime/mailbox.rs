@@ -120,9 +120,9 @@ impl Mailbox {
         let key = (frame.kind, frame.from.clone());
         let mut fits = inner.ephemeral.len() < EPHEMERAL_MAX || inner.ephemeral.contains_key(&key);
         if !fits
-            && frame.kind == EphemeralKind::Presence
+            && !matches!(frame.kind, EphemeralKind::Typing(_))
             && let Some(last) = inner.ephemeral.last_entry()
-            && last.key().0 != EphemeralKind::Presence
+            && last.key().0 > frame.kind
         {
             last.remove();
             fits = true;

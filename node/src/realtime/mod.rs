@@ -33,7 +33,7 @@ use crate::gateway::cors::Origins;
 use crate::rates::Rates;
 use axum::extract::Request;
 use axum::routing::any;
-use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
+use messenger_proto::ephemeral::{Ephemeral, EphemeralItems, PresenceAnswer, PresenceCall};
 use messenger_proto::ids::{Millis, NodeId, ShardId, ThreadId, UserId};
 use messenger_proto::rpc::{RegisterSession, SessionCall};
 use messenger_proto::slot::Slot;
@@ -133,6 +133,11 @@ impl Realtime {
     /// Closes a connection that a newer one of its device replaced.
     pub fn close_replaced(&self, session: &RegisterSession) {
         self.0.registrations.close_replaced(session);
+    }
+
+    /// Tells every node something that is told once. To be called within a runtime.
+    pub fn tell(&self, item: &Ephemeral) {
+        self.0.relay.tell(item);
     }
 
     /// Shows what another node tells to whom it concerns here.

@@ -9,7 +9,9 @@ use super::rows::Nothing;
 use super::rows::dedupe::{DoneRef, Reference};
 use super::step::{Step, Stop, refuse, run_one};
 use super::tables::{Overlay, TableError, Tables};
-use super::{changes, dedupe, disappear, index, membership, messages, outbox, pins, reactions, receipts, threads};
+use super::{
+    changes, dedupe, disappear, index, membership, messages, outbox, pins, privacy, reactions, receipts, threads,
+};
 use messenger_proto::command::{Command, CommandResult, Done, Op, OutboxBarrier, Pack, Reply, ReplyBody, Retention};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::event::Event;
@@ -89,6 +91,7 @@ fn carry_out<T: Tables>(step: &mut Step<'_, T>, command: &Command) -> Result<Out
         Op::React(op) => reactions::react(step, op),
         Op::Pin(op) => pins::pin(step, op),
         Op::ExpireMessages(op) => disappear::expire(step, op),
+        Op::SetPrivacy(op) => privacy::set(step, op),
         Op::MarkRead(op) => receipts::mark_read(step, op),
         Op::Acknowledge(op) => receipts::acknowledge(step, op),
         Op::OutboxDelivered(op) => outbox::delivered(step, op),

@@ -18,6 +18,7 @@ mod messages;
 pub mod meta;
 mod outbox;
 mod pins;
+mod privacy;
 mod query;
 mod reactions;
 mod receipts;

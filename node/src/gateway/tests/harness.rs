@@ -242,6 +242,7 @@ fn made(admission: AdmissionLimits, more: axum::Router<GatewayState>, limits: &R
     let rates = Rates::new(limits, &ProxiesConfig::default(), Arc::clone(&now));
     let (readiness, readiness_watch) = watch::channel(Readiness::Ready);
     let parts = GatewayParts {
+        tell: Arc::new(|_| {}),
         router: Router::new(Arc::clone(&memory), cluster_watch.clone()),
         authenticator: Arc::new(Authenticator::new(known, Arc::clone(&now))),
         cluster: cluster_watch,

@@ -2,26 +2,26 @@
 //!
 //! Owns: its bounds, and what is dropped beyond them.
 //! Must not know: tasks, nodes.
-//! Invariants: at most [`TYPING_MAX`] typings and [`PRESENCE_BYTES`] of presence wait, and one presence per user, the
-//! latest; what does not fit takes the place of the oldest; typing never takes the place of presence.
+//! Invariants: at most [`SMALL_MAX`] small items (typing, and word that a setting changed) and [`PRESENCE_BYTES`] of presence wait, and one presence per user, the
+//! latest; what does not fit takes the place of the oldest; small items never take the place of presence.
 
-use messenger_proto::ephemeral::{Ephemeral, PresenceChange, Typing};
+use messenger_proto::ephemeral::{Ephemeral, PresenceChange};
 use messenger_proto::ids::UserId;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Typings that wait for one node at most.
-const TYPING_MAX: usize = 1_024;
+/// Small items that wait for one node at most.
+const SMALL_MAX: usize = 1_024;
 /// Bytes of presence that wait for one node at most.
 const PRESENCE_BYTES: usize = 4 * 1024 * 1024;
-/// Typings in one call at most.
-const TYPING_TAKE: usize = 256;
+/// Small items in one call at most.
+const SMALL_TAKE: usize = 256;
 /// Bytes of presence in one call, and a change more.
 const PRESENCE_TAKE: usize = 64 * 1024;
 
 /// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    typing: VecDeque<Typing>,
+    small: VecDeque<Ephemeral>,
     presence: BTreeMap<UserId, PresenceChange>,
     /// The users of `presence`, in the order in which they first changed.
     order: VecDeque<UserId>,
@@ -40,12 +40,12 @@ impl Queue {
     /// Adds an item at the end, or where an older one of the same user waits.
     pub(super) fn push(&mut self, item: Ephemeral) {
         match item {
-            Ephemeral::Typing(typing) => {
-                if self.typing.len() >= TYPING_MAX {
-                    self.typing.pop_front();
+            small @ (Ephemeral::Typing(_) | Ephemeral::Privacy(_)) => {
+                if self.small.len() >= SMALL_MAX {
+                    self.small.pop_front();
                     dropped();
                 }
-                self.typing.push_back(typing);
+                self.small.push_back(small);
             }
             Ephemeral::Presence(change) => {
                 let user = change.of.user.clone();
@@ -69,8 +69,8 @@ impl Queue {
 
     /// Takes what fits in one call.
     pub(super) fn take(&mut self) -> Vec<Ephemeral> {
-        let typings = self.typing.len().min(TYPING_TAKE);
-        let mut items: Vec<_> = self.typing.drain(..typings).map(Ephemeral::Typing).collect();
+        let small = self.small.len().min(SMALL_TAKE);
+        let mut items: Vec<_> = self.small.drain(..small).collect();
         let mut bytes = 0;
         while bytes < PRESENCE_TAKE
             && let Some(change) = self.pop()
@@ -83,9 +83,16 @@ impl Queue {
 
     /// Puts back what could not be told, where nothing newer came; typing is not worth telling late.
     pub(super) fn give_back(&mut self, items: Vec<Ephemeral>) {
-        self.typing.clear();
+        self.small.retain(|item| !matches!(item, Ephemeral::Typing(_)));
         for item in items.into_iter().rev() {
-            let Ephemeral::Presence(change) = item else { continue };
+            let change = match item {
+                Ephemeral::Typing(_) => continue,
+                Ephemeral::Privacy(_) => {
+                    self.push(item);
+                    continue;
+                }
+                Ephemeral::Presence(change) => change,
+            };
             let user = change.of.user.clone();
             if self.bytes + weight(&change) <= PRESENCE_BYTES && !self.presence.contains_key(&user) {
                 self.bytes += weight(&change);
@@ -104,7 +111,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use messenger_proto::ephemeral::{Presence, PresenceStatus};
+    use messenger_proto::ephemeral::{Presence, PresenceStatus, PrivacyChange, Typing};
     use messenger_proto::ids::{ShardId, ThreadId};
     use proptest::prelude::*;
 
@@ -126,11 +133,11 @@ mod tests {
     fn of_too_much_the_oldest_is_dropped_each_of_its_own_kind() {
         let mut queue = Queue::default();
         queue.push(change(0, 1, 1));
-        for n in 0..TYPING_MAX + 10 {
+        for n in 0..SMALL_MAX + 10 {
             queue.push(typing(n));
         }
         let items = queue.take();
-        assert_eq!((items.len(), &items[0]), (TYPING_TAKE + 1, &typing(10)));
+        assert_eq!((items.len(), &items[0]), (SMALL_TAKE + 1, &typing(10)));
         assert_eq!(items.last(), Some(&change(0, 1, 1)));
         let large = 10_000;
         for user in 1..=40 {
@@ -147,6 +154,19 @@ mod tests {
         }
         assert_eq!(told.last(), Some(&change(40, 1, large)));
         assert!(told.len() < 40 && (queue.bytes, queue.order.len()) == (0, 0));
+    }
+
+    #[test]
+    fn of_what_could_not_be_told_only_typing_is_dropped() {
+        let privacy = |user: &str| Ephemeral::Privacy(PrivacyChange { user: UserId::new(user).unwrap() });
+        let mut queue = Queue::default();
+        queue.push(typing(1));
+        queue.push(privacy("u"));
+        let items = queue.take();
+        queue.push(typing(2));
+        queue.push(privacy("v"));
+        queue.give_back(items);
+        assert_eq!(queue.take(), [privacy("v"), privacy("u")]);
     }
 
     proptest! {

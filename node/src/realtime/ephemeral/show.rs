@@ -8,9 +8,11 @@
 
 use super::gate::Gate;
 use crate::realtime::encode;
+use crate::realtime::event::{EphemeralFrame, EphemeralKind};
 use crate::realtime::hub::Hub;
 use crate::realtime::presence::Desk;
 use crate::realtime::presence::board::Board;
+use bytes::Bytes;
 use messenger_proto::ephemeral::{Ephemeral, PresenceChange, Typing};
 use messenger_proto::ids::{ThreadId, UserId};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +45,7 @@ impl Show {
                 match item {
                     Ephemeral::Typing(typing) => self.typing(&typing),
                     Ephemeral::Presence(change) => self.presence(change),
+                    Ephemeral::Privacy(change) => self.privacy(change.user),
                 }
             }
         }
@@ -54,6 +57,13 @@ impl Show {
         if !listeners.is_empty() && self.typing.passes(key, typing.stop, Instant::now()) {
             listeners.show(encode::typing(typing));
         }
+    }
+
+    /// The user's own sessions look again what they may show, and its shard's leader what it may tell.
+    fn privacy(&self, user: UserId) {
+        let sessions = self.hub.sessions_of(&user);
+        self.desk.look_again(&user);
+        sessions.show(EphemeralFrame { from: user, kind: EphemeralKind::Privacy, body: Bytes::new() });
     }
 
     fn presence(&self, change: PresenceChange) {

@@ -19,7 +19,7 @@ use super::mailbox::{Mail, Mailbox};
 use futures_util::StreamExt;
 use futures_util::stream;
 use messenger_proto::event::{Event, ThreadEvent};
-use messenger_proto::ids::{ShardId, ThreadId};
+use messenger_proto::ids::{ShardId, ThreadId, UserId};
 use messenger_proto::slot::Slot;
 use messenger_router::{Interest, Router, Subscription, SubscriptionItem, Topic};
 use std::collections::{BTreeMap, HashMap};
@@ -109,6 +109,18 @@ impl Hub {
             for thread in threads {
                 listeners.add(routes.listeners(&Topic::Thread(thread)));
             }
+        }
+        listeners
+    }
+
+    /// A user's own sessions.
+    #[must_use]
+    pub fn sessions_of(&self, user: &UserId) -> Listeners {
+        let mut listeners = Listeners::default();
+        let shard = self.shared.router.shard_of(Slot::of_user(user));
+        let routes = self.shared.lock().get(&shard).map(|open| Arc::clone(&open.routes));
+        if let Some(routes) = routes {
+            listeners.add(lock(&routes).listeners(&Topic::User(user.clone())));
         }
         listeners
     }

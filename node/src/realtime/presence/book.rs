@@ -224,6 +224,16 @@ impl Book {
         }
     }
 
+    /// Others may have to be told again how a user is, since it chose anew what to show.
+    pub(super) fn look_again(&mut self, shard: ShardId, user: &UserId) {
+        let Some(shard) = self.shards.get_mut(&shard) else { return };
+        if let Some(person) = shard.people.get_mut(user) {
+            person.told = None;
+            person.told_at = None;
+            shard.stirred.insert(user.clone());
+        }
+    }
+
     /// Forgets the shards that `leads` does not say this node leads in the same term.
     pub(super) fn keep(&mut self, leads: impl Fn(ShardId) -> Option<u64>) {
         self.shards.retain(|id, shard| leads(*id) == Some(shard.term));

@@ -1,7 +1,7 @@
 //! The leader's side of presence: what is heard of users, and telling others.
 //!
 //! Owns: the book of the shards that this node leads, what it heard from other leaders, and the way from a change to all
-//! nodes.
+//! nodes; and what is told of a user that shows its presence to nobody.
 //! Must not know: sockets; what a status follows from (see [`book`]).
 //! Invariants: a change is told by a node that led the user's shard in one term from before the user's threads were read,
 //! with a quorum, until after it: so one that was cut off tells nothing. At most [`PUBLISHING`] changes are under way; the
@@ -13,9 +13,9 @@ use super::book::{Book, Due};
 use super::rumours::Rumours;
 use crate::auth::Clock;
 use crate::realtime::ephemeral::Relay;
-use messenger_proto::ephemeral::{Ephemeral, Presence, PresenceAnswer, PresenceCall, PresenceChange};
-use messenger_proto::ids::{ShardId, ThreadId};
-use messenger_proto::query::{Answer, Query, UserThreadsQuery};
+use messenger_proto::ephemeral::{Ephemeral, Presence, PresenceAnswer, PresenceCall, PresenceChange, PresenceStatus};
+use messenger_proto::ids::{ShardId, ThreadId, UserId};
+use messenger_proto::query::{Answer, PrivacyQuery, Query, UserThreadsQuery};
 use messenger_proto::rpc::SessionCall;
 use messenger_proto::slot::Slot;
 use messenger_router::Router;
@@ -94,6 +94,13 @@ impl Desk {
         PresenceAnswer { term, people }
     }
 
+    /// A user chose anew what to show; of concern where its shard is led.
+    pub fn look_again(&self, user: &UserId) {
+        let shard = self.shared.router.shard_of(Slot::of_user(user));
+        lock(&self.shared.book).look_again(shard, user);
+        self.shared.stirred.notify_one();
+    }
+
     /// Takes note of what a leader told.
     pub fn hear(&self, presence: Presence) {
         lock(&self.shared.rumours).hear(presence);
@@ -122,6 +129,22 @@ async fn work(desk: Weak<Shared>) {
 }
 
 impl Shared {
+    /// Tells everyone. Of one that hides nothing is told but, once, what takes back what was told before.
+    fn tell(&self, due: Due, threads: Vec<ThreadId>, hides: bool) {
+        let user = due.presence.user.clone();
+        let nothing = Presence { user: user.clone(), status: PresenceStatus::Offline, last_seen: None };
+        let of = if hides { nothing.clone() } else { due.presence };
+        let quiet = hides && lock(&self.rumours).of(&user).is_none_or(|told| *told == nothing);
+        if quiet {
+            return;
+        }
+        if threads.is_empty() {
+            lock(&self.rumours).hear(of);
+            return;
+        }
+        self.relay.tell(&Ephemeral::Presence(PresenceChange { of, threads, shard: due.shard, term: due.term }));
+    }
+
     fn keep(&self) {
         let mut book = lock(&self.book);
         book.keep(|shard| (self.leads)(shard));
@@ -138,14 +161,21 @@ impl Shared {
         }
     }
 
-    async fn threads(&self, due: &Due) -> Option<Vec<ThreadId>> {
+    /// The user's threads, and whether it shows its presence to nobody.
+    async fn audience(&self, due: &Due) -> Option<(Vec<ThreadId>, bool)> {
         let user = due.presence.user.clone();
         let slot = Slot::of_user(&user);
-        let query = Query::UserThreads(UserThreadsQuery { user, left_since: None });
-        match self.router.query(slot, query, tokio::time::Instant::now() + READING).await {
-            Ok(Answer::UserThreads(answer)) => Some(answer.threads.into_iter().map(|row| row.thread).collect()),
-            other => {
-                tracing::debug!(?other, "a user's threads could not be read, to tell how it is");
+        let privacy = Query::Privacy(PrivacyQuery { users: vec![user.clone()] });
+        let threads = Query::UserThreads(UserThreadsQuery { user, left_since: None });
+        let until = tokio::time::Instant::now() + READING;
+        let asked = tokio::join!(self.router.query(slot, threads, until), self.router.query(slot, privacy, until));
+        match asked {
+            (Ok(Answer::UserThreads(answer)), Ok(Answer::Privacy(privacy))) => {
+                let threads = answer.threads.into_iter().map(|row| row.thread).collect();
+                Some((threads, !privacy.hidden.is_empty()))
+            }
+            (threads, privacy) => {
+                tracing::debug!(?threads, ?privacy, "it could not be read whom to tell how a user is");
                 None
             }
         }
@@ -153,14 +183,10 @@ impl Shared {
 }
 
 async fn publish(shared: Arc<Shared>, due: Due, permit: Option<OwnedSemaphorePermit>) {
-    match shared.threads(&due).await {
+    match shared.audience(&due).await {
         None => lock(&shared.book).untold(&due, Instant::now()),
         Some(_) if (shared.leads)(due.shard) != Some(due.term) => {}
-        Some(threads) if threads.is_empty() => lock(&shared.rumours).hear(due.presence),
-        Some(threads) => {
-            let change = PresenceChange { of: due.presence, threads, shard: due.shard, term: due.term };
-            shared.relay.tell(&Ephemeral::Presence(change));
-        }
+        Some((threads, hides)) => shared.tell(due, threads, hides),
     }
     drop(permit);
     shared.stirred.notify_one();

@@ -1,8 +1,8 @@
 //! Who is there when a device connects.
 //!
-//! Owns: finding out for one device, among the members of its user's threads.
+//! Owns: finding out for one device, among the members of its user's threads; and whether it is shown anybody's presence.
 //! Must not know: sockets, frames.
-//! Invariants: at most [`GREETINGS`] devices of a node find out at a time, the others wait; of a user in more threads the
+//! Invariants: nobody who hides is named, and who hides is named nobody; it is tried until it is known; at most [`GREETINGS`] devices of a node find out at a time, the others wait; of a user in more threads the
 //! [`THREADS_MAX`] that were active last count, and of those at most [`MEMBERS_MAX`] members, in the order of threads.
 
 use crate::realtime::Realtime;
@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use messenger_proto::ephemeral::{AskPresence, Presence, PresenceCall, PresenceStatus};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{MessageId, Millis, ShardId, ThreadId, UserId};
-use messenger_proto::query::{ActivityQuery, Answer, Query, QueryResult, ThreadActivity, ThreadQuery};
+use messenger_proto::query::{ActivityQuery, Answer, PrivacyQuery, Query, QueryResult, ThreadActivity, ThreadQuery};
 use messenger_proto::slot::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,13 +27,14 @@ const PART: usize = 16;
 pub(in crate::realtime) const MEMBERS_MAX: usize = 1_000;
 /// How long one round of questions may take.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Times it is tried, and between two of them.
-const TRIES: u32 = 3;
-const PAUSE: Duration = Duration::from_secs(2);
+/// Between the first failure and the next try; doubled up to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Those who are online or away, among the members of these threads of a user's.
-pub(in crate::realtime) async fn greet(node: Realtime, user: UserId, threads: Vec<ThreadId>) -> Vec<Presence> {
-    for _ in 0..TRIES {
+/// Those who are online or away, among the members of these threads of a user's; `None` when the user hides, and so is
+/// shown nobody's presence.
+pub(in crate::realtime) async fn greet(node: Realtime, user: UserId, threads: Vec<ThreadId>) -> Option<Vec<Presence>> {
+    let mut pause = PAUSE.0;
+    loop {
         {
             // The semaphore is never closed; without it there would only be less restraint.
             let _turn = node.greetings().acquire().await;
@@ -42,31 +43,53 @@ pub(in crate::realtime) async fn greet(node: Realtime, user: UserId, threads: Ve
                 Err(refusal) => tracing::debug!(%refusal, "a device was not told who is there"),
             }
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
     }
-    Vec::new()
 }
 
-async fn look(node: &Realtime, user: &UserId, threads: &[ThreadId]) -> Result<Vec<Presence>, Refusal> {
+async fn look(node: &Realtime, user: &UserId, threads: &[ThreadId]) -> Result<Option<Vec<Presence>>, Refusal> {
+    let own = node.shard_of_user(user);
+    if !hidden(node, BTreeMap::from([(own, vec![user.clone()])])).await?.is_empty() {
+        return Ok(None);
+    }
     let threads = latest(node, user, threads).await?;
     let mut shards: BTreeMap<ShardId, Vec<UserId>> = BTreeMap::new();
     for member in members(node, user, &threads).await? {
         shards.entry(node.shard_of_user(&member)).or_default().push(member);
     }
     let until = Instant::now() + DEADLINE;
-    let ask = |(shard, users)| async move {
-        let call = PresenceCall::Ask(AskPresence { users });
-        (shard, node.router().presence(shard, call, until).await)
+    let ask = |(shard, users): (&ShardId, &Vec<UserId>)| {
+        let (shard, call) = (*shard, PresenceCall::Ask(AskPresence { users: users.clone() }));
+        async move { (shard, node.router().presence(shard, call, until).await) }
     };
+    let answers = join_all(shards.iter().map(ask)).await;
+    // Asked after that: whoever hid before it was asked for is not named.
+    let hidden = hidden(node, shards).await?;
     let mut present = Vec::new();
-    for (shard, answer) in join_all(shards.into_iter().map(ask)).await {
+    for (shard, answer) in answers {
         let answer = answer?;
-        for presence in answer.people.into_iter().filter(|of| of.status != PresenceStatus::Offline) {
+        let there = |of: &Presence| of.status != PresenceStatus::Offline && !hidden.contains(&of.user);
+        for presence in answer.people.into_iter().filter(there) {
             node.board().hear(shard, answer.term, &presence, true);
             present.push(presence);
         }
     }
-    Ok(present)
+    Ok(Some(present))
+}
+
+/// Those who show their presence to nobody.
+async fn hidden(node: &Realtime, shards: BTreeMap<ShardId, Vec<UserId>>) -> Result<BTreeSet<UserId>, Refusal> {
+    let query = |(shard, users)| (shard, Query::Privacy(PrivacyQuery { users }));
+    let queries = shards.into_iter().map(query).collect();
+    let mut hidden = BTreeSet::new();
+    for answer in node.router().scatter(queries, Instant::now() + DEADLINE).await {
+        match answer? {
+            Answer::Privacy(answer) => hidden.extend(answer.hidden),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    Ok(hidden)
 }
 
 /// The threads that were active last, if there are too many.

@@ -14,6 +14,7 @@ impl Session {
     pub fn show(&mut self, frame: &EphemeralFrame) {
         let heard = match frame.kind {
             EphemeralKind::Presence => true,
+            EphemeralKind::Privacy => false,
             EphemeralKind::Typing(thread) => self.hears(thread),
         };
         if heard && audience::shows(&frame.from, &self.user) {

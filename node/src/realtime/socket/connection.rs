@@ -201,8 +201,10 @@ impl Connection {
         self.send_out()?;
         let idle = self.wire.is_clear() && self.session.pending() == 0;
         self.replay.start(&self.node, &mut self.session, &self.mailbox, idle, &mut self.work);
-        if self.session.is_caught_up() && self.hints.begin_greeting() {
-            self.greet();
+        if self.session.is_caught_up()
+            && let Some(greeting) = self.hints.begin_greeting()
+        {
+            self.greet(greeting);
         }
         self.pulse.progress(now, self.wire.is_clear(), self.wire.written());
         match self.pulse.due(now, self.node.tuning()) {
@@ -239,8 +241,9 @@ impl Connection {
                 Some(Mail::Index(event)) => self.session.left(event.thread, event.source_seq),
                 None => match self.mailbox.pop_ephemeral() {
                     Some(frame) => {
-                        self.hints.shown(&frame);
-                        self.session.show(&frame);
+                        if let Some(frame) = self.hints.take(frame) {
+                            self.session.show(&frame);
+                        }
                     }
                     None => break,
                 },
@@ -261,7 +264,7 @@ impl Connection {
             }
             Done::Turn(permit) => self.replay.turn(permit, now),
             Done::Resumed(answered) => self.replay.resumed(&mut self.session, answered, now),
-            Done::Greeted(present) => self.hints.greet(&mut self.session, &present),
+            Done::Greeted(greeting, present) => self.hints.greet(&mut self.session, greeting, present.as_deref()),
             Done::Noted { request_id, outcome: Err(error) } => self.refuse(&request_id, &error),
             Done::Sent { thread, bytes, request_id, outcome } => {
                 self.answer_send(&request_id, outcome);
@@ -386,10 +389,10 @@ impl Connection {
     }
 
     /// Finds out who is there, behind what the device missed.
-    fn greet(&mut self) {
+    fn greet(&mut self, greeting: u32) {
         let (node, user) = (self.node.clone(), self.identity.user.clone());
         let threads = self.session.heard_threads();
-        self.work.push(Box::pin(async move { Done::Greeted(greeting::greet(node, user, threads).await) }));
+        self.work.push(Box::pin(async move { Done::Greeted(greeting, greeting::greet(node, user, threads).await) }));
     }
 
     fn types(&mut self, request_id: &RequestId, thread: ThreadId, stop: bool) {

@@ -1,9 +1,10 @@
 //! What a client says that is told to others and stored nowhere.
 //!
-//! Owns: how often one connection may say it; and that it is told once who is there, of whom it has not heard since.
+//! Owns: how often one connection may say it; and when its device is shown who is there, if it is.
 //! Must not know: the shape of frames, who else is shown what.
 //! Invariants: whatever a client sends, what leaves the node is bounded by the interval and by [`THREADS_MAX`]; what was
-//! found out about a user never comes behind what is newer.
+//! found out about a user never comes behind what is newer; until it is known that the user does not hide, nobody's
+//! presence is shown, and [`MEMBERS_MAX`] users' is held at most.
 
 use crate::realtime::ephemeral::gate::Gate;
 use crate::realtime::event::{EphemeralFrame, EphemeralKind};
@@ -13,7 +14,8 @@ use crate::realtime::{Realtime, encode};
 use messenger_proto::ephemeral::{Ephemeral, Presence, Typing};
 use messenger_proto::ids::{ThreadId, UserId};
 use messenger_proto::limits::TYPING_INTERVAL;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Threads that somebody types in on one connection at a time.
@@ -24,42 +26,74 @@ const THREADS_MAX: usize = 16;
 pub(super) struct Hints {
     typing: Option<Box<Gate<ThreadId>>>,
     greeting: Greeting,
+    greetings: u32,
 }
 
-/// Telling the device who is there.
-#[derive(Debug, Default)]
+/// Presence of users, by user.
+type Held = BTreeMap<UserId, Arc<EphemeralFrame>>;
+
+/// Telling the device who is there, and whether it is shown that at all.
+#[derive(Debug)]
 enum Greeting {
-    #[default]
-    Due,
-    /// It is being found out; these were heard of since.
-    UnderWay(BTreeSet<UserId>),
-    Over,
+    /// It is to be found out; what came since is held.
+    Due(Held),
+    /// It is being found out.
+    UnderWay(Held),
+    /// It is shown what comes.
+    Open,
+    /// It is shown nothing: the user hides.
+    Closed,
+}
+
+impl Default for Greeting {
+    fn default() -> Self {
+        Self::Due(Held::new())
+    }
 }
 
 impl Hints {
-    /// Whether it is to be found out now who is there.
-    pub(super) fn begin_greeting(&mut self) -> bool {
-        let due = matches!(self.greeting, Greeting::Due);
-        if due {
-            self.greeting = Greeting::UnderWay(BTreeSet::new());
-        }
-        due
+    /// Whether it is to be found out now who is there, and for the how manieth time.
+    pub(super) fn begin_greeting(&mut self) -> Option<u32> {
+        let Greeting::Due(held) = &mut self.greeting else { return None };
+        self.greeting = Greeting::UnderWay(std::mem::take(held));
+        self.greetings = self.greetings.wrapping_add(1);
+        Some(self.greetings)
     }
 
-    /// Takes note of what the device is shown meanwhile.
-    pub(super) fn shown(&mut self, frame: &EphemeralFrame) {
-        if let (Greeting::UnderWay(heard), EphemeralKind::Presence) = (&mut self.greeting, frame.kind)
-            && heard.len() < MEMBERS_MAX
-        {
-            heard.insert(frame.from.clone());
+    /// What came for the device: gives what it is to be shown now.
+    pub(super) fn take(&mut self, frame: Arc<EphemeralFrame>) -> Option<Arc<EphemeralFrame>> {
+        match (frame.kind, &mut self.greeting) {
+            (EphemeralKind::Typing(_), _) | (EphemeralKind::Presence, Greeting::Open) => return Some(frame),
+            (EphemeralKind::Presence, Greeting::Due(held) | Greeting::UnderWay(held)) => {
+                if held.len() < MEMBERS_MAX || held.contains_key(&frame.from) {
+                    held.insert(frame.from.clone(), frame);
+                }
+            }
+            (EphemeralKind::Presence, Greeting::Closed) => {}
+            (EphemeralKind::Privacy, Greeting::Due(_)) => {}
+            (EphemeralKind::Privacy, Greeting::UnderWay(held)) => self.greeting = Greeting::Due(std::mem::take(held)),
+            (EphemeralKind::Privacy, Greeting::Open | Greeting::Closed) => self.greeting = Greeting::default(),
         }
+        None
     }
 
-    /// Tells the device who is there.
-    pub(super) fn greet(&mut self, session: &mut Session, present: &[Presence]) {
-        let Greeting::UnderWay(heard) = std::mem::replace(&mut self.greeting, Greeting::Over) else { return };
-        for presence in present.iter().filter(|presence| !heard.contains(&presence.user)) {
+    /// It was found out who is there, or that the user hides; tells the device, unless that is out of date.
+    pub(super) fn greet(&mut self, session: &mut Session, greeting: u32, present: Option<&[Presence]>) {
+        let Greeting::UnderWay(held) = &mut self.greeting else { return };
+        if greeting != self.greetings {
+            return;
+        }
+        let held = std::mem::take(held);
+        let Some(present) = present else {
+            self.greeting = Greeting::Closed;
+            return;
+        };
+        self.greeting = Greeting::Open;
+        for presence in present.iter().filter(|presence| !held.contains_key(&presence.user)) {
             session.show(&encode::presence(presence));
+        }
+        for frame in held.values() {
+            session.show(frame);
         }
     }
 
@@ -69,5 +103,60 @@ impl Hints {
         if gate.passes(thread, stop, Instant::now()) {
             node.relay().tell(&Ephemeral::Typing(Typing { thread, user: user.clone(), stop }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use messenger_proto::ephemeral::PresenceStatus;
+
+    fn presence(user: &str, status: PresenceStatus) -> Presence {
+        Presence { user: UserId::new(user).unwrap(), status, last_seen: None }
+    }
+
+    fn change(user: &str, status: PresenceStatus) -> Arc<EphemeralFrame> {
+        Arc::new(encode::presence(&presence(user, status)))
+    }
+
+    fn privacy() -> Arc<EphemeralFrame> {
+        let from = UserId::new("self").unwrap();
+        Arc::new(EphemeralFrame { from, kind: EphemeralKind::Privacy, body: bytes::Bytes::new() })
+    }
+
+    fn shown(session: &mut Session) -> Vec<String> {
+        std::iter::from_fn(|| session.next_frame()).map(|frame| encode::text(&frame)).collect()
+    }
+
+    #[test]
+    fn what_came_meanwhile_is_newer_than_what_was_found_out() {
+        let (mut hints, mut session) = (Hints::default(), Session::new(UserId::new("self").unwrap()));
+        assert!(hints.take(change("ann", PresenceStatus::Online)).is_none());
+        let greeting = hints.begin_greeting().unwrap();
+        assert_eq!(hints.begin_greeting(), None);
+        assert!(hints.take(change("ann", PresenceStatus::Offline)).is_none());
+        let present = [presence("ann", PresenceStatus::Online), presence("bob", PresenceStatus::Away)];
+        hints.greet(&mut session, greeting, Some(&present));
+        let frames = shown(&mut session);
+        assert_eq!(frames.len(), 2, "{frames:?}");
+        assert!(frames[0].contains("bob") && frames[0].contains("away"), "{frames:?}");
+        assert!(frames[1].contains("ann") && frames[1].contains("offline"), "{frames:?}");
+        assert!(hints.take(change("ann", PresenceStatus::Online)).is_some());
+    }
+
+    #[test]
+    fn one_that_hides_is_shown_nobody_until_it_does_not() {
+        let (mut hints, mut session) = (Hints::default(), Session::new(UserId::new("self").unwrap()));
+        let outdated = hints.begin_greeting().unwrap();
+        assert!(hints.take(privacy()).is_none());
+        let greeting = hints.begin_greeting().unwrap();
+        hints.greet(&mut session, outdated, Some(&[presence("ann", PresenceStatus::Online)]));
+        hints.greet(&mut session, greeting, None);
+        assert!(hints.take(change("ann", PresenceStatus::Online)).is_none());
+        assert!(shown(&mut session).is_empty() && hints.begin_greeting().is_none());
+        assert!(hints.take(privacy()).is_none());
+        let greeting = hints.begin_greeting().unwrap();
+        hints.greet(&mut session, greeting, Some(&[presence("ann", PresenceStatus::Online)]));
+        assert_eq!(shown(&mut session).len(), 1);
     }
 }

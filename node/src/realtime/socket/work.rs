@@ -32,8 +32,8 @@ pub(super) enum Done {
     Turn(Option<OwnedSemaphorePermit>),
     /// A send has ended.
     Sent { thread: ThreadId, bytes: usize, request_id: RequestId, outcome: CommandResult },
-    /// Who is there was found out.
-    Greeted(Vec<Presence>),
+    /// Who is there was found out for the so manieth time, or that the user hides.
+    Greeted(u32, Option<Vec<Presence>>),
     /// A read or a delivery was noted, or not.
     Noted { request_id: RequestId, outcome: Result<(), ApiError> },
 }

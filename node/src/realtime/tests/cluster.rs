@@ -300,7 +300,9 @@ impl Cluster {
                 sockets_max,
                 tuning,
             });
+            let teller = realtime.clone();
             let gateway = GatewayState::new(GatewayParts {
+                tell: Arc::new(move |item| teller.tell(item)),
                 router: router.clone(),
                 authenticator,
                 cluster,

@@ -3,9 +3,10 @@
 use super::cluster::Cluster;
 use super::device::Device;
 use crate::realtime::presence::book::GRACE;
-use messenger_proto::command::{Op, RemoveParticipant};
+use messenger_proto::command::{Op, RemoveParticipant, SetPrivacy};
+use messenger_proto::ephemeral::{Ephemeral, PrivacyChange};
 use messenger_proto::ids::UserId;
-use messenger_proto::model::Thread;
+use messenger_proto::model::{PresenceAudience, Thread};
 use messenger_proto::slot::Slot;
 use serde_json::{Value, json};
 
@@ -192,4 +193,42 @@ async fn a_new_leader_tells_who_went_with_the_old_one_and_nothing_else() {
     looks(&mut alice, "away").await;
     assert_eq!(presence(&mut bob).await, shown("alice", "away"), "she never went");
     drop(carol);
+}
+
+async fn privacy(cluster: &Cluster, name: &str, presence: PresenceAudience) {
+    let user = UserId::new(name).unwrap();
+    let op = Op::SetPrivacy(SetPrivacy { user: user.clone(), presence });
+    cluster.command(Slot::of_user(&user), op).await.unwrap();
+    cluster.nodes[0].tell(&Ephemeral::Privacy(PrivacyChange { user }));
+}
+
+#[tokio::test]
+async fn who_hides_is_shown_to_nobody_and_is_shown_nobody() {
+    let cluster = Cluster::start(2).await;
+    let thread = cluster.group("alice", &["bob", "carol"]).await;
+    let mut alice = cluster.online(1, "alice", "phone").await;
+    let mut bob = cluster.online(2, "bob", "phone").await;
+    assert_eq!(presence(&mut alice).await, shown("bob", "online"));
+    assert_eq!(presence(&mut bob).await, shown("alice", "online"));
+    privacy(&cluster, "alice", PresenceAudience::Nobody).await;
+    let taken_back = bob.expect("presence").await;
+    assert_eq!((&taken_back["user_id"], &taken_back["status"]), (&json!("alice"), &json!("offline")));
+    assert_eq!(taken_back["last_seen"], Value::Null, "which would tell when it hid");
+    // Neither she nor carol, who comes after that, is told of the other; bob is told of carol alone.
+    let mut carol = cluster.online(1, "carol", "phone").await;
+    assert_eq!(presence(&mut bob).await, shown("carol", "online"));
+    assert_eq!(presence(&mut carol).await, shown("bob", "online"));
+    looks(&mut alice, "away").await;
+    types(&mut alice, &thread, false).await;
+    assert_eq!(carol.expect("typing").await["user_id"], json!("alice"), "typing is another matter");
+    mark(&mut bob, &thread).await;
+    let (_, before) = carol.until("msg").await;
+    assert!(before.iter().all(|frame| frame["t"] != "presence"), "{before:?}");
+    let (_, before) = alice.until("msg").await;
+    assert!(before.iter().all(|frame| frame["t"] != "presence"), "{before:?}");
+    privacy(&cluster, "alice", PresenceAudience::Everyone).await;
+    assert_eq!(presence(&mut carol).await, shown("alice", "away"));
+    let mut told = vec![presence(&mut alice).await, presence(&mut alice).await];
+    told.sort();
+    assert_eq!(told, [shown("bob", "online"), shown("carol", "online")]);
 }

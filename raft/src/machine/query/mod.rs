@@ -19,6 +19,7 @@ pub(super) mod view;
 use super::disappear;
 use super::rows::shard::ShardKey;
 use super::rows::{self};
+use super::privacy;
 use super::step::{Stop, refuse};
 use super::tables::{TableError, Tables};
 use messenger_proto::error::ErrorCode;
@@ -53,6 +54,7 @@ fn look_up(tables: &impl Tables, query: &Query, now: Millis) -> Result<Answer, S
         Query::Recipients(query) => message::recipients(tables, query, now).map(Answer::Recipients),
         Query::History(query) => history::history(tables, query).map(Answer::Messages),
         Query::UserThreads(query) => list::user_threads(tables, query).map(Answer::UserThreads),
+        Query::Privacy(query) => privacy::hidden(tables, query).map(Answer::Privacy),
         Query::Room(query) => list::room(tables, query).map(Answer::Room),
         Query::Activity(query) => list::activity(tables, query).map(Answer::Activity),
         Query::Summaries(query) => list::summaries(tables, query).map(Answer::Summaries),

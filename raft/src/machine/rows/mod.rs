@@ -30,6 +30,7 @@
 //! | 30 | [`user_thread`] | user, thread | one per thread a user is or was in |
 //! | 31 | [`user`] | user | one per user in a thread |
 //! | 32 | [`departure`] | user, time, thread | one per thread a user left of late, 1,000 at most |
+//! | 38 | [`privacy`] | user | one per user that does not show everything |
 //!
 //! One message under an Idempotency-Key writes seven rows: message, message id, client seq, dedupe and expiry are new,
 //! head and shard are rewritten (once per pack). One receipt writes watermark, history (two when a read also delivers)
@@ -50,6 +51,7 @@ pub mod message;
 pub mod message_id;
 pub mod outbox;
 pub mod position;
+pub mod privacy;
 pub mod shard;
 pub mod thread;
 pub mod user;

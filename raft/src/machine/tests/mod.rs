@@ -8,6 +8,7 @@ mod meta;
 mod model;
 mod pages;
 mod pins;
+mod privacy;
 mod properties;
 mod reactions;
 mod receipts;

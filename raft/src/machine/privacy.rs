@@ -1,0 +1,38 @@
+//! What a user shows of itself to others.
+//!
+//! Owns: the user's choice, and telling who made which.
+//! Must not know: whether a user is there; whoever asks acts on the answer.
+//! Invariants: a user without a row shows everything; a choice that changes nothing writes nothing.
+
+use super::apply::Outcome;
+use super::rows::privacy::{PrivacyKey, PrivacyRow};
+use super::rows::{self};
+use super::step::{Step, Stop};
+use super::tables::Tables;
+use messenger_proto::command::SetPrivacy;
+use messenger_proto::model::PresenceAudience;
+use messenger_proto::query::{PrivacyAnswer, PrivacyQuery};
+
+/// Takes a choice.
+pub(crate) fn set<T: Tables>(step: &mut Step<'_, T>, op: &SetPrivacy) -> Result<Outcome, Stop> {
+    let key = PrivacyKey { user: op.user.clone() };
+    let stored = step.get(&key)?.map_or(PresenceAudience::Everyone, |row| row.presence);
+    match op.presence {
+        chosen if chosen == stored => {}
+        PresenceAudience::Everyone => step.delete(&key),
+        chosen @ PresenceAudience::Nobody => step.put(&key, &PrivacyRow { presence: chosen }),
+    }
+    Ok(Outcome::done(None))
+}
+
+/// Which of the users show their presence to nobody.
+pub(crate) fn hidden(tables: &impl Tables, query: &PrivacyQuery) -> Result<PrivacyAnswer, Stop> {
+    let mut hidden = Vec::new();
+    for user in &query.users {
+        let row = rows::get(tables, &PrivacyKey { user: user.clone() })?;
+        if row.is_some_and(|row| row.presence == PresenceAudience::Nobody) {
+            hidden.push(user.clone());
+        }
+    }
+    Ok(PrivacyAnswer { hidden })
+}
