@@ -17,10 +17,11 @@ use messenger_proto::query::{PrivacyAnswer, PrivacyQuery};
 pub(crate) fn set<T: Tables>(step: &mut Step<'_, T>, op: &SetPrivacy) -> Result<Outcome, Stop> {
     let key = PrivacyKey { user: op.user.clone() };
     let stored = step.get(&key)?.map_or(PresenceAudience::Everyone, |row| row.presence);
-    match op.presence {
-        chosen if chosen == stored => {}
-        PresenceAudience::Everyone => step.delete(&key),
-        chosen @ PresenceAudience::Nobody => step.put(&key, &PrivacyRow { presence: chosen }),
+    if op.presence != stored {
+        match op.presence {
+            PresenceAudience::Everyone => step.delete(&key),
+            PresenceAudience::Nobody => step.put(&key, &PrivacyRow { presence: op.presence }),
+        }
     }
     Ok(Outcome::done(None))
 }

@@ -34,6 +34,7 @@ impl Session {
     }
 
     /// The threads that the device hears.
+    #[must_use]
     pub fn heard_threads(&self) -> Vec<ThreadId> {
         self.threads.keys().copied().filter(|thread| self.hears(*thread)).collect()
     }

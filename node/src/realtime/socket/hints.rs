@@ -69,8 +69,7 @@ impl Hints {
                     held.insert(frame.from.clone(), frame);
                 }
             }
-            (EphemeralKind::Presence, Greeting::Closed) => {}
-            (EphemeralKind::Privacy, Greeting::Due(_)) => {}
+            (EphemeralKind::Presence, Greeting::Closed) | (EphemeralKind::Privacy, Greeting::Due(_)) => {}
             (EphemeralKind::Privacy, Greeting::UnderWay(held)) => self.greeting = Greeting::Due(std::mem::take(held)),
             (EphemeralKind::Privacy, Greeting::Open | Greeting::Closed) => self.greeting = Greeting::default(),
         }
