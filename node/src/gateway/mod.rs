@@ -232,12 +232,7 @@ fn routes() -> Vec<Route> {
             delete(changes::unreact),
         ),
         limited("/v1/users/{user_id}/presence", READ, Class::Reads, get(presence::one)),
-        limited(
-            "/v1/users/me/privacy",
-            "GET, HEAD, PUT, OPTIONS",
-            Class::Writes,
-            get(privacy::one).put(privacy::set),
-        ),
+        limited("/v1/users/me/privacy", "GET, HEAD, PUT, OPTIONS", Class::Writes, get(privacy::one).put(privacy::set)),
         open("/v1/openapi.json", get(openapi::openapi)),
         open("/docs", get(openapi::docs)),
         open("/livez", get(health::livez)),

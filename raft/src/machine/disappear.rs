@@ -97,7 +97,8 @@ pub(crate) fn conceal_in_answer(answer: &mut Answer, now: Millis) {
         | Answer::Activity(_)
         | Answer::ClusterState(_)
         | Answer::Room(_)
-        | Answer::Pins(_) => {}
+        | Answer::Pins(_)
+        | Answer::Privacy(_) => {}
     }
 }
 

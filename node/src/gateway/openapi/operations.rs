@@ -8,9 +8,10 @@ use messenger_proto::error::ErrorCode as E;
 use serde_json::{Value, json};
 
 /// Groups of operations.
-pub(super) const TAGS: [(&str, &str); 4] = [
+pub(super) const TAGS: [(&str, &str); 5] = [
     ("threads", "One-to-one and group threads, and who is in them."),
     ("messages", "Sending, history, and what may be done to a message."),
+    ("users", "Who is there, and what users show of themselves."),
     ("realtime", "What happens, as it happens."),
     ("node", "This node, and this document."),
 ];
@@ -309,6 +310,36 @@ pub(super) const ALL: &[Operation] = &[
         access: Access::Write,
         successes: DONE,
         errors: MESSAGE,
+        ..BASE
+    },
+    Operation {
+        path: "/v1/users/{user_id}/presence",
+        id: "getPresence",
+        tag: "users",
+        summary: "Whether a user is there",
+        about: "For those who share a thread with the user, unless either of them hides.",
+        successes: &[success(200, "Presence", "How the user is.")],
+        errors: &[E::Forbidden, E::PresenceHidden],
+        ..BASE
+    },
+    Operation {
+        path: "/v1/users/me/privacy",
+        id: "getPrivacy",
+        tag: "users",
+        summary: "What one shows of oneself",
+        successes: &[success(200, "Privacy", "The setting.")],
+        ..BASE
+    },
+    Operation {
+        method: "put",
+        path: "/v1/users/me/privacy",
+        id: "setPrivacy",
+        tag: "users",
+        summary: "Changes what one shows of oneself",
+        about: "Who hides its presence is shown nobody's.",
+        access: Access::Write,
+        body: Some(Body { schema: "Privacy", example: || json!({ "presence": "nobody" }) }),
+        successes: &[success(200, "Privacy", "The setting, changed.")],
         ..BASE
     },
     Operation {

@@ -8,12 +8,13 @@
 #![expect(clippy::needless_pass_by_value, reason = "schemas are put together out of each other")]
 
 use super::super::threads::USER_LIST_MAX;
+use messenger_proto::ephemeral::PresenceStatus;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::limits::{
     ATTACHMENTS_MAX, CIPHERTEXT_MAX, DESCRIPTION_MAX, EMOJI_MAX, PINS_MAX, THREAD_MEMBERS_MAX, TITLE_MAX, TTL_MAX,
     UNREAD_MAX,
 };
-use messenger_proto::model::{ContentType, DeliveryState, Role, ThreadKind};
+use messenger_proto::model::{ContentType, DeliveryState, PresenceAudience, Role, ThreadKind};
 use serde_json::{Map, Value, json};
 
 fn to(name: &str) -> Value {
@@ -296,6 +297,13 @@ fn problems() -> Value {
 
 fn rest() -> Value {
     json!({
+        "Presence": object("How a user is.", json!({
+            "status": codes(PresenceStatus::ALL, |it| it.as_str()),
+            "last_seen": or_null(to("Time")),
+        }), &[]),
+        "Privacy": body("Who is shown one's presence.", json!({
+            "presence": codes(PresenceAudience::ALL, |it| it.as_str()),
+        }), &[]),
         "Status": object("How the node is.", json!({ "status": { "enum": ["alive", "ready"] } }), &[]),
         "Document": { "type": "object", "description": "An OpenAPI document.", "required": ["openapi", "paths"] },
     })

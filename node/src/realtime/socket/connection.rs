@@ -396,7 +396,7 @@ impl Connection {
     }
 
     fn types(&mut self, request_id: &RequestId, thread: ThreadId, stop: bool) {
-        if !self.may_write(request_id) {
+        if !self.may_write(request_id, Class::Writes) {
             return;
         }
         match self.session.is_in(thread) {

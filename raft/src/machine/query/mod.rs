@@ -17,9 +17,9 @@ pub(super) mod resume;
 pub(super) mod view;
 
 use super::disappear;
+use super::privacy;
 use super::rows::shard::ShardKey;
 use super::rows::{self};
-use super::privacy;
 use super::step::{Stop, refuse};
 use super::tables::{TableError, Tables};
 use messenger_proto::error::ErrorCode;
