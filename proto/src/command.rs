@@ -8,6 +8,7 @@
 use crate::emoji::Emoji;
 use crate::error::Refusal;
 use crate::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
+use crate::keys::{AnnounceDevices, Bundles, DeleteDevice, KeyCounts, PublishKeys, TakePrekeys};
 use crate::meta::MetaCommand;
 use crate::model::{ContentType, Message, Pin, PresenceAudience, TextChange, Thread, ThreadKind};
 use bytes::Bytes;
@@ -65,6 +66,10 @@ crate::wire_enum! {
         15 => Pin(PinMessage),
         16 => ExpireMessages(ExpireMessages),
         40 => SetPrivacy(SetPrivacy),
+        20 => PublishKeys(PublishKeys),
+        21 => TakePrekeys(TakePrekeys),
+        22 => DeleteDevice(DeleteDevice),
+        23 => AnnounceDevices(AnnounceDevices),
     }
 }
 
@@ -228,6 +233,8 @@ crate::wire_enum! {
         2 => Message(MessageReply),
         3 => Done(Done),
         4 => Pins(PinsReply),
+        20 => KeyCounts(KeyCounts),
+        21 => Bundles(Bundles),
     }
 }
 

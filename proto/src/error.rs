@@ -40,6 +40,12 @@ crate::wire_code! {
         28 => TooManyReactions = "too_many_reactions",
         29 => TooManyPins = "too_many_pins",
         50 => PresenceHidden = "presence_hidden",
+        40 => PrekeysExhausted = "prekeys_exhausted",
+        41 => KeyConflict = "key_conflict",
+        42 => TooManyDevices = "too_many_devices",
+        43 => StaleRegistration = "stale_registration",
+        44 => TooManyPrekeys = "too_many_prekeys",
+        45 => DeviceRevoked = "device_revoked",
     }
 }
 
@@ -49,7 +55,7 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidRequest | Self::InvalidCursor | Self::IdempotencyKeyRequired => 400,
-            Self::Unauthenticated | Self::TokenExpired => 401,
+            Self::Unauthenticated | Self::TokenExpired | Self::DeviceRevoked => 401,
             Self::MissingScope
             | Self::Forbidden
             | Self::NotAMember
@@ -63,7 +69,11 @@ impl ErrorCode {
             | Self::Conflict
             | Self::MessageDeleted
             | Self::TooManyReactions
-            | Self::TooManyPins => 409,
+            | Self::TooManyPins
+            | Self::KeyConflict
+            | Self::TooManyDevices
+            | Self::StaleRegistration
+            | Self::TooManyPrekeys => 409,
             Self::BodyTooLarge | Self::CiphertextTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::IdempotencyKeyReused => 422,
@@ -71,7 +81,7 @@ impl ErrorCode {
             Self::RateLimited => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
-            Self::Overloaded | Self::Unavailable | Self::OutcomeUnknown => 503,
+            Self::Overloaded | Self::Unavailable | Self::OutcomeUnknown | Self::PrekeysExhausted => 503,
         }
     }
 
@@ -99,6 +109,12 @@ impl ErrorCode {
             | Self::TooManyReactions
             | Self::TooManyPins
             | Self::PresenceHidden
+            | Self::PrekeysExhausted
+            | Self::KeyConflict
+            | Self::TooManyDevices
+            | Self::StaleRegistration
+            | Self::TooManyPrekeys
+            | Self::DeviceRevoked
             | Self::BodyTooLarge
             | Self::CiphertextTooLarge
             | Self::UnsupportedMediaType
@@ -137,6 +153,12 @@ impl ErrorCode {
             Self::TooManyReactions => "There are too many reactions",
             Self::PresenceHidden => "Presence is hidden",
             Self::TooManyPins => "There are too many pinned messages",
+            Self::PrekeysExhausted => "No device has prekeys left",
+            Self::KeyConflict => "Another key has this key_id",
+            Self::TooManyDevices => "The user has too many devices",
+            Self::StaleRegistration => "The registration was given up before",
+            Self::TooManyPrekeys => "The device has too many one-time keys in store",
+            Self::DeviceRevoked => "The device was deleted",
             Self::BodyTooLarge => "The request body is too large",
             Self::CiphertextTooLarge => "The ciphertext is too large",
             Self::UnsupportedMediaType => "The content type is not supported",

@@ -7,6 +7,7 @@
 
 use crate::emoji::Emoji;
 use crate::ids::{MessageId, Millis, Rev, Seq, ThreadId, UserId};
+use crate::keys::{DeviceEvent, MemberDevices, PrekeysLow};
 use crate::model::{DeletionReason, Message, Participant, ReceiptKind, TextChange, Thread};
 use bytes::Bytes;
 
@@ -16,6 +17,9 @@ crate::wire_enum! {
     pub enum Event {
         1 => Thread(ThreadEvent),
         2 => User(UserEvent),
+        20 => Device(DeviceEvent),
+        21 => PrekeysLow(PrekeysLow),
+        22 => MemberDevices(MemberDevices),
     }
 }
 

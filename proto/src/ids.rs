@@ -138,6 +138,15 @@ integer_id!(
     ClientSeq(u64)
 );
 
+integer_id!(
+    /// A device's own number of one of its keys; at most [`ClientSeq::MAX`].
+    KeyId(u64)
+);
+integer_id!(
+    /// A number that a device draws when it begins anew; at most [`ClientSeq::MAX`].
+    RegistrationId(u64)
+);
+
 impl ClientSeq {
     /// The largest integer every JSON reader represents exactly: 2^53 - 1.
     pub const MAX: u64 = (1 << 53) - 1;

@@ -11,6 +11,7 @@ pub mod ephemeral;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod keys;
 pub mod limits;
 pub mod meta;
 pub mod model;

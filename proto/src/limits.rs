@@ -33,6 +33,26 @@ pub const USER_REACTIONS_MAX: usize = 20;
 pub const MESSAGE_REACTIONS_MAX: usize = 1_000;
 /// Pinned messages of a thread at most.
 pub const PINS_MAX: usize = 3;
+/// Devices of a user that have keys published at most.
+pub const USER_DEVICES_MAX: usize = 32;
+/// Deleted devices of a user that are remembered; of more, those that were deleted last.
+pub const DELETED_DEVICES_MAX: usize = 1_000;
+/// Former registrations of a device that are remembered, so that none comes back; of more, the last.
+pub const FORMER_REGISTRATIONS_MAX: usize = 64;
+/// Bytes of an identity key, a curve's public key at most.
+pub const CURVE_KEY_MAX: usize = 256;
+/// Bytes of a post-quantum public key or of a signature at most.
+pub const PQ_KEY_MAX: usize = 2048;
+/// One-time keys of a kind in one publication at most.
+pub const PREKEYS_PER_PUT: usize = 100;
+/// One-time keys of a kind that a device has in store at most.
+pub const PREKEYS_STORED_MAX: usize = 1_000;
+/// A device with fewer one-time keys of a kind is told so.
+pub const PREKEYS_LOW: u32 = 20;
+/// Ranges in which the numbers of keys that were handed out are kept; of more, those closest to each other become one.
+pub const SPENT_RANGES_MAX: usize = 128;
+/// Threads that one command announces a change of devices in at most.
+pub const ANNOUNCED_THREADS_MAX: usize = 500;
 /// Rows of a page at most.
 pub const PAGE_MAX: u32 = 100;
 /// Rows of a page when the client names no number.

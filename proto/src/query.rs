@@ -7,6 +7,7 @@
 use crate::error::Refusal;
 use crate::event::ThreadEvent;
 use crate::ids::{DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
+use crate::keys::{DeviceStatus, DeviceStatusQuery, DevicesAnswer, DevicesQuery, KeyCounts, KeyCountsQuery};
 use crate::meta::ClusterState;
 use crate::model::{Message, Pin, Recipient, Thread, ThreadSummary};
 
@@ -25,6 +26,9 @@ crate::wire_enum! {
         10 => Room(RoomQuery),
         11 => Pins(PinsQuery),
         40 => Privacy(PrivacyQuery),
+        20 => Devices(DevicesQuery),
+        21 => KeyCounts(KeyCountsQuery),
+        22 => DeviceStatus(DeviceStatusQuery),
     }
 }
 
@@ -170,6 +174,9 @@ crate::wire_enum! {
         10 => Room(RoomAnswer),
         11 => Pins(PinsAnswer),
         40 => Privacy(PrivacyAnswer),
+        20 => Devices(DevicesAnswer),
+        21 => KeyCounts(KeyCounts),
+        22 => DeviceStatus(DeviceStatus),
     }
 }
 

@@ -98,7 +98,14 @@ crate::wire_enum! {
         2 => Status(StatusQuery),
         /// Show these to whom they concern.
         20 => Ephemeral(EphemeralItems),
+        /// A device was deleted: what this node knows of it is out of date.
+        21 => ForgetDevice(ForgetDevice),
     }
+}
+
+crate::wire_struct! {
+    /// See [`NodeCall::ForgetDevice`].
+    pub struct ForgetDevice { 1 => user: UserId, 2 => device: DeviceId }
 }
 
 crate::wire_struct! {

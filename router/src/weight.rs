@@ -3,8 +3,10 @@
 //! Owns: estimates for admission by bytes; what a client chooses the size of is counted, the rest is a constant.
 //! Must not know: limits.
 
+use bytes::Bytes;
 use messenger_proto::command::Op;
 use messenger_proto::ephemeral::PresenceCall;
+use messenger_proto::keys::{Prekey, PublishedKeys};
 use messenger_proto::query::Query;
 use messenger_proto::rpc::ShardCall;
 use messenger_proto::weight::{BASE, ITEM, of_change, of_text, of_texts};
@@ -34,6 +36,9 @@ pub(crate) fn of_query(query: &Query) -> usize {
         | Query::Recipients(_)
         | Query::History(_)
         | Query::UserThreads(_)
+        | Query::Devices(_)
+        | Query::KeyCounts(_)
+        | Query::DeviceStatus(_)
         | Query::ClusterState(_) => 0,
     }
 }
@@ -46,6 +51,8 @@ fn of_op(op: &Op) -> usize {
         }
         Op::EditMessage(edit) => edit.ciphertext.len(),
         Op::UpdateThread(update) => of_change(update.title.as_ref()) + of_change(update.description.as_ref()),
+        Op::PublishKeys(publish) => of_keys(&publish.keys),
+        Op::AnnounceDevices(announce) => announce.threads.len() * ITEM,
         Op::AddParticipants(add) => add.users.len() * ITEM,
         Op::Acknowledge(acknowledge) => acknowledge.items.len() * (ITEM + BASE),
         Op::OutboxDelivered(delivered) => delivered.rows.len() * (ITEM + BASE),
@@ -57,8 +64,17 @@ fn of_op(op: &Op) -> usize {
         | Op::Pin(_)
         | Op::SetPrivacy(_)
         | Op::MarkRead(_)
+        | Op::TakePrekeys(_)
+        | Op::DeleteDevice(_)
         | Op::IndexMembership(_)
         | Op::ClaimKey(_)
         | Op::Meta(_) => 0,
     }
+}
+
+fn of_keys(publish: &PublishedKeys) -> usize {
+    let lists = publish.one_time.iter().chain(&publish.pq_one_time);
+    let single = publish.last_resort.iter().chain(&publish.pq_last_resort).chain([&publish.signed_prekey]);
+    let key = |key: &Prekey| ITEM + key.public_key.len() + key.signature.as_ref().map_or(0, Bytes::len);
+    publish.identity_key.len() + lists.chain(single).map(key).sum::<usize>()
 }

@@ -152,6 +152,31 @@ impl Device {
         self.try_call(Method::PATCH, path, &headers, body.to_string()).await.expect("an answer")
     }
 
+    /// A PUT of JSON with this device's token.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        self.try_call(Method::PUT, path, &headers, body.to_string()).await.expect("an answer")
+    }
+
+    /// Publishes one-time keys with these numbers, and the rest that a publication needs, under a registration.
+    pub async fn publish(&self, registration: u64, ids: impl IntoIterator<Item = u64>) -> Answer {
+        let one_time: Vec<Value> = ids.into_iter().map(|id| self.prekey(registration, id)).collect();
+        let mut signed = self.prekey(registration, 0);
+        signed["signature"] = json!(base64("signature"));
+        let body = json!({"registration_id": registration, "identity_key": base64(&self.device),
+            "signed_prekey": signed, "one_time_prekeys": one_time});
+        self.put(&format!("/v1/users/me/devices/{}/prekeys", self.device), &body).await
+    }
+
+    /// A public key that says whose it is.
+    #[must_use]
+    pub fn prekey(&self, registration: u64, id: u64) -> Value {
+        json!({"key_id": id, "public_key": base64(&format!("{} {registration} {id}", self.device))})
+    }
+
     /// A DELETE with this device's token.
     ///
     /// # Panics

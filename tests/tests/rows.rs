@@ -82,6 +82,7 @@ async fn through(cluster: &Cluster, via: u16) -> BTreeSet<u64> {
         sent.push(a.via().send(&group, &format!("message {n}")).await);
     }
     history_rows(&a, &b, &group, &sent).await;
+    key_rows(&a, &b).await;
 
     let last = text(&sent[6], "id");
     let listed = b.get("/v1/threads").await;
@@ -129,6 +130,22 @@ fn assert_thread(thread: &Value, creator: &str, members: &[(&str, &str)]) {
     assert_eq!(named, wanted);
     assert!(thread["settings"].is_object(), "{thread}");
     assert!(rows.iter().all(|row| row["joined_at"].is_string()), "{thread}");
+}
+
+/// What is published through one node is counted, listed and taken through every other.
+async fn key_rows(a: &Everywhere, b: &Everywhere) {
+    let counts = b.via().publish(7, 1..=9).await.expect(200);
+    assert_eq!(b.get("/v1/users/me/devices/phone/prekeys").await, counts);
+    let listed = a.get(&format!("/v1/users/{}/devices", b.via().user)).await;
+    assert_eq!(
+        (&listed["devices"][0]["device_id"], number(&listed["devices"][0], "registration_id")),
+        (&json!("phone"), 7)
+    );
+    for (device, id) in a.0.iter().zip(1..) {
+        let taken = device.get(&format!("/v1/users/{}/prekeys?device_id=phone", b.via().user)).await.expect(200);
+        assert_eq!(number(&taken["devices"][0]["one_time_prekey"], "key_id"), id);
+    }
+    let _nothing = b.via().delete("/v1/users/me/devices/web").await.expect(204);
 }
 
 /// Every way to read a thread's messages.

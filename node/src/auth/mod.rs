@@ -97,6 +97,8 @@ pub struct Identity {
     pub device: DeviceId,
     /// The token's `scope`.
     pub scopes: Scopes,
+    /// The token's `iat`.
+    pub issued_at: Millis,
     /// The token's `exp`, without leeway.
     pub expires_at: Millis,
 }
@@ -149,6 +151,9 @@ pub enum AuthError {
     /// Its time is over.
     #[error("the token has expired")]
     Expired,
+    /// Its device was deleted.
+    #[error("the device was deleted after the token was issued")]
+    Revoked,
 }
 
 impl AuthError {
@@ -157,6 +162,7 @@ impl AuthError {
     pub fn code(self) -> ErrorCode {
         match self {
             Self::Expired => ErrorCode::TokenExpired,
+            Self::Revoked => ErrorCode::DeviceRevoked,
             Self::Missing
             | Self::Malformed
             | Self::UnknownKey

@@ -126,6 +126,7 @@ impl Authenticator {
             user: UserId::new(&claims.sub).map_err(|_| AuthError::BadClaim)?,
             device: DeviceId::new(&claims.did).map_err(|_| AuthError::BadClaim)?,
             scopes: Scopes::parse(&claims.scope),
+            issued_at: numeric_date(claims.iat),
             expires_at: numeric_date(claims.exp),
         };
         if identity.is_expired(now) {

@@ -5,14 +5,14 @@
 
 use super::BootError;
 use super::node::Node;
-use super::sessions::Caller;
+use super::sessions::{Caller, Others};
 use crate::admin::status::StatusSource;
 use crate::admin::{self, AdminState};
 use crate::auth::{self, Authenticator, KeySet};
 use crate::config::Config;
 use crate::gateway::cors::Origins;
 use crate::gateway::serve::{ServeLimits, serve};
-use crate::gateway::{self, AdmissionLimits, DEADLINE, GatewayParts, GatewayState};
+use crate::gateway::{self, AdmissionLimits, DEADLINE, GatewayParts, GatewayState, Revocations};
 use crate::rates::Rates;
 use crate::realtime::{Realtime, RealtimeParts, SessionRegistry, Tuning};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -60,9 +60,12 @@ pub fn start(
     let origins = Origins::new(&config.auth.allowed_origins);
     let host = node.host.clone();
     let caller = Arc::new(Caller(node.transport.clone()));
+    let others = Others { transport: node.transport.clone(), record: node.host.record(), this: node.host.node() };
+    let revocations = Revocations::new(node.router.clone()).with_peers(Arc::new(others));
     let realtime = Realtime::start(RealtimeParts {
         router: node.router.clone(),
         authenticator: Arc::clone(&authenticator),
+        revocations: revocations.clone(),
         clock: Arc::new(move || hybrid.now()),
         node: node.host.node(),
         origins: origins.clone(),
@@ -78,6 +81,7 @@ pub fn start(
         tell: Arc::new(move |item| teller.tell(item)),
         router: node.router.clone(),
         authenticator,
+        revocations,
         cluster: node.host.record(),
         clock,
         readiness: node.readiness.subscribe(),

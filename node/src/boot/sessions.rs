@@ -3,14 +3,18 @@
 //! Owns: handing calls to either, also while the node is still being put together.
 //! Must not know: what a registry or a socket does.
 
+use crate::gateway::Peers;
 use crate::realtime::{NodeCaller, Realtime, SessionRegistry};
 use crate::rpc::handler::Sessions;
 use crate::rpc::transport::NodeTransport;
+use futures_util::future::join_all;
 use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
 use messenger_proto::ids::{NodeId, ShardId};
-use messenger_proto::rpc::{NodeCall, RegisterSession, SessionCall, SessionOutcome};
+use messenger_proto::meta::{ClusterState, NodeState};
+use messenger_proto::rpc::{ForgetDevice, NodeCall, RegisterSession, SessionCall, SessionOutcome};
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 /// The node's registry of sessions and the sockets it holds.
@@ -57,6 +61,37 @@ impl Sessions for NodeSessions {
         if let Some(realtime) = self.realtime.get() {
             realtime.hear(items);
         }
+    }
+
+    fn forget_device(&self, device: ForgetDevice) {
+        if let Some(realtime) = self.realtime.get() {
+            realtime.forget_device(&device);
+        }
+    }
+}
+
+/// Tells the other nodes of the cluster.
+pub struct Others {
+    /// The way to them.
+    pub transport: NodeTransport,
+    /// Who they are.
+    pub record: watch::Receiver<Arc<ClusterState>>,
+    /// This node.
+    pub this: NodeId,
+}
+
+impl Peers for Others {
+    fn forget_device(&self, device: ForgetDevice) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let nodes: Vec<NodeId> = {
+            let record = self.record.borrow();
+            let others = record.nodes.iter().filter(|node| node.id != self.this && node.state != NodeState::Removed);
+            others.map(|node| node.id).collect()
+        };
+        Box::pin(async move {
+            let tell = |node| self.transport.tell(node, NodeCall::ForgetDevice(device.clone()));
+            // Who is not reached asks by itself before long.
+            join_all(nodes.into_iter().map(tell)).await;
+        })
     }
 }
 

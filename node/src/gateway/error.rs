@@ -23,6 +23,9 @@ pub const FIELD_ERRORS_MAX: usize = 100;
 /// Seconds after which a client that was turned away may try again.
 const RETRY_AFTER_S: u32 = 1;
 
+/// The same, of one that nothing but another device's publication helps.
+const EXHAUSTED_RETRY_S: u32 = 60;
+
 /// One bad field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -195,7 +198,10 @@ impl ApiError {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
         if matches!(self.code.status(), 429 | 503) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s));
+            // Keys come when the device publishes some, and not because someone asks again.
+            let exhausted = self.code == ErrorCode::PrekeysExhausted;
+            let after = if exhausted { EXHAUSTED_RETRY_S } else { self.retry_after_s };
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after));
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use messenger_proto::emoji::Emoji;
 use messenger_proto::error::ErrorCode;
-use messenger_proto::ids::{MessageId, ThreadId, UserId};
+use messenger_proto::ids::{DeviceId, InvalidId, MessageId, ThreadId, UserId};
 use messenger_proto::limits::{BODY_MAX, PAGE_DEFAULT, PAGE_MAX};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl ThreadPath {
 
     /// The id; a bad one is noted with the parameters.
     pub(super) fn among(self, params: &mut Params) -> Option<ThreadId> {
-        self.0.map_err(|error| params.errors.push(error)).ok()
+        params.beside(self.0)
     }
 }
 
@@ -102,18 +102,6 @@ impl FromRequestParts<GatewayState> for MemberPath {
         let thread = ids.take("thread_id", "must be a UUID");
         let user = ids.take("user_id", "must be a user id");
         ids.finish(thread.zip(user)).map(|(thread, user)| Self(thread, user))
-    }
-}
-
-/// The path's `user_id`.
-pub(super) struct UserPath(pub(super) UserId);
-
-impl FromRequestParts<GatewayState> for UserPath {
-    type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
-        let mut ids = PathIds::of(parts, state).await?;
-        let user = ids.take("user_id", "must be a user id");
-        ids.finish(user).map(Self)
     }
 }
 
@@ -167,6 +155,78 @@ impl FromRequestParts<GatewayState> for ReactionPath {
     }
 }
 
+/// The path's `user_id`; a bad one is named together with whatever else is bad.
+pub(super) struct UserPath(Result<Whom, FieldError>);
+
+/// Who is named by a path.
+enum Whom {
+    /// The one who asks.
+    Me,
+    User(UserId),
+}
+
+impl FromStr for Whom {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        if text == "me" { Ok(Self::Me) } else { text.parse().map(Self::User) }
+    }
+}
+
+impl UserPath {
+    fn read(self, viewer: &Identity) -> Result<UserId, FieldError> {
+        self.0.map(|whom| match whom {
+            Whom::Me => viewer.user.clone(),
+            Whom::User(user) => user,
+        })
+    }
+
+    /// The id, of a request that has nothing else to read.
+    pub(super) fn id(self, viewer: &Identity) -> Result<UserId, ApiError> {
+        self.read(viewer).map_err(|error| ApiError::fields(vec![error]))
+    }
+
+    /// The id; a bad one is noted with the parameters.
+    pub(super) fn among(self, viewer: &Identity, params: &mut Params) -> Option<UserId> {
+        params.beside(self.read(viewer))
+    }
+}
+
+impl FromRequestParts<GatewayState> for UserPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
+        let user = PathIds::of(parts, state).await?.take("user_id", "must be a user id");
+        Ok(Self(user.ok_or_else(|| FieldError::new("user_id", "must be a user id"))))
+    }
+}
+
+/// The path's `device_id`; a bad one is named together with whatever else is bad.
+pub(super) struct DevicePath(Result<DeviceId, FieldError>);
+
+impl DevicePath {
+    /// The id, of a request that has nothing else to read.
+    pub(super) fn id(self) -> Result<DeviceId, ApiError> {
+        self.0.map_err(|error| ApiError::fields(vec![error]))
+    }
+
+    /// Whether it is well-formed and names another device.
+    pub(super) fn is_another(&self, device: &DeviceId) -> bool {
+        self.0.as_ref().is_ok_and(|named| named != device)
+    }
+
+    /// The id; a bad one is noted with the fields of the body.
+    pub(super) fn beside(self, object: &mut Object<'_>) -> Option<DeviceId> {
+        object.beside(self.0)
+    }
+}
+
+impl FromRequestParts<GatewayState> for DevicePath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
+        let device = PathIds::of(parts, state).await?.take("device_id", "must be a device id");
+        Ok(Self(device.ok_or_else(|| FieldError::new("device_id", "must be a device id"))))
+    }
+}
+
 /// What a bad emoji is told.
 pub(super) const EMOJI: &str = "must be 1-64 bytes without control characters, and not \".\" or \"..\"";
 
@@ -216,6 +276,11 @@ impl Params {
         let value = values.next()?;
         let outcome = if values.next().is_some() { Err("is given more than once".into()) } else { read(value) };
         outcome.map_err(|complaint| self.complain(name, complaint)).ok()
+    }
+
+    /// What was read beside the parameters; what is bad about it is noted with them.
+    pub(super) fn beside<T>(&mut self, read: Result<T, FieldError>) -> Option<T> {
+        read.map_err(|error| self.errors.push(error)).ok()
     }
 
     pub(super) fn complain(&mut self, name: &'static str, complaint: impl Into<Complaint>) {

@@ -43,6 +43,21 @@ pub enum PostPath {
     Reactions(MessageId),
 }
 
+/// A concrete path whose GETs take something, and so count like POSTs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GetPath {
+    /// `/v1/users/{id}/prekeys`
+    Prekeys(UserId),
+}
+
+impl Display for GetPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prekeys(user) => write!(f, "/v1/users/{user}/prekeys"),
+        }
+    }
+}
+
 impl Display for PostPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -69,9 +84,18 @@ impl Origin {
     /// Known by the client's key, in the scope of the user, the method and the path.
     #[must_use]
     pub fn keyed(user: &UserId, path: PostPath, key: &IdempotencyKey) -> Self {
-        let path = path.to_string();
-        let id = digest(b"key", &[user.as_str().as_bytes(), b"POST", path.as_bytes(), key.0.as_bytes()]);
+        Self::scoped(user, b"POST", &path.to_string(), key)
+    }
+
+    fn scoped(user: &UserId, method: &[u8], path: &str, key: &IdempotencyKey) -> Self {
+        let id = digest(b"key", &[user.as_str().as_bytes(), method, path.as_bytes(), key.0.as_bytes()]);
         Self { id, retention: Retention::Keyed }
+    }
+
+    /// A GET's that takes something: known by the key when there is one, else [`Origin::minted`].
+    #[must_use]
+    pub fn of_get(user: &UserId, path: &GetPath, key: Option<&IdempotencyKey>) -> Self {
+        key.map_or_else(Self::minted, |key| Self::scoped(user, b"GET", &path.to_string(), key))
     }
 
     /// Known by a random id, which only this node's own retries repeat.
@@ -233,6 +257,8 @@ mod tests {
             id("alice", PostPath::Reactions(MessageId(1)), "k"),
             id("alice", PostPath::Reactions(MessageId(2)), "k"),
             id("alice", PostPath::Messages(a), "K"),
+            Origin::of_get(&user("alice"), &GetPath::Prekeys(user("bob")), Some(&key("k"))).id,
+            Origin::of_get(&user("alice"), &GetPath::Prekeys(user("eve")), Some(&key("k"))).id,
             Origin::keyed(&user("alice"), PostPath::Messages(a), &key("k")).second_step().id,
             Origin::minted().id,
         ];

@@ -195,14 +195,24 @@ impl<'a> Object<'a> {
     /// # Errors
     /// Everything that was found wrong.
     pub fn finish(mut self) -> Result<(), ApiError> {
-        for (name, _) in std::mem::take(&mut self.members) {
-            self.complain(shown(&name), "is not a known field");
-        }
+        self.refuse_unknown();
         if self.errors.is_empty() {
             return Ok(());
         }
         let detail = "Some fields are not valid; see errors.";
         Err(ApiError::new(self.code, detail).with_fields(self.errors))
+    }
+
+    /// Ends the reading of an object within another: everything that was found wrong, for the outer one to name.
+    pub(super) fn into_complaints(mut self) -> Vec<FieldError> {
+        self.refuse_unknown();
+        self.errors
+    }
+
+    fn refuse_unknown(&mut self) {
+        for (name, _) in std::mem::take(&mut self.members) {
+            self.complain(shown(&name), "is not a known field");
+        }
     }
 }
 

@@ -35,7 +35,12 @@ async fn limit(State((state, class)): State<(GatewayState, Class)>, mut request:
         (_, &Method::GET | &Method::HEAD) => Class::Reads,
         _ => class,
     };
-    let (standing, identity) = admit(&state, class, &request);
+    let (standing, mut identity) = admit(&state, class, &request);
+    if let Ok(admitted) = &identity
+        && let Err(revoked) = state.revocations().check(admitted).await
+    {
+        identity = Err(revoked.into());
+    }
     let mut response = match identity {
         Ok(identity) => {
             request.extensions_mut().insert(identity);

@@ -10,6 +10,7 @@ mod changes;
 mod compress;
 pub mod cors;
 mod cursor;
+mod devices;
 mod edge;
 pub mod error;
 mod etag;
@@ -25,9 +26,11 @@ mod metrics;
 mod openapi;
 mod participants;
 mod pins;
+mod prekeys;
 mod presence;
 mod privacy;
 pub(crate) mod respond;
+mod revocations;
 pub mod send;
 pub mod serve;
 mod thread_list;
@@ -45,6 +48,7 @@ pub use extract::bearer_of;
 pub use health::Readiness;
 pub use held::TakeLimits;
 pub use limited::peer_of;
+pub use revocations::{Peers, Revocations};
 
 use crate::auth::{Authenticator, Clock};
 use crate::rates::{Class, Rates};
@@ -77,6 +81,8 @@ pub struct GatewayParts {
     pub authenticator: Arc<Authenticator>,
     /// The cluster's record; its secret makes thread ids and seals cursors.
     pub cluster: watch::Receiver<Arc<ClusterState>>,
+    /// Which devices were deleted.
+    pub revocations: Revocations,
     /// What time it is.
     pub clock: Clock,
     /// Whether requests are taken.
@@ -129,6 +135,12 @@ impl GatewayState {
     #[must_use]
     pub fn authenticator(&self) -> &Arc<Authenticator> {
         &self.0.parts.authenticator
+    }
+
+    /// Which devices were deleted.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.0.parts.revocations
     }
 
     /// What time it is.
@@ -208,6 +220,7 @@ fn routes() -> Vec<Route> {
     let messages = get(history::history).post(messages::send);
     let message = get(messages::one).patch(changes::edit).delete(changes::delete);
     let pins = get(pins::list).post(pins::pin);
+    let keys = get(prekeys::in_store).put(prekeys::publish);
     vec![
         limited("/v1/threads", "GET, HEAD, POST, OPTIONS", Class::Threads, threads),
         limited("/v1/threads/{thread_id}", "GET, HEAD, PATCH, OPTIONS", Class::Writes, thread),
@@ -233,6 +246,10 @@ fn routes() -> Vec<Route> {
         ),
         limited("/v1/users/{user_id}/presence", READ, Class::Reads, get(presence::one)),
         limited("/v1/users/me/privacy", "GET, HEAD, PUT, OPTIONS", Class::Writes, get(privacy::one).put(privacy::set)),
+        limited("/v1/users/{user_id}/devices", READ, Class::Reads, get(devices::list)),
+        limited("/v1/users/{user_id}/prekeys", READ, Class::KeyFetches, get(prekeys::take)),
+        limited("/v1/users/me/devices/{device_id}", "DELETE, OPTIONS", Class::Writes, delete(devices::delete)),
+        limited("/v1/users/me/devices/{device_id}/prekeys", "GET, HEAD, PUT, OPTIONS", Class::Writes, keys),
         open("/v1/openapi.json", get(openapi::openapi)),
         open("/docs", get(openapi::docs)),
         open("/livez", get(health::livez)),

@@ -27,8 +27,9 @@ use tokio::time::Instant;
 pub(super) async fn one(
     State(state): State<GatewayState>,
     Reader(viewer): Reader,
-    UserPath(user): UserPath,
+    path: UserPath,
 ) -> Result<Response, ApiError> {
+    let user = path.id(&viewer)?;
     let deadline = state.deadline();
     if user != viewer.user && !may_see(&state, &viewer.user, &user, deadline).await? {
         return Err(ApiError::new(ErrorCode::Forbidden, "Only those who share a thread with a user see its presence."));

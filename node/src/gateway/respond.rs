@@ -107,9 +107,7 @@ pub(super) fn replayed(mut response: Response, replayed: bool) -> Response {
 pub(super) fn thread_of(reply: Reply) -> Result<ThreadReply, ApiError> {
     match reply.body {
         ReplyBody::Thread(reply) => Ok(reply),
-        ReplyBody::Message(_) | ReplyBody::Pins(_) | ReplyBody::Done(_) => {
-            Err(ApiError::internal("a thread was expected of a command"))
-        }
+        _ => Err(ApiError::internal("a thread was expected of a command")),
     }
 }
 
@@ -117,9 +115,7 @@ pub(super) fn thread_of(reply: Reply) -> Result<ThreadReply, ApiError> {
 pub(super) fn message_of(reply: Reply) -> Result<MessageReply, ApiError> {
     match reply.body {
         ReplyBody::Message(reply) => Ok(reply),
-        ReplyBody::Thread(_) | ReplyBody::Pins(_) | ReplyBody::Done(_) => {
-            Err(ApiError::internal("a message was expected of a command"))
-        }
+        _ => Err(ApiError::internal("a message was expected of a command")),
     }
 }
 
@@ -127,9 +123,7 @@ pub(super) fn message_of(reply: Reply) -> Result<MessageReply, ApiError> {
 pub(super) fn pins_of(reply: Reply) -> Result<PinsReply, ApiError> {
     match reply.body {
         ReplyBody::Pins(reply) => Ok(reply),
-        ReplyBody::Thread(_) | ReplyBody::Message(_) | ReplyBody::Done(_) => {
-            Err(ApiError::internal("pins were expected of a command"))
-        }
+        _ => Err(ApiError::internal("pins were expected of a command")),
     }
 }
 
@@ -147,6 +141,9 @@ pub(super) fn unexpected(answer: &Answer) -> ApiError {
         Answer::Activity(_) => "activity",
         Answer::Summaries(_) => "summaries",
         Answer::Resume(_) => "resume",
+        Answer::Devices(_) => "devices",
+        Answer::KeyCounts(_) => "key counts",
+        Answer::DeviceStatus(_) => "device status",
         Answer::ClusterState(_) => "cluster state",
     };
     ApiError::internal(format!("a query was answered with {kind}"))

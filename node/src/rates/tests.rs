@@ -37,6 +37,7 @@ fn identity(user: &str, device: &str) -> Identity {
         user: UserId::new(user).unwrap(),
         device: DeviceId::new(device).unwrap(),
         scopes: Scopes::ALL,
+        issued_at: Millis(0),
         expires_at: Millis(u64::MAX),
     }
 }

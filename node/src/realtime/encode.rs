@@ -19,7 +19,7 @@ use crate::gateway::view::{Base64, MessageView, ParticipantView, Text, ThreadVie
 use bytes::Bytes;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::event::{ThreadEvent, ThreadEventBody};
-use messenger_proto::ids::{ConnectionId, MessageId, Millis, ThreadId, UserId};
+use messenger_proto::ids::{ConnectionId, DeviceId, MessageId, Millis, ThreadId, UserId};
 use messenger_proto::model::{Message, ReceiptKind};
 use messenger_proto::query::Gap;
 use serde::Serialize;
@@ -330,6 +330,29 @@ pub fn hello(identity: &Identity, connection: ConnectionId, now: Millis, ping_in
         server_time: Rfc3339(now),
         ping_interval_s,
     })
+}
+
+/// A user's devices changed.
+#[must_use]
+pub fn device(user: &UserId) -> Bytes {
+    #[derive(Serialize)]
+    struct Device<'a> {
+        t: &'static str,
+        user_id: &'a str,
+    }
+    members(&Device { t: "device", user_id: user.as_str() })
+}
+
+/// The device itself has few one-time keys left of some kind.
+#[must_use]
+pub fn prekeys_low(device: &DeviceId, remaining: u32) -> Bytes {
+    #[derive(Serialize)]
+    struct PrekeysLow<'a> {
+        t: &'static str,
+        device_id: &'a str,
+        remaining: u32,
+    }
+    members(&PrekeysLow { t: "prekeys_low", device_id: device.as_str(), remaining })
 }
 
 /// Asks for a pong.

@@ -8,7 +8,8 @@
 
 use super::event::{EphemeralFrame, EphemeralKind, LateReads, SharedEvent};
 use messenger_proto::event::UserEvent;
-use messenger_proto::ids::{ShardId, ThreadId, UserId};
+use messenger_proto::ids::{DeviceId, Millis, ShardId, ThreadId, UserId};
+use messenger_proto::keys::{DeviceEvent, MemberDevices, PrekeysLow};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -29,6 +30,12 @@ pub enum Mail {
     Late(Arc<LateReads>),
     /// The user's index changed.
     Index(UserEvent),
+    /// One of the user's devices changed.
+    Device(DeviceEvent),
+    /// One of the user's devices has few keys left.
+    Low(PrekeysLow),
+    /// The devices of another member of a thread changed.
+    Member(MemberDevices),
 }
 
 impl Mail {
@@ -37,6 +44,9 @@ impl Mail {
             Self::Event(event) => event.weight(),
             Self::Late(late) => late.reads.iter().map(|read| read.weight()).sum(),
             Self::Index(_) => size_of::<UserEvent>(),
+            Self::Device(_) => size_of::<DeviceEvent>(),
+            Self::Low(_) => size_of::<PrekeysLow>(),
+            Self::Member(_) => size_of::<MemberDevices>(),
         }
     }
 }
@@ -48,6 +58,8 @@ pub enum CloseReason {
     Draining,
     /// A newer connection of the device took its place.
     Replaced,
+    /// The device was deleted.
+    Revoked,
 }
 
 /// What was lost on the way to a session since it last looked.
@@ -57,7 +69,7 @@ pub struct Losses {
     pub threads: BTreeSet<ThreadId>,
     /// Shards whose stream was interrupted.
     pub shards: BTreeSet<ShardId>,
-    /// A change of the user's index did not fit.
+    /// A change of the user's index or devices did not fit.
     pub index: bool,
 }
 
@@ -74,6 +86,8 @@ impl Losses {
 pub struct Mailbox {
     inner: Mutex<Inner>,
     wake: Notify,
+    /// Whose it is, and when its token was issued.
+    owner: Option<(DeviceId, Millis)>,
 }
 
 #[derive(Debug, Default)]
@@ -86,12 +100,36 @@ struct Inner {
 }
 
 impl Mailbox {
+    /// The mailbox of a device with a token that was issued then; the device's deletion asks the session to close.
+    #[must_use]
+    pub fn of(device: DeviceId, issued_at: Millis) -> Self {
+        Self { owner: Some((device, issued_at)), ..Self::default() }
+    }
+
+    /// Its owner's token counts no more if it was issued up to `at`.
+    pub fn revoked(&self, at: Millis) {
+        if self.owner.as_ref().is_some_and(|(_, issued_at)| *issued_at <= at) {
+            self.close(CloseReason::Revoked);
+        }
+    }
+
+    fn is_of(&self, device: &DeviceId) -> bool {
+        self.owner.as_ref().is_some_and(|(owner, _)| owner == device)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds mail, or a mark that it was lost. Whether it fitted.
     pub fn push(&self, mail: Mail) -> bool {
+        // Whatever waits, and however slowly it is read.
+        if let Mail::Device(event) = &mail
+            && event.deleted
+            && self.is_of(&event.device)
+        {
+            self.revoked(event.at);
+        }
         let weight = mail.weight();
         let mut inner = self.lock();
         let fits = inner.bytes == 0 || inner.bytes + weight <= MAILBOX_BYTES;
@@ -103,7 +141,11 @@ impl Mailbox {
             Mail::Late(late) if !fits || inner.losses.threads.contains(&late.thread) => {
                 inner.losses.threads.insert(late.thread);
             }
-            Mail::Index(_) if !fits || inner.losses.index => inner.losses.index = true,
+            Mail::Index(_) | Mail::Device(_) | Mail::Low(_) if !fits || inner.losses.index => {
+                inner.losses.index = true;
+            }
+            // It is news for those who listen, and kept nowhere.
+            Mail::Member(_) if !fits => {}
             _ => {
                 inner.bytes += weight;
                 inner.mail.push_back(mail);
@@ -201,7 +243,7 @@ mod tests {
     fn rev(mail: Option<Mail>) -> Option<u64> {
         match mail? {
             Mail::Event(event) => Some(event.rev.0),
-            Mail::Late(_) | Mail::Index(_) => None,
+            _ => None,
         }
     }
 
@@ -248,6 +290,23 @@ mod tests {
         mailbox.close(CloseReason::Replaced);
         mailbox.close(CloseReason::Draining);
         assert_eq!(mailbox.closing(), Some(CloseReason::Replaced));
+    }
+
+    fn deletion(device: &str, at: u64) -> Mail {
+        let (user, device) = (UserId::new("u").unwrap(), DeviceId::new(device).unwrap());
+        Mail::Device(DeviceEvent { user, device, at: Millis(at), deleted: true })
+    }
+
+    #[test]
+    fn a_device_s_deletion_closes_it_even_when_its_mailbox_is_full() {
+        let mailbox = Mailbox::of(DeviceId::new("d").unwrap(), Millis(5));
+        assert!(mailbox.push(event(1, 1, MAILBOX_BYTES * 2)));
+        assert!(!mailbox.push(deletion("e", 9)));
+        assert!(mailbox.take_losses().index, "storage tells of it");
+        assert!(!mailbox.push(deletion("d", 4)));
+        assert_eq!(mailbox.closing(), None, "its token is newer");
+        assert!(!mailbox.push(deletion("d", 5)));
+        assert_eq!(mailbox.closing(), Some(CloseReason::Revoked));
     }
 
     #[tokio::test]

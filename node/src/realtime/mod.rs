@@ -28,14 +28,14 @@ use self::presence::board::Board;
 use self::presence::{Desk, Leads, greeting};
 use self::registry::Registrations;
 use crate::auth::{Authenticator, Clock};
-use crate::gateway::GatewayState;
 use crate::gateway::cors::Origins;
+use crate::gateway::{GatewayState, Revocations};
 use crate::rates::Rates;
 use axum::extract::Request;
 use axum::routing::any;
 use messenger_proto::ephemeral::{Ephemeral, EphemeralItems, PresenceAnswer, PresenceCall};
 use messenger_proto::ids::{Millis, NodeId, ShardId, ThreadId, UserId};
-use messenger_proto::rpc::{RegisterSession, SessionCall};
+use messenger_proto::rpc::{ForgetDevice, RegisterSession, SessionCall};
 use messenger_proto::slot::Slot;
 use messenger_router::Router;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +54,8 @@ pub struct RealtimeParts {
     pub router: Router,
     /// Whose tokens are believed.
     pub authenticator: Arc<Authenticator>,
+    /// Which devices were deleted.
+    pub revocations: Revocations,
     /// What time it is, by the hybrid clock.
     pub clock: Clock,
     /// This node.
@@ -156,6 +158,11 @@ impl Realtime {
         self.0.desk.answer(shard, term, call)
     }
 
+    /// Has this node ask again whether a device was deleted.
+    pub fn forget_device(&self, device: &ForgetDevice) {
+        self.revocations().forget(&device.user, &device.device);
+    }
+
     /// Closes every connection with 1001, spread over `spread`, and writes what they acknowledged. Those that are being
     /// opened are closed at once, and new ones are the gateway's to refuse.
     pub async fn drain(&self, spread: Duration) {
@@ -196,6 +203,10 @@ impl Realtime {
 
     fn authenticator(&self) -> &Authenticator {
         &self.0.parts.authenticator
+    }
+
+    fn revocations(&self) -> &Revocations {
+        &self.0.parts.revocations
     }
 
     fn id(&self) -> NodeId {

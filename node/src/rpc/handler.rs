@@ -10,8 +10,8 @@ use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::rpc::{
-    InterestChange, NodeCall, NodeStatus, Redirect, RegisterSession, SessionCall, SessionOutcome, ShardCall,
-    ShardOutcome, ShardRequest, StreamItem,
+    ForgetDevice, InterestChange, NodeCall, NodeStatus, Redirect, RegisterSession, SessionCall, SessionOutcome,
+    ShardCall, ShardOutcome, ShardRequest, StreamItem,
 };
 use messenger_proto::wire::Wire;
 use messenger_raft::group::host::Host;
@@ -33,6 +33,8 @@ pub trait Sessions: Send + Sync + 'static {
     fn close_replaced(&self, session: RegisterSession);
     /// Shows what another node tells to whom it concerns here.
     fn hear(&self, items: EphemeralItems);
+    /// What is known of a device is out of date.
+    fn forget_device(&self, device: ForgetDevice);
 }
 
 /// The handler of a node; cheap to clone.
@@ -92,6 +94,10 @@ impl NodeHandler {
             }
             NodeCall::Ephemeral(items) => {
                 self.sessions.hear(items);
+                Bytes::new()
+            }
+            NodeCall::ForgetDevice(device) => {
+                self.sessions.forget_device(device);
                 Bytes::new()
             }
             NodeCall::Status(_) => {

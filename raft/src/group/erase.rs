@@ -90,7 +90,7 @@ impl Erasures {
                 ThreadEventBody::Edited(edited) => Some((event.thread, edited.of.seq)),
                 _ => None,
             },
-            Event::User(_) => None,
+            Event::User(_) | Event::Device(_) | Event::PrekeysLow(_) | Event::MemberDevices(_) => None,
         };
         let mut gone = events.iter().filter_map(gone).peekable();
         if gone.peek().is_none() {

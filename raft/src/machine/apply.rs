@@ -10,7 +10,7 @@ use super::rows::dedupe::{DoneRef, Reference};
 use super::step::{Step, Stop, refuse, run_one};
 use super::tables::{Overlay, TableError, Tables};
 use super::{
-    changes, dedupe, disappear, index, membership, messages, outbox, pins, privacy, reactions, receipts, threads,
+    changes, dedupe, disappear, index, keys, membership, messages, outbox, pins, privacy, reactions, receipts, threads,
 };
 use messenger_proto::command::{Command, CommandResult, Done, Op, OutboxBarrier, Pack, Reply, ReplyBody, Retention};
 use messenger_proto::error::ErrorCode;
@@ -96,6 +96,10 @@ fn carry_out<T: Tables>(step: &mut Step<'_, T>, command: &Command) -> Result<Out
         Op::Acknowledge(op) => receipts::acknowledge(step, op),
         Op::OutboxDelivered(op) => outbox::delivered(step, op),
         Op::IndexMembership(op) => index::index_membership(step, op),
+        Op::PublishKeys(op) => keys::publish(step, op),
+        Op::TakePrekeys(op) => keys::take(step, op, command),
+        Op::DeleteDevice(op) => keys::delete(step, op),
+        Op::AnnounceDevices(op) => keys::announce(step, op),
         // Being remembered is all there is to it.
         Op::ClaimKey(_) => Ok(Outcome::claimed()),
         Op::Meta(_) => refuse(ErrorCode::Internal, "the cluster's record is not kept by a shard"),

@@ -6,22 +6,24 @@
 //! not it was swept; the sweep works off expiry rows in order, so it never steps over the graves of the ones before
 //! (every new row expires later than anything swept).
 
-use super::outbox;
 use super::query::receipts;
 use super::query::view::View;
-use super::rows::dedupe::{DedupeKey, DedupeRow, DoneRef, MessageRef, PinsRef, Reference, ThreadRef};
-use super::rows::expiry::ExpiryKey;
+use super::rows::bundles::BundlesKey;
+use super::rows::dedupe::{DedupeKey, DedupeRow, DeviceRef, DoneRef, MessageRef, PinsRef, Reference, ThreadRef};
+use super::rows::expiry::{ExpiryKey, ExpiryRow};
 use super::rows::key::KeyWriter;
 use super::rows::message::MessageKey;
 use super::rows::shard::ExpiryWire;
-use super::rows::{self, Nothing};
+use super::rows::{self};
 use super::step::{Step, Stop, refuse};
 use super::tables::{Direction, Tables};
+use super::{keys, outbox};
 use messenger_proto::command::{
     Command, Done, MessageReply, Op, OutboxBarrier, PinsReply, Reply, ReplyBody, Retention, ThreadReply,
 };
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{Millis, UserId};
+use messenger_proto::keys::{KeyCounts, KeyCountsQuery};
 use messenger_proto::limits::{KEYED_RETENTION, MINTED_RETENTION};
 
 /// Rows that remembering one command sweeps at most: more than one, so that the sweep catches up.
@@ -78,6 +80,8 @@ pub(crate) fn replay<T: Tables>(step: &Step<'_, T>, command: &Command, reference
         (Reference::Thread(row), Op::CreateThread(op)) => thread(step, &row, &op.creator)?,
         (Reference::Thread(row), Op::AddParticipants(op)) => thread(step, &row, &op.actor)?,
         (Reference::Thread(row), Op::UpdateThread(op)) => thread(step, &row, &op.actor)?,
+        (Reference::Bundles(_), Op::TakePrekeys(_)) => (keys::replay(step, command)?, None),
+        (Reference::Device(row), Op::PublishKeys(_)) => (key_counts(step, row)?, None),
         (Reference::Done(DoneRef { barrier }), _) => (ReplyBody::Done(Done {}), barrier),
         _ => return reused(),
     };
@@ -91,6 +95,12 @@ fn message<T: Tables>(step: &Step<'_, T>, row: &MessageRef, actor: &UserId) -> R
     receipts::count_own(&step.rows, actor, &mut message)?;
     let [message] = message;
     Ok(ReplyBody::Message(MessageReply { message, duplicate: false }))
+}
+
+fn key_counts<T: Tables>(step: &Step<'_, T>, row: DeviceRef) -> Result<ReplyBody, Stop> {
+    let DeviceRef { user, device, list_changed } = row;
+    let counts = keys::query::in_store(&step.rows, &KeyCountsQuery { user, device })?;
+    Ok(ReplyBody::KeyCounts(KeyCounts { list_changed, ..counts }))
 }
 
 fn thread<T: Tables>(
@@ -119,8 +129,9 @@ pub(crate) fn remember<T: Tables>(
         Retention::Minted | Retention::None => MINTED_RETENTION,
     };
     let expires = later(step.now, u64::try_from(retention.as_millis()).unwrap_or(u64::MAX));
+    let bundles = matches!(reference, Reference::Bundles(_));
     step.put(&DedupeKey { command: command.id }, &DedupeRow { body_hash: command.body_hash, expires, reference });
-    step.put(&ExpiryKey { expires, command: command.id }, &Nothing {});
+    step.put(&ExpiryKey { expires, command: command.id }, &ExpiryRow { bundles });
     Ok(())
 }
 
@@ -138,7 +149,10 @@ fn sweep<T: Tables>(step: &mut Step<'_, T>) -> Result<(), Stop> {
     }
     let rows = rows::collect::<ExpiryKey>(&step.rows, &range, Direction::Forward, SWEEP_ROWS + 1)?;
     let due = rows.iter().filter(|(key, _)| key.expires <= step.now).count().min(SWEEP_ROWS);
-    for (key, _) in rows.iter().take(due) {
+    for (key, row) in rows.iter().take(due) {
+        if row.bundles {
+            step.delete(&BundlesKey { command: key.command });
+        }
         step.delete(&DedupeKey { command: key.command });
         step.delete(key);
         step.shard.swept_to = Some(ExpiryWire { expires: key.expires, command: key.command });

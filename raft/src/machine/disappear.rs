@@ -98,7 +98,10 @@ pub(crate) fn conceal_in_answer(answer: &mut Answer, now: Millis) {
         | Answer::ClusterState(_)
         | Answer::Room(_)
         | Answer::Pins(_)
-        | Answer::Privacy(_) => {}
+        | Answer::Privacy(_)
+        | Answer::Devices(_)
+        | Answer::KeyCounts(_)
+        | Answer::DeviceStatus(_) => {}
     }
 }
 

@@ -13,6 +13,7 @@ mod changes;
 mod dedupe;
 mod disappear;
 mod index;
+mod keys;
 mod membership;
 mod messages;
 pub mod meta;

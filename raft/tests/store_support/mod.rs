@@ -68,7 +68,7 @@ impl ApplyHook for Heard {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let indexes = events.into_iter().map(|event| match event {
             Event::User(event) => event.source_seq.0,
-            Event::Thread(_) => unreachable!("the toy makes none"),
+            _ => unreachable!("the toy makes none"),
         });
         self.applied.lock().unwrap().extend(indexes);
     }

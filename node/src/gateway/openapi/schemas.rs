@@ -11,8 +11,8 @@ use super::super::threads::USER_LIST_MAX;
 use messenger_proto::ephemeral::PresenceStatus;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::limits::{
-    ATTACHMENTS_MAX, CIPHERTEXT_MAX, DESCRIPTION_MAX, EMOJI_MAX, PINS_MAX, THREAD_MEMBERS_MAX, TITLE_MAX, TTL_MAX,
-    UNREAD_MAX,
+    ATTACHMENTS_MAX, CIPHERTEXT_MAX, CURVE_KEY_MAX, DESCRIPTION_MAX, EMOJI_MAX, PINS_MAX, PQ_KEY_MAX, PREKEYS_PER_PUT,
+    THREAD_MEMBERS_MAX, TITLE_MAX, TTL_MAX, UNREAD_MAX,
 };
 use messenger_proto::model::{ContentType, DeliveryState, PresenceAudience, Role, ThreadKind};
 use serde_json::{Map, Value, json};
@@ -65,7 +65,7 @@ fn joined(about: &str, first: Value, second: Value) -> Value {
 /// Every schema, by name.
 pub(super) fn all() -> Map<String, Value> {
     let mut all = Map::new();
-    for part in [scalars(), threads(), messages(), requests(), problems(), rest()] {
+    for part in [scalars(), threads(), messages(), requests(), keys(), problems(), rest()] {
         if let Value::Object(part) = part {
             all.extend(part);
         }
@@ -249,6 +249,80 @@ fn requests() -> Value {
         "NewReaction": body("An emoji to be put on a message.", json!({ "emoji": to("Emoji") }), &[]),
         "ReadMark": body("How far one has read.", json!({ "up_to_msg_id": to("MessageId") }), &[]),
         "NewPin": body("A message to be pinned.", json!({ "message_id": to("MessageId") }), &[]),
+    })
+}
+
+/// A public key, with its signature or without.
+fn key(about: &str, max: usize, is_signed: bool) -> Value {
+    let bytes = |max: usize| json!({ "type": "string", "contentEncoding": "base64", "minLength": 4, "maxLength": max.div_ceil(3) * 4 });
+    let mut members = json!({ "key_id": to("KeyId"), "public_key": bytes(max) });
+    if is_signed {
+        members["signature"] = bytes(PQ_KEY_MAX);
+    }
+    body(about, members, &[])
+}
+
+/// A key that is handed out, and whether it is handed out to others as well.
+fn offered(about: &str, is_signed: bool) -> Value {
+    let mut schema = key(about, PQ_KEY_MAX, is_signed);
+    schema["properties"]["last_resort"] = json!({ "type": "boolean", "description": "Others are given it, too." });
+    if let Value::Array(required) = &mut schema["required"] {
+        required.push(json!("last_resort"));
+    }
+    schema
+}
+
+fn keys() -> Value {
+    let many = |name: &str| json!({ "type": "array", "items": to(name), "maxItems": PREKEYS_PER_PUT });
+    let bytes = || json!({ "type": "string", "contentEncoding": "base64", "minLength": 4 });
+    let number = || json!({ "type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64 });
+    let count = || json!({ "type": "integer", "minimum": 0 });
+    json!({
+        "KeyId": number(),
+        "RegistrationId": number(),
+        "Key": key("A public key.", CURVE_KEY_MAX, false),
+        "SignedKey": key("A public key, signed.", CURVE_KEY_MAX, true),
+        "PqKey": key("A post-quantum public key, signed.", PQ_KEY_MAX, true),
+        "NewKeys": body("A device's keys; opaque to the cluster.", json!({
+            "registration_id": to("RegistrationId"),
+            "identity_key": bytes(),
+            "signed_prekey": to("SignedKey"),
+            "one_time_prekeys": or_null(many("Key")),
+            "pq_one_time_prekeys": or_null(many("PqKey")),
+            "last_resort": or_null(to("Key")),
+            "pq_last_resort": or_null(to("PqKey")),
+        }), &["one_time_prekeys", "pq_one_time_prekeys", "last_resort", "pq_last_resort"]),
+        "KeyCounts": object("One-time keys in store.", json!({
+            "one_time": count(), "pq_one_time": count(), "updated_at": to("Time"),
+        }), &[]),
+        "Device": object("A device that has published keys.", json!({
+            "device_id": to("DeviceId"), "registration_id": to("RegistrationId"), "updated_at": to("Time"),
+        }), &[]),
+        "Devices": object("A user's devices.", json!({ "devices": list(to("Device")) }), &[]),
+        "OfferedKey": offered("A one-time key, or the last resort that stands in.", false),
+        "OfferedPqKey": offered("A post-quantum key, or the last resort that stands in.", true),
+        "Bundle": object("What a conversation with a device begins with.", json!({
+            "device_id": to("DeviceId"),
+            "registration_id": to("RegistrationId"),
+            "identity_key": bytes(),
+            "signed_prekey": to("SignedKey"),
+            "one_time_prekey": or_null(to("OfferedKey")),
+            "pq_prekey": or_null(to("OfferedPqKey")),
+        }), &[]),
+        "Bundles": object("A bundle for each device that has one.", json!({
+            "user_id": to("UserId"), "devices": list(to("Bundle")), "exhausted": list(to("DeviceId")),
+        }), &[]),
+    })
+}
+
+/// Keys to be published.
+pub(super) fn keys_example() -> Value {
+    let key = |id: u64| json!({ "key_id": id, "public_key": "AAECAwQFBgc=" });
+    json!({
+        "registration_id": 1,
+        "identity_key": "AAECAwQFBgc=",
+        "signed_prekey": { "key_id": 1, "public_key": "AAECAwQFBgc=", "signature": "AAECAwQFBgc=" },
+        "one_time_prekeys": [key(1), key(2)],
     })
 }
 

@@ -24,6 +24,9 @@ async fn every_row_wants_a_token_with_its_scope() {
         format!("{UNKNOWN}/messages"),
         format!("/v1/messages/{id}"),
         format!("/v1/messages/{id}/recipients"),
+        "/v1/users/bob/devices".into(),
+        "/v1/users/bob/prekeys".into(),
+        "/v1/users/me/devices/phone/prekeys".into(),
     ];
     let posts = [
         "/v1/threads".into(),
@@ -34,7 +37,9 @@ async fn every_row_wants_a_token_with_its_scope() {
     let rows = reads.iter().map(|path| (Method::GET, path, true));
     let rows = rows.chain(posts.iter().map(|path| (Method::POST, path, false)));
     let member = format!("{UNKNOWN}/participants/bob");
-    let rows = rows.chain([(Method::DELETE, &member, false)]);
+    let (other, keys) = ("/v1/users/me/devices/other".into(), "/v1/users/me/devices/phone/prekeys".into());
+    let rows = rows.chain([(Method::DELETE, &member, false), (Method::DELETE, &other, false)]);
+    let rows = rows.chain([(Method::PUT, &keys, false)]);
     let (nobody, reader) = (world.bearing(""), world.client_with("alice", "phone", Scopes::parse("chat.read")));
     let writer = world.client_with("alice", "phone", Scopes::parse("chat.write"));
     for (method, path, is_read) in rows {

@@ -4,7 +4,7 @@ use crate::auth::{Authenticator, Grant, Scopes, SigningKey};
 use crate::config::{ProxiesConfig, RateLimitsConfig};
 use crate::gateway::cors::Origins;
 use crate::gateway::openapi;
-use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
+use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, Revocations, router_with};
 use crate::rates::Rates;
 use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain, shard_of};
 use axum::body::Body;
@@ -241,9 +241,11 @@ fn made(admission: AdmissionLimits, more: axum::Router<GatewayState>, limits: &R
     let now: crate::auth::Clock = Arc::new(move || Millis(read_clock.load(Ordering::SeqCst)));
     let rates = Rates::new(limits, &ProxiesConfig::default(), Arc::clone(&now));
     let (readiness, readiness_watch) = watch::channel(Readiness::Ready);
+    let router = Router::new(Arc::clone(&memory), cluster_watch.clone());
     let parts = GatewayParts {
         tell: Arc::new(|_| {}),
-        router: Router::new(Arc::clone(&memory), cluster_watch.clone()),
+        revocations: Revocations::new(router.clone()),
+        router,
         authenticator: Arc::new(Authenticator::new(known, Arc::clone(&now))),
         cluster: cluster_watch,
         rates: rates.clone(),
@@ -266,11 +268,20 @@ impl World {
     }
 
     pub(super) fn client_with(&self, user: &str, device: &str, scopes: Scopes) -> Client<'_> {
+        self.issued(user, device, scopes, START)
+    }
+
+    /// A device with a token of this moment.
+    pub(super) fn device_now(&self, user: &str, device: &str) -> Client<'_> {
+        self.issued(user, device, Scopes::ALL, self.clock.load(Ordering::SeqCst))
+    }
+
+    fn issued(&self, user: &str, device: &str, scopes: Scopes, at: u64) -> Client<'_> {
         let grant = Grant {
             user: UserId::new(user).unwrap(),
             device: DeviceId::new(device).unwrap(),
             scopes,
-            issued_at: Millis(START),
+            issued_at: Millis(at),
             lifetime: Duration::from_hours(1),
         };
         Client { world: self, token: self.key.mint(&grant).unwrap() }

@@ -10,5 +10,6 @@ mod list;
 mod messages;
 mod participants;
 mod pins;
+mod prekeys;
 mod presence;
 mod threads;

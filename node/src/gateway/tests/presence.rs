@@ -27,7 +27,7 @@ async fn only_those_who_share_a_thread_are_told() {
 async fn a_user_that_is_none_is_a_bad_request() {
     let world = world();
     let alice = world.client("alice");
-    assert_eq!(alice.get("/v1/users/me/presence").await.bad_fields(), ["user_id"]);
+    assert_eq!(alice.get("/v1/users/a%20b/presence").await.bad_fields(), ["user_id"]);
     let answer = alice.delete("/v1/users/bob/presence").await;
     assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"));
     answer.problem(405, "method_not_allowed");

@@ -154,6 +154,15 @@ async fn follow(shard: ShardId, mut subscription: Subscription, routes: Arc<Mute
                 SubscriptionItem::Event(Event::User(event)) => {
                     lock(&routes).deliver(&Topic::User(event.user.clone()), &Mail::Index(event));
                 }
+                SubscriptionItem::Event(Event::Device(event)) => {
+                    lock(&routes).deliver(&Topic::User(event.user.clone()), &Mail::Device(event));
+                }
+                SubscriptionItem::Event(Event::PrekeysLow(event)) => {
+                    lock(&routes).deliver(&Topic::User(event.user.clone()), &Mail::Low(event));
+                }
+                SubscriptionItem::Event(Event::MemberDevices(event)) => {
+                    lock(&routes).deliver(&Topic::Thread(event.thread), &Mail::Member(event));
+                }
                 SubscriptionItem::Reset => lock(&routes).interrupted(shard),
             },
             () = sleep_until(due), if due.is_some() => {

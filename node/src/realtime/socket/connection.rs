@@ -5,32 +5,29 @@
 //! Invariants: one task; mail is taken and storage asked only when the socket took everything before, so a slow reader
 //! holds no more than a mailbox and a batch; frames leave in the order of their numbers.
 
+mod requests;
+
 use super::hints::Hints;
 use super::inbound::{self, Inbound, RequestId};
+use super::notices::Told;
 use super::pulse::{Due, Pulse};
 use super::replay::Replay;
-use super::sends::{Send, Sends};
+use super::sends::Sends;
 use super::wire::{BURST, Close, Heard, Wire, WireEvent};
 use super::work::{Done, Work};
-use crate::auth::{Identity, Scope};
+use crate::auth::Identity;
 use crate::gateway::error::ApiError;
-use crate::gateway::idempotency::{IdempotencyKey, Origin};
-use crate::gateway::send::SendRequest;
-use crate::rates::Class;
 use crate::realtime::mailbox::{CloseReason, Mail, Mailbox};
-use crate::realtime::presence::greeting;
 use crate::realtime::registry::next_connection_id;
-use crate::realtime::session::{FrameSeq, Progress, Session};
+use crate::realtime::session::{FrameSeq, Session};
 use crate::realtime::{Realtime, encode};
 use futures_util::StreamExt;
-use messenger_proto::command::{Command, CommandResult, MarkRead, MessageReply, Op, ReplyBody, Retention};
-use messenger_proto::error::{ErrorCode, Refusal};
-use messenger_proto::ids::{ConnectionId, MessageId, ThreadId};
-use messenger_proto::query::{Answer, MessageQuery, Query};
+use messenger_proto::command::{CommandResult, MessageReply, ReplyBody};
+use messenger_proto::ids::{ConnectionId, MessageId};
+use messenger_proto::keys::DeviceStatus;
+use messenger_proto::query::Answer;
 use messenger_proto::rpc::RegisterSession;
-use messenger_proto::slot::Slot;
 use messenger_router::Topic;
-use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,9 +38,6 @@ const FRAMES_MAX: usize = 256;
 const WORK_MAX: usize = 128;
 /// Malformed frames in a row beyond which the connection is closed; one is forgiven a second.
 const STRIKES_MAX: u32 = 20;
-/// A send that has less time left when its turn comes is not begun: its outcome would hardly be known in time.
-const LEAST: Duration = Duration::from_millis(50);
-
 pub(super) struct Connection {
     node: Realtime,
     identity: Arc<Identity>,
@@ -56,6 +50,7 @@ pub(super) struct Connection {
     sends: Sends,
     pulse: Pulse,
     hints: Hints,
+    told: Told,
     strikes: u32,
     last_strike: Instant,
 }
@@ -80,7 +75,7 @@ impl Connection {
         let expires = now + Duration::from_millis(left.min(365 * 24 * 3600 * 1000));
         Self {
             id: next_connection_id(),
-            mailbox: Arc::default(),
+            mailbox: Arc::new(Mailbox::of(device.clone(), identity.issued_at)),
             session: Session::new(user.clone()),
             replay: Replay::new(user, device, last_seen),
             wire,
@@ -88,6 +83,7 @@ impl Connection {
             sends: Sends::default(),
             pulse: Pulse::new(now, expires, node.tuning()),
             hints: Hints::default(),
+            told: Told::default(),
             strikes: 0,
             last_strike: now,
             identity,
@@ -194,6 +190,10 @@ impl Connection {
         match self.mailbox.closing() {
             Some(CloseReason::Replaced) => return Err(Over(Some(Close::REPLACED))),
             Some(CloseReason::Draining) => return Err(Over(Some(Close::DRAINING))),
+            Some(CloseReason::Revoked) => {
+                self.node.revocations().forget(&self.identity.user, &self.identity.device);
+                return Err(Over(Some(Close::REVOKED)));
+            }
             None => {}
         }
         let now = Instant::now();
@@ -239,6 +239,11 @@ impl Connection {
                 Some(Mail::Late(late)) => self.session.late(&late),
                 Some(Mail::Index(event)) if event.present => self.session.joined(event.thread, event.source_seq),
                 Some(Mail::Index(event)) => self.session.left(event.thread, event.source_seq),
+                Some(mail @ (Mail::Device(_) | Mail::Low(_) | Mail::Member(_))) => {
+                    if let Some(frame) = self.told.frame(&mail, &self.identity) {
+                        self.session.push(frame);
+                    }
+                }
                 None => match self.mailbox.pop_ephemeral() {
                     Some(frame) => {
                         if let Some(frame) = self.hints.take(frame) {
@@ -256,7 +261,14 @@ impl Connection {
         let now = Instant::now();
         match done {
             Done::Registered | Done::Noted { outcome: Ok(()), .. } => {}
-            Done::Indexed(outcome) => self.replay.indexed(&mut self.session, outcome, now),
+            Done::Indexed { index, status } => {
+                // One that could not be asked is asked with the index again; both are of one shard.
+                let index = if status.is_ok() { index } else { status.clone() };
+                self.replay.indexed(&mut self.session, index, now);
+                if let Ok(Answer::DeviceStatus(status)) = status {
+                    self.stands(&status);
+                }
+            }
             Done::Listening(threads) => {
                 for thread in threads {
                     self.session.listening(thread);
@@ -272,6 +284,16 @@ impl Connection {
                     self.begin_send(next);
                 }
             }
+        }
+    }
+
+    /// How the device stands at its user's shard.
+    fn stands(&mut self, status: &DeviceStatus) {
+        if let Some(at) = status.revoked_at {
+            self.mailbox.revoked(at);
+        }
+        if let Some(remaining) = status.low {
+            self.session.push(encode::prekeys_low(&self.identity.device, remaining));
         }
     }
 
@@ -325,125 +347,6 @@ impl Connection {
         }
         self.refuse(request_id, error);
         Ok(())
-    }
-
-    fn acknowledge(&mut self, request_id: &RequestId, frame: FrameSeq) -> Result<(), Over> {
-        match self.session.ack(frame) {
-            Ok(progress) => {
-                if !progress.is_empty() {
-                    self.node.acks().note(&self.identity.user, &self.identity.device, &progress);
-                }
-                Ok(())
-            }
-            Err(error) => self.strike(request_id, &ApiError::field("frame_seq", error.to_string())),
-        }
-    }
-
-    fn subscribe(&mut self, request_id: &RequestId, threads: BTreeSet<ThreadId>) {
-        let subscribed = encode::subscribed(request_id.as_deref(), threads.iter());
-        self.session.narrow(threads);
-        self.session.push(subscribed);
-    }
-
-    fn may_write(&mut self, request_id: &RequestId, class: Class) -> bool {
-        if !self.identity.scopes.contains(Scope::Write) {
-            self.refuse(request_id, &ApiError::missing_scope(Scope::Write));
-            return false;
-        }
-        self.may_ask(request_id, class)
-    }
-
-    /// Charges a frame to the same limits that requests are charged to.
-    fn may_ask(&mut self, request_id: &RequestId, class: Class) -> bool {
-        let outcome = self.node.rates().charge_identity(class, &self.identity).outcome;
-        if let Err(error) = &outcome {
-            self.refuse(request_id, error);
-        }
-        outcome.is_ok()
-    }
-
-    fn send(&mut self, request_id: RequestId, thread: ThreadId, key: Option<&IdempotencyKey>, request: SendRequest) {
-        if !self.may_write(&request_id, Class::Sends) {
-            return;
-        }
-        let bytes = request.size();
-        let origin = Origin::of_send(&self.identity.user, thread, key);
-        let command = request.into_command(thread, &self.identity, origin);
-        let until = self.until();
-        if let Some(send) = self.sends.enter(Send { thread, request_id, command, bytes, until }) {
-            self.begin_send(send);
-        }
-    }
-
-    fn begin_send(&mut self, send: Send) {
-        let Send { thread, request_id, command, bytes, until } = send;
-        let router = self.node.router().clone();
-        self.work.push(Box::pin(async move {
-            let outcome = if until < tokio::time::Instant::now() + LEAST {
-                Err(Refusal::new(ErrorCode::Unavailable, "those before it took all of its time"))
-            } else {
-                router.command(Slot::of_thread(thread), command, until).await
-            };
-            Done::Sent { thread, bytes, request_id, outcome }
-        }));
-    }
-
-    /// Finds out who is there, behind what the device missed.
-    fn greet(&mut self, greeting: u32) {
-        let (node, user) = (self.node.clone(), self.identity.user.clone());
-        let threads = self.session.heard_threads();
-        self.work.push(Box::pin(async move { Done::Greeted(greeting, greeting::greet(node, user, threads).await) }));
-    }
-
-    fn types(&mut self, request_id: &RequestId, thread: ThreadId, stop: bool) {
-        if !self.may_write(request_id, Class::Writes) {
-            return;
-        }
-        match self.session.is_in(thread) {
-            Some(true) => self.hints.typing(&self.node, &self.identity.user, thread, stop),
-            Some(false) => {
-                let error = ApiError::new(ErrorCode::NotAMember, "Only participants are shown typing in a thread.");
-                self.refuse(request_id, &error);
-            }
-            // It is not known yet, and by then it will be late.
-            None => {}
-        }
-    }
-
-    fn read(&mut self, request_id: RequestId, thread: ThreadId, up_to: MessageId) {
-        if !self.may_write(&request_id, Class::Writes) {
-            return;
-        }
-        let op = Op::MarkRead(MarkRead { thread, user: self.identity.user.clone(), up_to });
-        let id = Origin::minted().id;
-        let command = Command { id, retention: Retention::None, body_hash: 0, op };
-        let (router, until) = (self.node.router().clone(), self.until());
-        self.work.push(Box::pin(async move {
-            let outcome = router.command(Slot::of_thread(thread), command, until).await;
-            Done::Noted { request_id, outcome: outcome.map(drop).map_err(ApiError::from) }
-        }));
-    }
-
-    /// What came by another way counts as delivered, too.
-    fn deliver(&mut self, request_id: RequestId, thread: ThreadId, up_to: MessageId) {
-        if !self.may_ask(&request_id, Class::Writes) {
-            return;
-        }
-        let (node, identity, until) = (self.node.clone(), Arc::clone(&self.identity), self.until());
-        self.work.push(Box::pin(async move {
-            let (user, device) = (identity.user.clone(), identity.device.clone());
-            let query = Query::Message(MessageQuery { id: up_to, viewer: user, device });
-            let outcome = match node.router().query(Slot::of_message(up_to), query, until).await {
-                Ok(Answer::Message(message)) if message.thread == thread => {
-                    let progress = Progress { thread, delivered: message.seq, position: None };
-                    node.acks().note(&identity.user, &identity.device, &[progress]);
-                    Ok(())
-                }
-                Ok(_) => Err(ApiError::new(ErrorCode::NotFound, "There is no such message in the thread.")),
-                Err(refusal) => Err(ApiError::from(refusal)),
-            };
-            Done::Noted { request_id, outcome }
-        }));
     }
 }
 

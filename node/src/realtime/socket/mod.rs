@@ -7,6 +7,7 @@
 mod connection;
 mod hints;
 mod inbound;
+mod notices;
 mod pulse;
 mod replay;
 mod sends;

@@ -7,17 +7,14 @@
 //! nobody else's threads back; a thread is resumed only after its shard's stream carries it; a failure is tried again,
 //! later each time.
 
+use super::notices;
 use super::work::{Done, Work};
 use crate::realtime::mailbox::{Losses, Mailbox};
 use crate::realtime::session::{Resumed, Session};
 use crate::realtime::{Realtime, encode};
 use messenger_proto::error::{ErrorCode, Refusal};
-use messenger_proto::ids::{DeviceId, MessageId, Millis, ShardId, ThreadId, UserId};
-use messenger_proto::limits::DEPARTURE_RETENTION;
-use messenger_proto::query::{
-    Answer, Query, QueryResult, ResumeFrom, ResumeQuery, ResumedThread, UserThread, UserThreadsQuery,
-};
-use messenger_proto::slot::Slot;
+use messenger_proto::ids::{DeviceId, MessageId, ShardId, ThreadId, UserId};
+use messenger_proto::query::{Answer, Query, QueryResult, ResumeFrom, ResumeQuery, ResumedThread, UserThread};
 use messenger_router::Topic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -150,7 +147,12 @@ impl Replay {
         let now = Instant::now();
         if self.index == Asking::Wanted {
             self.index = Asking::UnderWay;
-            work.push(Box::pin(ask_index(node.clone(), self.user.clone(), Arc::clone(mailbox))));
+            work.push(Box::pin(notices::ask(
+                node.clone(),
+                self.user.clone(),
+                self.device.clone(),
+                Arc::clone(mailbox),
+            )));
         }
         let shard_of = |thread| node.shard_of_thread(thread);
         for (shard, threads) in by_shard(shard_of, session.take_listen(), |thread| *thread) {
@@ -307,15 +309,6 @@ fn shared(resumed: ResumedThread) -> Resumed {
     Resumed { thread, events, position, more, gap, left }
 }
 
-async fn ask_index(node: Realtime, user: UserId, mailbox: Arc<Mailbox>) -> Done {
-    let slot = Slot::of_user(&user);
-    node.hub().listen(node.shard_of_user(&user), vec![Topic::User(user.clone())], &mailbox).await;
-    let retention = u64::try_from(DEPARTURE_RETENTION.as_millis()).unwrap_or(u64::MAX);
-    let left_since = Some(Millis(node.now().0.saturating_sub(retention)));
-    let query = Query::UserThreads(UserThreadsQuery { user, left_since });
-    Done::Indexed(node.router().query(slot, query, deadline()).await)
-}
-
 async fn listen(node: Realtime, shard: ShardId, threads: Vec<ThreadId>, mailbox: Arc<Mailbox>) -> Done {
     let topics = threads.iter().copied().map(Topic::Thread).collect();
     node.hub().listen(shard, topics, &mailbox).await;
@@ -330,7 +323,7 @@ async fn resume(node: Realtime, shard: ShardId, query: ResumeQuery) -> Done {
     Done::Resumed(Answered { shard, threads, outcome })
 }
 
-fn deadline() -> tokio::time::Instant {
+pub(super) fn deadline() -> tokio::time::Instant {
     tokio::time::Instant::now() + DEADLINE
 }
 

@@ -62,14 +62,14 @@ struct Ask {
 /// Answers `GET /v1/realtime`.
 pub(in crate::realtime) async fn upgrade(node: Realtime, request: Request) -> Response {
     let mut standing = None;
-    let mut response = answer(node, request, &mut standing);
+    let mut response = answer(node, request, &mut standing).await;
     if let Some(standing) = standing {
         standing.set_headers(response.headers_mut());
     }
     response
 }
 
-fn answer(node: Realtime, mut request: Request, standing: &mut Option<Standing>) -> Response {
+async fn answer(node: Realtime, mut request: Request, standing: &mut Option<Standing>) -> Response {
     match *request.method() {
         Method::GET => {}
         Method::HEAD => return upgrade_required(PLAIN),
@@ -84,6 +84,11 @@ fn answer(node: Realtime, mut request: Request, standing: &mut Option<Standing>)
         Ok(ask) => ask,
         Err(error) => return error.into_response(),
     };
+    if let Some(identity) = &ask.identity
+        && let Err(error) = node.revocations().check(identity).await
+    {
+        return ApiError::from(error).into_response();
+    }
     let Some(permit) = node.seat() else {
         let detail = "The node has as many connections as it can hold; try another node.";
         return ApiError::new(ErrorCode::Overloaded, detail).into_response();
@@ -266,7 +271,7 @@ async fn first_frame(
     };
     let (error, close) = match heard {
         Err(_) => (Some(ApiError::from(AuthError::Missing)), Close::UNAUTHENTICATED),
-        Ok(WireEvent::Heard(Heard::Text(text))) => match authenticate(node, &text, device, address) {
+        Ok(WireEvent::Heard(Heard::Text(text))) => match authenticate(node, &text, device, address).await {
             Ok(identity) => return Some(identity),
             Err(error) => (Some(error), Close::UNAUTHENTICATED),
         },
@@ -284,7 +289,7 @@ async fn first_frame(
     None
 }
 
-fn authenticate(
+async fn authenticate(
     node: &Realtime,
     frame: &str,
     device: Option<&DeviceId>,
@@ -296,5 +301,6 @@ fn authenticate(
     let identity = node.rates().authenticate(node.authenticator(), Ok(&token), address)?;
     node.rates().charge_identity(Class::Reads, &identity).outcome?;
     admit(&identity, device)?;
+    node.revocations().check(&identity).await?;
     Ok(identity)
 }

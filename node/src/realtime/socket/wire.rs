@@ -89,6 +89,7 @@ impl Close {
     pub(super) const TOO_BIG: Self = Self { code: 1009, reason: "a frame may take at most 512 KiB" };
     pub(super) const UNAUTHENTICATED: Self = Self { code: 4401, reason: "a valid token is required" };
     pub(super) const EXPIRED: Self = Self { code: 4401, reason: "the token has expired" };
+    pub(super) const REVOKED: Self = Self { code: 4401, reason: "the device was deleted" };
     pub(super) const NO_PONG: Self = Self { code: 4408, reason: "no pong" };
     pub(super) const REPLACED: Self = Self { code: 4409, reason: "replaced by a newer connection" };
     pub(super) const STALLED: Self = Self { code: 4429, reason: "the client stopped reading" };

@@ -22,8 +22,8 @@ pub(super) type Work = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send
 pub(super) enum Done {
     /// The connection is registered, or will be tried again elsewhere.
     Registered,
-    /// The user's index was asked for.
-    Indexed(QueryResult),
+    /// The user's index was asked for, and how its device stands.
+    Indexed { index: QueryResult, status: QueryResult },
     /// The streams carry these threads.
     Listening(Vec<ThreadId>),
     /// Storage was asked.

@@ -5,7 +5,7 @@ use crate::auth::{Authenticator, Clock, Grant, Scopes, SigningKey};
 use crate::config::{ProxiesConfig, RateLimitsConfig};
 use crate::gateway::cors::Origins;
 use crate::gateway::serve::{ServeLimits, serve};
-use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, router_with};
+use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, Revocations, router_with};
 use crate::rates::Rates;
 use crate::realtime::registry::SessionRegistry;
 use crate::realtime::{NodeCaller, Realtime, RealtimeParts, Tuning};
@@ -53,6 +53,9 @@ impl Subscriber {
         match event {
             Event::Thread(event) => self.threads.contains(&event.thread),
             Event::User(event) => self.users.contains(&event.user),
+            Event::Device(event) => self.users.contains(&event.user),
+            Event::PrekeysLow(event) => self.users.contains(&event.user),
+            Event::MemberDevices(event) => self.threads.contains(&event.thread),
         }
     }
 }
@@ -215,6 +218,7 @@ impl NodeCaller for Caller {
             match call {
                 NodeCall::CloseReplaced(session) => node.close_replaced(&session),
                 NodeCall::Ephemeral(items) => node.hear(items),
+                NodeCall::ForgetDevice(device) => node.forget_device(&device),
                 NodeCall::Status(_) => return false,
             }
             true
@@ -282,9 +286,11 @@ impl Cluster {
             let router = Router::new(Transport { shared: Arc::clone(&shared), node }, cluster.clone());
             let authenticator = Arc::new(Authenticator::new(keys().1, Arc::clone(&clock)));
             let rates = Rates::new(limits, &ProxiesConfig::default(), Arc::clone(&clock));
+            let revocations = Revocations::new(router.clone());
             let realtime = Realtime::start(RealtimeParts {
                 router: router.clone(),
                 authenticator: Arc::clone(&authenticator),
+                revocations: revocations.clone(),
                 clock: Arc::clone(&clock),
                 node,
                 origins: Origins::new(&["https://chat.example".into()]),
@@ -305,6 +311,7 @@ impl Cluster {
                 tell: Arc::new(move |item| teller.tell(item)),
                 router: router.clone(),
                 authenticator,
+                revocations,
                 cluster,
                 clock: Arc::clone(&clock),
                 readiness: readiness.subscribe(),

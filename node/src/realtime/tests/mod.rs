@@ -4,6 +4,7 @@ mod changes;
 mod chat;
 mod cluster;
 mod device;
+mod devices;
 mod ephemeral;
 mod faults;
 mod handshake;

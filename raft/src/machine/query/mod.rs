@@ -17,6 +17,7 @@ pub(super) mod resume;
 pub(super) mod view;
 
 use super::disappear;
+use super::keys;
 use super::privacy;
 use super::rows::shard::ShardKey;
 use super::rows::{self};
@@ -59,6 +60,9 @@ fn look_up(tables: &impl Tables, query: &Query, now: Millis) -> Result<Answer, S
         Query::Activity(query) => list::activity(tables, query).map(Answer::Activity),
         Query::Summaries(query) => list::summaries(tables, query).map(Answer::Summaries),
         Query::Resume(query) => resume::resume(tables, query, now).map(Answer::Resume),
+        Query::Devices(query) => keys::query::list(tables, query).map(Answer::Devices),
+        Query::KeyCounts(query) => keys::query::in_store(tables, query).map(Answer::KeyCounts),
+        Query::DeviceStatus(query) => keys::query::status(tables, query).map(Answer::DeviceStatus),
         Query::ClusterState(_) => refuse(ErrorCode::Internal, "the cluster's record is not kept by a shard"),
     }
 }

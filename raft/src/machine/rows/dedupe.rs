@@ -1,14 +1,14 @@
 //! A command that was carried out.
 //!
 //! Layout: `20 | command 16`.
-//! Owns: what a repeat is compared with, and what it is answered from: a reference, never the reply.
+//! Owns: what a repeat is compared with, and what it is answered from: a reference, never the reply (see [`super::bundles`]).
 //! Must not know: when the row is written or read.
 //! Invariants: the tag and the layout never change; the value only gains fields.
 
 use super::Nothing;
 use super::key::{Key, KeyReader, KeyWriter};
 use messenger_proto::command::OutboxBarrier;
-use messenger_proto::ids::{CommandId, Millis, Seq, ThreadId};
+use messenger_proto::ids::{CommandId, DeviceId, Millis, Seq, ThreadId, UserId};
 
 /// The key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +50,9 @@ messenger_proto::wire_enum! {
         /// Nothing was done yet: the id stands for this body, and the command itself may still come.
         4 => Claimed(Nothing),
         5 => Pins(PinsRef),
+        /// What it took stands in a row of its own.
+        20 => Bundles(Nothing),
+        21 => Device(DeviceRef),
     }
 }
 
@@ -71,6 +74,11 @@ messenger_proto::wire_struct! {
 messenger_proto::wire_struct! {
     /// The pins of a thread.
     pub struct PinsRef { 1 => thread: ThreadId }
+}
+
+messenger_proto::wire_struct! {
+    /// A device that published keys.
+    pub struct DeviceRef { 1 => user: UserId, 2 => device: DeviceId, 3 => list_changed: bool }
 }
 
 messenger_proto::wire_struct! {
@@ -105,6 +113,12 @@ mod tests {
                 Reference::Done(DoneRef { barrier: None }),
                 Reference::Claimed(Nothing {}),
                 Reference::Pins(PinsRef { thread }),
+                Reference::Bundles(Nothing {}),
+                Reference::Device(DeviceRef {
+                    user: UserId::new("u").unwrap(),
+                    device: DeviceId::new("d").unwrap(),
+                    list_changed: created,
+                }),
             ] {
                 row_round_trips(&DedupeRow { body_hash, expires, reference });
             }

@@ -5,7 +5,6 @@
 //! Must not know: when the row is written or read.
 //! Invariants: the tag and the layout never change; the value only gains fields.
 
-use super::Nothing;
 use super::key::{Key, KeyReader, KeyWriter};
 use messenger_proto::ids::{CommandId, Millis};
 
@@ -20,7 +19,7 @@ pub struct ExpiryKey {
 
 impl Key for ExpiryKey {
     const TAG: u8 = 0x21;
-    type Row = Nothing;
+    type Row = ExpiryRow;
 
     fn write(&self, key: &mut KeyWriter) {
         key.millis(self.expires).command(self.command);
@@ -28,6 +27,15 @@ impl Key for ExpiryKey {
 
     fn read(key: &mut KeyReader<'_>) -> Option<Self> {
         Some(Self { expires: key.millis()?, command: key.command()? })
+    }
+}
+
+messenger_proto::wire_struct! {
+    /// What goes with the command.
+    #[derive(Default)]
+    pub struct ExpiryRow {
+        /// A row of what it took.
+        1 => bundles: bool,
     }
 }
 
@@ -50,10 +58,10 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_empty() {
+    fn most_rows_are_empty() {
         use messenger_proto::wire::Wire;
-        row_round_trips(&Nothing {});
-        assert!(Nothing {}.to_wire().is_empty());
+        row_round_trips(&ExpiryRow { bundles: true });
+        assert!(ExpiryRow::default().to_wire().is_empty());
     }
 
     #[test]

@@ -31,15 +31,24 @@
 //! | 31 | [`user`] | user | one per user in a thread |
 //! | 32 | [`departure`] | user, time, thread | one per thread a user left of late, 1,000 at most |
 //! | 38 | [`privacy`] | user | one per user that does not show everything |
+//! | 33 | [`device`] | user, device | one per device that has keys published, 32 at most |
+//! | 34 | [`prekey`] | user, device, kind, number | one per one-time key in store, 1,000 of a kind at most |
+//! | 35 | [`bundles`] | command | one per remembered command that took keys |
+//! | 36 | [`device_past`] | user, device | one per device that was deleted or began anew, 1,032 at most |
+//! | 37 | [`devices`] | user | one per user with devices |
 //!
 //! One message under an Idempotency-Key writes seven rows: message, message id, client seq, dedupe and expiry are new,
 //! head and shard are rewritten (once per pack). One receipt writes watermark, history (two when a read also delivers)
 //! and head; a device's position is one row more.
 
+pub mod bundles;
 pub mod client_seq;
 pub mod cluster;
 pub mod dedupe;
 pub mod departure;
+pub mod device;
+pub mod device_past;
+pub mod devices;
 pub mod due;
 pub mod event;
 pub mod expiry;
@@ -51,6 +60,7 @@ pub mod message;
 pub mod message_id;
 pub mod outbox;
 pub mod position;
+pub mod prekey;
 pub mod privacy;
 pub mod shard;
 pub mod thread;

@@ -50,7 +50,7 @@ fn retention() -> u64 {
 fn told(shard: &Shard) -> Vec<(bool, u64)> {
     let event = |event: &Event| match event {
         Event::User(UserEvent { present, source_seq, .. }) => Some((*present, source_seq.0)),
-        Event::Thread(_) => None,
+        _ => None,
     };
     shard.events.iter().filter_map(event).collect()
 }

@@ -3,6 +3,7 @@
 mod changes;
 mod disappear;
 mod index;
+mod keys;
 mod membership;
 mod meta;
 mod model;
