@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn codes_and_methods_answer_to_each_other() {
         let known: Vec<u32> = (0..100).filter(|code| Method::of(*code).is_some()).collect();
-        assert_eq!(known, (1..=9).collect::<Vec<_>>());
+        assert_eq!(known, [1, 2, 3, 4, 5, 7, 8, 9], "6 had a meaning once");
         assert!(known.iter().all(|code| Method::of(*code).map(Method::code) == Some(*code)));
         assert!(Lane::ALL.iter().enumerate().all(|(index, lane)| lane.index() == index));
     }
