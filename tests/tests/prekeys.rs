@@ -100,7 +100,7 @@ async fn what_runs_out_is_told_and_refused_and_stood_in_for() {
     let _replayed = live.catch_up().await;
     let bundles = hers.get(&path).await.expect(200);
     assert_eq!((one_time(&bundles), &bundles["exhausted"]), (1, &json!(["tablet"])));
-    let low = live.next().await;
+    let low = live.next_of("prekeys_low").await;
     assert_eq!(
         (text(&low, "t"), text(&low, "device_id"), number(&low, "remaining")),
         ("prekeys_low".into(), "phone".into(), 19)
