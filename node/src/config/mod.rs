@@ -152,7 +152,8 @@ pub struct LimitsConfig {
     /// Bytes of disk to keep free: with less the node takes no commands, and hands its leaders over. 0 for none.
     #[serde(skip_serializing_if = "is_default_reserve")]
     pub disk_reserve_bytes: u64,
-    /// What a message said that was deleted, edited or has disappeared leaves the disk after about so long: 1 to 86,400.
+    /// What a message said that was deleted, edited or has disappeared leaves the disk after once to twice so long: 1 to
+    /// 86,400.
     #[serde(skip_serializing_if = "is_default_erase")]
     pub erase_every_seconds: u32,
 }

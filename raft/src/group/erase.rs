@@ -102,44 +102,57 @@ impl Erasures {
     }
 }
 
+/// What was noted by the end of a round, and how far the group had applied then.
+type Waiting = BTreeMap<GroupId, (Due, u64)>;
+
 /// Has what was noted erased, every so often; ends with its task.
+///
+/// What a round notes the next one erases, so that a log always holds a round's entries: a replica that was away for less
+/// catches up from it.
 pub(super) async fn follow(store: Store, registry: Registry, erasures: Erasures, every: Duration) {
     let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut waiting = Waiting::new();
     loop {
         tick.tick().await;
-        let due = std::mem::take(&mut *erasures.lock());
-        if due.is_empty() {
-            continue;
+        if !waiting.is_empty() {
+            erase(&store, &registry, &erasures, std::mem::take(&mut waiting)).await;
         }
-        let mut ready = BTreeMap::new();
-        for (group, due) in due {
-            if cut_log(&store, &registry, group).await {
-                ready.insert(group, due);
-            } else {
-                erasures.lock().entry(group).or_default().merge(due);
-            }
+        let noted = std::mem::take(&mut *erasures.lock());
+        let applied = |group| store.applied(group).map_or(0, |applied| applied.index);
+        waiting = noted.into_iter().map(|(group, due)| (group, (due, applied(group)))).collect();
+    }
+}
+
+async fn erase(store: &Store, registry: &Registry, erasures: &Erasures, waiting: Waiting) {
+    let again = |group, due| erasures.lock().entry(group).or_default().merge(due);
+    let mut ready = BTreeMap::new();
+    for (group, (due, upto)) in waiting {
+        if cut_log(store, registry, group, upto).await {
+            ready.insert(group, due);
+        } else {
+            again(group, due);
         }
-        let groups: Vec<_> = ready.iter().map(|(group, due)| (*group, due.rows())).collect();
-        let store = store.clone();
-        let erased = tokio::task::spawn_blocking(move || store.erase(&groups)).await;
-        if !matches!(erased, Ok(Ok(()))) {
-            // A failed write has stopped the node; whatever else it was, the next round tries again.
-            for (group, due) in ready {
-                erasures.lock().entry(group).or_default().merge(due);
-            }
+    }
+    let groups: Vec<_> = ready.iter().map(|(group, due)| (*group, due.rows())).collect();
+    let store = store.clone();
+    let erased = tokio::task::spawn_blocking(move || store.erase(&groups)).await;
+    if !matches!(erased, Ok(Ok(()))) {
+        // A failed write has stopped the node; whatever else it was, the next round tries again.
+        for (group, due) in ready {
+            again(group, due);
         }
     }
 }
 
-/// Has a group's log begin after what it has applied by now; whether it does.
-async fn cut_log(store: &Store, registry: &Registry, group: GroupId) -> bool {
-    let (Some(raft), Some(applied)) = (registry.port(group), store.applied(group)) else { return true };
+/// Has a group's log begin after an index; whether it does.
+async fn cut_log(store: &Store, registry: &Registry, group: GroupId, upto: u64) -> bool {
+    let Some(raft) = registry.port(group) else { return true };
     let until = Instant::now() + PURGE_MAX;
-    while store.purged(group).is_some_and(|purged| purged < applied.index) {
+    while store.purged(group).is_some_and(|purged| purged < upto) {
         // A note of the applied position: only what it covers can go.
         let noted = raft.trigger().snapshot().await;
-        if noted.and(raft.trigger().purge_log(applied.index).await).is_err() || Instant::now() > until {
+        if noted.and(raft.trigger().purge_log(upto).await).is_err() || Instant::now() > until {
             return false;
         }
         sleep(LOOK_EVERY).await;
