@@ -259,6 +259,10 @@ impl Replica {
             Err(_) => Err(Lost("the deadline passed before it was applied".into())),
             Ok(Err(lost)) => Err(lost),
             Ok(Ok(Proposed::NotLeader(leader))) => Ok(ShardOutcome::Redirect(Redirect { leader })),
+            // A node that takes nothing, as its disk is almost full, still knows who does.
+            Ok(Ok(Proposed::Overloaded)) if !self.leads() => {
+                Ok(ShardOutcome::Redirect(Redirect { leader: self.leader() }))
+            }
             Ok(Ok(Proposed::Overloaded)) => Ok(ShardOutcome::Refused(overloaded())),
             Ok(Ok(Proposed::Applied(result))) => self.settle(result, deadline).await,
         }
