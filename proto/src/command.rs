@@ -8,9 +8,10 @@
 use crate::emoji::Emoji;
 use crate::error::Refusal;
 use crate::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
-use crate::keys::{AnnounceDevices, Bundles, DeleteDevice, KeyCounts, PublishKeys, TakePrekeys};
+use crate::keys::{Bundles, DeleteDevice, KeyCounts, PublishKeys, TakePrekeys};
 use crate::meta::MetaCommand;
 use crate::model::{ContentType, Message, Pin, PresenceAudience, TextChange, Thread, ThreadKind};
+use crate::profile::{NewMember, Profile, ProfileTold, UpdateProfile};
 use bytes::Bytes;
 
 crate::wire_struct! {
@@ -69,7 +70,8 @@ crate::wire_enum! {
         20 => PublishKeys(PublishKeys),
         21 => TakePrekeys(TakePrekeys),
         22 => DeleteDevice(DeleteDevice),
-        23 => AnnounceDevices(AnnounceDevices),
+        24 => UpdateProfile(UpdateProfile),
+        25 => ProfileTold(ProfileTold),
     }
 }
 
@@ -182,8 +184,8 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
-    /// Drops outbox rows that their receivers have applied.
-    pub struct OutboxDelivered { 1 => rows: Vec<OutboxKey> }
+    /// Drops outbox rows that their receivers have applied, and takes what those answered.
+    pub struct OutboxDelivered { 1 => rows: Vec<OutboxKey>, 2 => members: Vec<NewMember> }
 }
 
 crate::wire_struct! {
@@ -216,14 +218,27 @@ crate::wire_struct! {
         /// True when the command's id was seen before: nothing was done, and `body` is the first answer again.
         1 => replayed: bool,
         2 => body: ReplyBody,
-        /// The answer may be given once no outbox row of `thread` up to this event is left.
+        /// The answer may be given once other shards were told what follows from the command.
         3 => barrier: Option<OutboxBarrier>,
     }
 }
 
 crate::wire_struct! {
     /// Outbox rows of a thread, up to an event.
-    pub struct OutboxBarrier { 1 => thread: ThreadId, 2 => seq: Seq }
+    pub struct ThreadBarrier { 1 => thread: ThreadId, 2 => seq: Seq }
+}
+
+crate::wire_struct! {
+    /// A user's profile, up to a version.
+    pub struct ProfileBarrier { 1 => user: UserId, 2 => version: u64 }
+}
+
+crate::wire_enum! {
+    /// What other shards are yet to be told.
+    pub enum OutboxBarrier {
+        1 => Thread(ThreadBarrier),
+        2 => Profile(ProfileBarrier),
+    }
 }
 
 crate::wire_enum! {
@@ -233,6 +248,7 @@ crate::wire_enum! {
         2 => Message(MessageReply),
         3 => Done(Done),
         4 => Pins(PinsReply),
+        5 => Profile(Profile),
         20 => KeyCounts(KeyCounts),
         21 => Bundles(Bundles),
     }

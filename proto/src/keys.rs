@@ -67,24 +67,11 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
-    /// To a shard of threads: the user's devices changed, and the members of these threads are to hear of it.
-    pub struct AnnounceDevices {
-        1 => user: UserId,
-        /// Those of them that the user is in now count.
-        2 => threads: Vec<ThreadId>,
-        /// When it changed; also tells one change from another.
-        3 => at: Millis,
-    }
-}
-
-crate::wire_struct! {
     /// What a device has in store.
     pub struct KeyCounts {
         1 => one_time: u32,
         2 => pq_one_time: u32,
         3 => updated_at: Millis,
-        /// Of the answer to a publication: the user's devices, or who they are, changed with it.
-        4 => list_changed: bool,
     }
 }
 
@@ -165,5 +152,10 @@ crate::wire_struct! {
 
 crate::wire_struct! {
     /// A member's devices changed.
-    pub struct MemberDevices { 1 => thread: ThreadId, 2 => user: UserId, 3 => at: Millis }
+    pub struct MemberDevices {
+        1 => thread: ThreadId,
+        2 => user: UserId,
+        /// [`crate::profile::Profile::devices_version`]: tells one change from another, whichever thread it is told in.
+        3 => version: u64,
+    }
 }

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod limits;
 pub mod meta;
 pub mod model;
+pub mod profile;
 pub mod query;
 pub mod rpc;
 pub mod slot;

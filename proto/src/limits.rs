@@ -51,8 +51,10 @@ pub const PREKEYS_STORED_MAX: usize = 1_000;
 pub const PREKEYS_LOW: u32 = 20;
 /// Ranges in which the numbers of keys that were handed out are kept; of more, those closest to each other become one.
 pub const SPENT_RANGES_MAX: usize = 128;
-/// Threads that one command announces a change of devices in at most.
-pub const ANNOUNCED_THREADS_MAX: usize = 500;
+/// Threads that one command takes a profile for at most.
+pub const PROFILE_THREADS_MAX: usize = 500;
+/// Users that one user blocks at most.
+pub const USER_BLOCKS_MAX: usize = 1_000;
 /// Rows of a page at most.
 pub const PAGE_MAX: u32 = 100;
 /// Rows of a page when the client names no number.

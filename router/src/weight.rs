@@ -7,6 +7,7 @@ use bytes::Bytes;
 use messenger_proto::command::Op;
 use messenger_proto::ephemeral::PresenceCall;
 use messenger_proto::keys::{Prekey, PublishedKeys};
+use messenger_proto::profile::Profile;
 use messenger_proto::query::Query;
 use messenger_proto::rpc::ShardCall;
 use messenger_proto::weight::{BASE, ITEM, of_change, of_text, of_texts};
@@ -52,10 +53,13 @@ fn of_op(op: &Op) -> usize {
         Op::EditMessage(edit) => edit.ciphertext.len(),
         Op::UpdateThread(update) => of_change(update.title.as_ref()) + of_change(update.description.as_ref()),
         Op::PublishKeys(publish) => of_keys(&publish.keys),
-        Op::AnnounceDevices(announce) => announce.threads.len() * ITEM,
+        Op::UpdateProfile(update) => update.threads.len() * ITEM + of_profile(&update.profile),
         Op::AddParticipants(add) => add.users.len() * ITEM,
         Op::Acknowledge(acknowledge) => acknowledge.items.len() * (ITEM + BASE),
-        Op::OutboxDelivered(delivered) => delivered.rows.len() * (ITEM + BASE),
+        Op::OutboxDelivered(delivered) => {
+            delivered.rows.len() * (ITEM + BASE)
+                + delivered.members.iter().map(|new| ITEM + BASE + of_profile(&new.profile)).sum::<usize>()
+        }
         Op::ExpireMessages(expire) => expire.due.len() * ITEM,
         // The cluster's record does not come through here.
         Op::RemoveParticipant(_)
@@ -63,6 +67,7 @@ fn of_op(op: &Op) -> usize {
         | Op::React(_)
         | Op::Pin(_)
         | Op::SetPrivacy(_)
+        | Op::ProfileTold(_)
         | Op::MarkRead(_)
         | Op::TakePrekeys(_)
         | Op::DeleteDevice(_)
@@ -70,6 +75,10 @@ fn of_op(op: &Op) -> usize {
         | Op::ClaimKey(_)
         | Op::Meta(_) => 0,
     }
+}
+
+fn of_profile(profile: &Profile) -> usize {
+    (profile.devices.len() + profile.blocks.len()) * ITEM
 }
 
 fn of_keys(publish: &PublishedKeys) -> usize {

@@ -1,9 +1,8 @@
 //! A user's devices.
 //!
-//! Owns: `GET /v1/users/{id}/devices` and `DELETE /v1/users/me/devices/{device_id}`; telling others of a change.
-//! Must not know: what is kept of a device; the user's shard does.
-//! Invariants: telling others never delays an answer, and is bounded: one command per shard and so many threads, within
-//! one deadline; what is lost on the way is not told again.
+//! Owns: `GET /v1/users/{id}/devices` and `DELETE /v1/users/me/devices/{device_id}`.
+//! Must not know: what is kept of a device, who is told of a change; the user's shard does.
+//! Invariants: after a deletion no node believes what it knew of the device.
 
 use super::GatewayState;
 use super::error::ApiError;
@@ -14,19 +13,12 @@ use super::time::Rfc3339;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use messenger_proto::command::{Command, Op, Retention};
-use messenger_proto::ids::{Millis, ShardId, ThreadId, UserId};
-use messenger_proto::keys::{AnnounceDevices, DeleteDevice, DeviceInfo, DevicesQuery};
-use messenger_proto::limits::ANNOUNCED_THREADS_MAX;
-use messenger_proto::query::{Answer, Query, UserThreadsQuery};
+use messenger_proto::command::{Command, Op};
+use messenger_proto::ids::UserId;
+use messenger_proto::keys::{DeleteDevice, DeviceInfo, DevicesQuery};
+use messenger_proto::query::{Answer, Query};
 use messenger_proto::slot::Slot;
 use serde::Serialize;
-use std::collections::BTreeMap;
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// How long telling others of a change may take.
-const ANNOUNCE_TIME: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
 struct DeviceView<'a> {
@@ -81,39 +73,6 @@ pub(super) async fn delete(
     let done = state.router().command(Slot::of_user(&actor.user), command, state.deadline()).await;
     // Whether or not it is known to be done: what is known of the device is out of date.
     state.revocations().forget_everywhere(&actor.user, &device).await;
-    if done.as_ref().map_or_else(|refusal| refusal.code.may_have_had_effects(), |_| true) {
-        announce(&state, &actor.user, state.now());
-    }
     done?;
     Ok(no_content())
-}
-
-/// Tells those who share a thread with a user that its devices changed.
-pub(super) fn announce(state: &GatewayState, user: &UserId, at: Millis) {
-    let (state, user) = (state.clone(), user.clone());
-    tokio::spawn(async move {
-        if let Err(error) = tell_threads(&state, &user, at).await {
-            tracing::debug!(code = error.code().as_str(), "a change of devices was not told to all");
-        }
-    });
-}
-
-async fn tell_threads(state: &GatewayState, user: &UserId, at: Millis) -> Result<(), ApiError> {
-    let deadline = Instant::now() + ANNOUNCE_TIME;
-    let query = Query::UserThreads(UserThreadsQuery { user: user.clone(), left_since: None });
-    let threads = match state.router().query(Slot::of_user(user), query, deadline).await? {
-        Answer::UserThreads(answer) => answer.threads,
-        other => return Err(unexpected(&other)),
-    };
-    let mut shards: BTreeMap<ShardId, Vec<ThreadId>> = BTreeMap::new();
-    for row in threads {
-        shards.entry(state.router().shard_of(Slot::of_thread(row.thread))).or_default().push(row.thread);
-    }
-    for threads in shards.values().flat_map(|threads| threads.chunks(ANNOUNCED_THREADS_MAX)) {
-        let Some(first) = threads.first() else { continue };
-        let op = Op::AnnounceDevices(AnnounceDevices { user: user.clone(), threads: threads.to_vec(), at });
-        let command = Command { id: Origin::minted().id, retention: Retention::None, body_hash: 0, op };
-        state.router().command(Slot::of_thread(*first), command, deadline).await?;
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@
 //! Invariants: a GET of keys takes them and is a command; a HEAD takes nothing.
 
 use super::GatewayState;
-use super::devices::{announce, of_user};
+use super::devices::of_user;
 use super::error::{ApiError, FieldError};
 use super::extract::{DevicePath, Params, Reader, UserPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, GetPath, IdempotencyKey, Origin};
@@ -69,18 +69,10 @@ pub(super) async fn publish(
     drop(body);
     let origin = Origin::minted();
     let command = Command { id: origin.id, retention: origin.retention, body_hash: 0, op: Op::PublishKeys(op) };
-    let outcome = state.router().command(Slot::of_user(&actor.user), command, state.deadline()).await;
-    // It may be done, and then the next try finds that nothing changes.
-    if outcome.as_ref().is_err_and(|refusal| refusal.code.may_have_had_effects()) {
-        announce(&state, &actor.user, state.now());
-    }
-    let reply = outcome?;
+    let reply = state.router().command(Slot::of_user(&actor.user), command, state.deadline()).await?;
     let ReplyBody::KeyCounts(counts) = reply.body else {
         return Err(ApiError::internal("counts were expected of a command"));
     };
-    if counts.list_changed {
-        announce(&state, &actor.user, counts.updated_at);
-    }
     json_done(&state, StatusCode::OK, &CountsView::of(&counts), CountsView::SIZE)
 }
 

@@ -6,6 +6,7 @@
 
 use super::erase::Erasures;
 use super::outbox::Outbox;
+use super::rules::OutboxNews;
 use super::tail::Tail;
 use super::timer::Timer;
 use crate::machine;
@@ -15,7 +16,7 @@ use messenger_proto::event::{Event, ThreadEventBody};
 use messenger_proto::meta::ClusterState;
 use messenger_proto::query::{Answer, ClusterStateQuery, Query};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 
 /// The hook of a shard's group.
@@ -26,15 +27,7 @@ pub(super) struct ShardHook {
     pub(super) outbox: Outbox,
     pub(super) timer: Timer,
     /// See [`super::rules::ShardRules`].
-    pub(super) outbox_shrinks: Arc<AtomicBool>,
-}
-
-fn fills_outbox(event: &Event) -> bool {
-    let Event::Thread(event) = event else { return false };
-    matches!(
-        event.body,
-        ThreadEventBody::Created(_) | ThreadEventBody::ParticipantAdded(_) | ThreadEventBody::ParticipantRemoved(_)
-    )
+    pub(super) outbox_news: Arc<OutboxNews>,
 }
 
 fn sets_timer(event: &Event) -> bool {
@@ -48,10 +41,10 @@ impl ApplyHook for ShardHook {
         if events.iter().any(sets_timer) {
             self.timer.wake();
         }
-        if events.iter().any(fills_outbox) {
+        if self.outbox_news.grows.swap(false, Ordering::Relaxed) {
             self.outbox.wake();
         }
-        if self.outbox_shrinks.swap(false, Ordering::Relaxed) {
+        if self.outbox_news.shrinks.swap(false, Ordering::Relaxed) {
             self.outbox.removed();
         }
         self.tail.publish(events);

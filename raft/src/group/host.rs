@@ -227,14 +227,14 @@ impl Host {
         let (tail, outbox) = (Tail::new(self.inner.parts.tail_bytes), Outbox::new(reader.clone()));
         let timer = Timer::new(reader.clone());
         let rules = ShardRules::default();
-        let outbox_shrinks = Arc::clone(&rules.outbox_shrinks);
+        let outbox_news = Arc::clone(&rules.outbox);
         let hook = Arc::new(ShardHook {
             group,
             erasures: self.inner.erasures.clone(),
             tail: tail.clone(),
             outbox: outbox.clone(),
             timer: timer.clone(),
-            outbox_shrinks,
+            outbox_news,
         });
         let machine = self.inner.parts.store.state_machine(group, Arc::new(rules), hook)?;
         self.start(machine, Around { group, reader, tail, outbox, timer }).await

@@ -9,7 +9,7 @@ use crate::machine;
 use crate::machine::tables::{Overlay, TableError};
 use crate::store::{GroupRows, LogPosition, Machine, Outcome};
 use bytes::Bytes;
-use messenger_proto::command::{Op, Pack};
+use messenger_proto::command::{Command, Op, Pack};
 use messenger_proto::wire::Wire;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,11 +19,20 @@ fn decode(pack: &Bytes, position: LogPosition) -> Result<Pack, TableError> {
         .map_err(|error| TableError(format!("log entry {} is not a pack: {error}", position.index)))
 }
 
+/// What packs did to the outbox.
+#[derive(Debug, Default)]
+pub(super) struct OutboxNews {
+    /// There may be new rows.
+    pub(super) grows: AtomicBool,
+    /// Rows are gone.
+    pub(super) shrinks: AtomicBool,
+}
+
 /// The rules of a shard.
 #[derive(Default)]
 pub(super) struct ShardRules {
-    /// Set when a pack takes rows out of the outbox, for the hook that runs once they are gone.
-    pub(super) outbox_shrinks: Arc<AtomicBool>,
+    /// For the hook that runs once the rows of a pack are there.
+    pub(super) outbox: Arc<OutboxNews>,
 }
 
 impl Machine for ShardRules {
@@ -34,10 +43,15 @@ impl Machine for ShardRules {
         pack: &Bytes,
     ) -> Result<Outcome, TableError> {
         let pack = decode(pack, position)?;
-        if pack.commands.iter().any(|command| matches!(command.op, Op::OutboxDelivered(_))) {
-            self.outbox_shrinks.store(true, Ordering::Relaxed);
+        let shrinks = |command: &Command| matches!(command.op, Op::OutboxDelivered(_) | Op::ProfileTold(_));
+        if pack.commands.iter().any(shrinks) {
+            self.outbox.shrinks.store(true, Ordering::Relaxed);
         }
         let applied = machine::apply(tables, position.index, &pack)?;
+        // Where an answer waits there are rows.
+        if applied.results.iter().any(|result| result.as_ref().is_ok_and(|reply| reply.barrier.is_some())) {
+            self.outbox.grows.store(true, Ordering::Relaxed);
+        }
         Ok(Outcome { results: applied.results, events: applied.events })
     }
 }

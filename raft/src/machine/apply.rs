@@ -10,7 +10,8 @@ use super::rows::dedupe::{DoneRef, Reference};
 use super::step::{Step, Stop, refuse, run_one};
 use super::tables::{Overlay, TableError, Tables};
 use super::{
-    changes, dedupe, disappear, index, keys, membership, messages, outbox, pins, privacy, reactions, receipts, threads,
+    changes, dedupe, disappear, index, keys, membership, messages, outbox, pins, privacy, profile, reactions, receipts,
+    threads,
 };
 use messenger_proto::command::{Command, CommandResult, Done, Op, OutboxBarrier, Pack, Reply, ReplyBody, Retention};
 use messenger_proto::error::ErrorCode;
@@ -99,7 +100,8 @@ fn carry_out<T: Tables>(step: &mut Step<'_, T>, command: &Command) -> Result<Out
         Op::PublishKeys(op) => keys::publish(step, op),
         Op::TakePrekeys(op) => keys::take(step, op, command),
         Op::DeleteDevice(op) => keys::delete(step, op),
-        Op::AnnounceDevices(op) => keys::announce(step, op),
+        Op::UpdateProfile(op) => profile::update(step, op),
+        Op::ProfileTold(op) => profile::told(step, op),
         // Being remembered is all there is to it.
         Op::ClaimKey(_) => Ok(Outcome::claimed()),
         Op::Meta(_) => refuse(ErrorCode::Internal, "the cluster's record is not kept by a shard"),

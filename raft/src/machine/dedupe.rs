@@ -23,7 +23,7 @@ use messenger_proto::command::{
 };
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{Millis, UserId};
-use messenger_proto::keys::{KeyCounts, KeyCountsQuery};
+use messenger_proto::keys::KeyCountsQuery;
 use messenger_proto::limits::{KEYED_RETENTION, MINTED_RETENTION};
 
 /// Rows that remembering one command sweeps at most: more than one, so that the sweep catches up.
@@ -81,7 +81,7 @@ pub(crate) fn replay<T: Tables>(step: &Step<'_, T>, command: &Command, reference
         (Reference::Thread(row), Op::AddParticipants(op)) => thread(step, &row, &op.actor)?,
         (Reference::Thread(row), Op::UpdateThread(op)) => thread(step, &row, &op.actor)?,
         (Reference::Bundles(_), Op::TakePrekeys(_)) => (keys::replay(step, command)?, None),
-        (Reference::Device(row), Op::PublishKeys(_)) => (key_counts(step, row)?, None),
+        (Reference::Device(row), Op::PublishKeys(_)) => key_counts(step, row)?,
         (Reference::Done(DoneRef { barrier }), _) => (ReplyBody::Done(Done {}), barrier),
         _ => return reused(),
     };
@@ -97,10 +97,10 @@ fn message<T: Tables>(step: &Step<'_, T>, row: &MessageRef, actor: &UserId) -> R
     Ok(ReplyBody::Message(MessageReply { message, duplicate: false }))
 }
 
-fn key_counts<T: Tables>(step: &Step<'_, T>, row: DeviceRef) -> Result<ReplyBody, Stop> {
-    let DeviceRef { user, device, list_changed } = row;
+fn key_counts<T: Tables>(step: &Step<'_, T>, row: DeviceRef) -> Result<(ReplyBody, Option<OutboxBarrier>), Stop> {
+    let DeviceRef { user, device, barrier } = row;
     let counts = keys::query::in_store(&step.rows, &KeyCountsQuery { user, device })?;
-    Ok(ReplyBody::KeyCounts(KeyCounts { list_changed, ..counts }))
+    Ok((ReplyBody::KeyCounts(counts), barrier))
 }
 
 fn thread<T: Tables>(

@@ -12,16 +12,18 @@
 //! beyond it, and those that are too old, go as new ones come, a few per command.
 
 use super::apply::Outcome;
+use super::profile;
 use super::rows::departure::{DepartureKey, DepartureRow};
 use super::rows::user::{UserKey, UserRow};
 use super::rows::user_thread::{UserThreadKey, UserThreadRow};
 use super::rows::{self};
 use super::step::{Step, Stop};
 use super::tables::{Direction, Tables};
-use messenger_proto::command::IndexMembership;
+use messenger_proto::command::{IndexMembership, Reply, ReplyBody};
 use messenger_proto::event::{Event, UserEvent};
 use messenger_proto::ids::{Millis, UserId};
 use messenger_proto::limits::{DEPARTURE_RETENTION, DEPARTURES_MAX};
+use messenger_proto::profile::Profile;
 
 /// Departures that a new one drops at most: more than one, so that dropping catches up.
 const DROPS_MAX: usize = 2;
@@ -31,7 +33,7 @@ pub(crate) fn index_membership<T: Tables>(step: &mut Step<'_, T>, op: &IndexMemb
     let key = UserThreadKey { user: op.user.clone(), thread: op.thread };
     let known = step.get(&key)?;
     if known.as_ref().is_some_and(|row| row.source_seq >= op.source_seq) {
-        return Ok(Outcome::done(None));
+        return answer(step, op);
     }
     let was_present = known.as_ref().is_some_and(|row| row.present);
     count(step, op, known.as_ref())?;
@@ -42,7 +44,17 @@ pub(crate) fn index_membership<T: Tables>(step: &mut Step<'_, T>, op: &IndexMemb
         let IndexMembership { user, thread, source_seq, present } = op.clone();
         step.emit_event(Event::User(UserEvent { user, thread, present, source_seq }));
     }
-    Ok(Outcome::done(None))
+    answer(step, op)
+}
+
+/// A thread that takes the user in hears what it has to know of the user, a repeat too.
+fn answer<T: Tables>(step: &Step<'_, T>, op: &IndexMembership) -> Result<Outcome, Stop> {
+    let profile = if op.present { profile::profile_of(&step.rows, &op.user)? } else { Profile::default() };
+    if profile.is_blank() {
+        return Ok(Outcome::done(None));
+    }
+    let reply = Reply { replayed: false, body: ReplyBody::Profile(profile), barrier: None };
+    Ok(Outcome { reply, reference: None })
 }
 
 /// Keeps the user's counts and departures in step with a change of an entry.

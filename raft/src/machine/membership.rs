@@ -15,7 +15,7 @@ use super::rows::thread::ThreadKey;
 use super::rows::{self};
 use super::step::{Step, Stop, refuse};
 use super::tables::{Direction, TableError, Tables};
-use super::{outbox, threads};
+use super::{outbox, profile, threads};
 use messenger_proto::command::{AddParticipants, RemoveParticipant};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::event::{ParticipantAdded, ParticipantRemoved, ThreadEventBody};
@@ -104,6 +104,7 @@ pub(crate) fn remove<T: Tables>(step: &mut Step<'_, T>, op: &RemoveParticipant) 
     }
     row.role = Role::Member;
     step.put(&key, &row);
+    profile::leave(step, op.thread, &op.user)?;
     let promoted = promote(step, op.thread)?;
     head.members = head.members.saturating_sub(1);
     let body = ParticipantRemoved { by: op.actor.clone(), user: op.user.clone(), promoted };

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use messenger_proto::command::{Command, CreateThread, IndexMembership, Op, Retention, SendMessage};
 use messenger_proto::ids::{ClientSeq, ClusterId, CommandId, DeviceId, NodeId, ShardId, ThreadId, UserId};
 use messenger_proto::model::{ContentType, ThreadKind};
+use messenger_proto::profile::Profile;
 use messenger_proto::query::{Answer, HistoryQuery, HistoryRange, Query, SeqBound};
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
 use messenger_raft::clock::HybridClock;
@@ -41,7 +42,11 @@ impl CrossShard for Nowhere {
         None
     }
 
-    fn deliver(&self, _change: IndexMembership) -> BoxFuture<'_, Result<(), String>> {
+    fn deliver(&self, _change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, String>> {
+        async { Ok(None) }.boxed()
+    }
+
+    fn tell(&self, _: UserId, _: Profile, _: Vec<ThreadId>) -> BoxFuture<'_, Result<(), String>> {
         async { Ok(()) }.boxed()
     }
 }

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use messenger_proto::command::IndexMembership;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{NodeId, ShardId, UserId};
+use messenger_proto::profile::Profile;
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
 use messenger_raft::clock::{HybridClock, Reading, SystemSource, TimeSource};
 use messenger_raft::group::outbox::CrossShard;
@@ -122,12 +123,16 @@ impl CrossShard for Silent {
         Some(ShardId(u32::from(user.as_str() == "b")))
     }
 
-    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<(), String>> {
+    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, String>> {
         if self.for_all || change.user.as_str() != "b" {
-            async { Ok(()) }.boxed()
+            async { Ok(None) }.boxed()
         } else {
             std::future::pending().boxed()
         }
+    }
+
+    fn tell(&self, _: UserId, _: Profile, _: Vec<ThreadId>) -> BoxFuture<'_, Result<(), String>> {
+        async { Ok(()) }.boxed()
     }
 }
 

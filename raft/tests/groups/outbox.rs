@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use messenger_proto::command::{Command, CreateThread, IndexMembership, Op, Retention};
 use messenger_proto::ids::{CommandId, ShardId, ThreadId, UserId};
 use messenger_proto::model::ThreadKind;
+use messenger_proto::profile::Profile;
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
 use messenger_raft::group::outbox::CrossShard;
 use messenger_raft::group::timing::Timing;
@@ -37,15 +38,19 @@ impl CrossShard for TwoShards {
         Some(ShardId(u32::from(is_dead(user))))
     }
 
-    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<(), String>> {
+    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, String>> {
         if !is_dead(&change.user) || self.revived.load(Ordering::Relaxed) {
-            return async { Ok(()) }.boxed();
+            return async { Ok(None) }.boxed();
         }
         self.tries_of_dead.fetch_add(1, Ordering::Relaxed);
         if self.hangs {
             return std::future::pending().boxed();
         }
         async { Err("no leader".into()) }.boxed()
+    }
+
+    fn tell(&self, _: UserId, _: Profile, _: Vec<ThreadId>) -> BoxFuture<'_, Result<(), String>> {
+        async { Ok(()) }.boxed()
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn ask(node: Realtime, user: UserId, device: DeviceId, mailbox:
 
 /// Which changes of devices were told.
 #[derive(Debug, Default)]
-pub(super) struct Told(VecDeque<(UserId, Millis)>);
+pub(super) struct Told(VecDeque<(UserId, u64)>);
 
 impl Told {
     /// The frame that mail about devices comes to, if any.
@@ -51,7 +51,7 @@ impl Told {
             Mail::Device(event) => (event.device != me.device).then(|| encode::device(&event.user)),
             // The user's own devices hear of each other through the user's shard.
             Mail::Member(event) => {
-                let news = event.user != me.user && self.is_news(event.user.clone(), event.at);
+                let news = event.user != me.user && self.is_news(event.user.clone(), event.version);
                 news.then(|| encode::device(&event.user))
             }
             Mail::Event(_) | Mail::Late(_) | Mail::Index(_) => None,
@@ -59,8 +59,8 @@ impl Told {
     }
 
     /// Whether a change is news; it is not any more.
-    fn is_news(&mut self, user: UserId, at: Millis) -> bool {
-        let change = (user, at);
+    fn is_news(&mut self, user: UserId, version: u64) -> bool {
+        let change = (user, version);
         if self.0.contains(&change) {
             return false;
         }
@@ -80,12 +80,12 @@ mod tests {
     fn a_change_is_told_once_and_forgotten_in_the_end() {
         let (user, other) = (UserId::new("u").unwrap(), UserId::new("v").unwrap());
         let mut told = Told::default();
-        assert!(told.is_news(user.clone(), Millis(1)) && told.is_news(other.clone(), Millis(1)));
-        assert!(!told.is_news(user.clone(), Millis(1)) && told.is_news(user.clone(), Millis(2)));
+        assert!(told.is_news(user.clone(), 1) && told.is_news(other.clone(), 1));
+        assert!(!told.is_news(user.clone(), 1) && told.is_news(user.clone(), 2));
         for at in 0..TOLD_MAX as u64 {
-            told.is_news(other.clone(), Millis(10 + at));
+            told.is_news(other.clone(), 10 + at);
         }
         assert_eq!(told.0.len(), TOLD_MAX);
-        assert!(told.is_news(user, Millis(1)));
+        assert!(told.is_news(user, 1));
     }
 }

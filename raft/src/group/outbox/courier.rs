@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use messenger_proto::command::{Command, IndexMembership, Op, OutboxDelivered, OutboxKey, Retention};
 use messenger_proto::ids::{CommandId, Seq, ThreadId, UserId};
+use messenger_proto::profile::{NewMember, Profile};
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -25,6 +26,8 @@ const BATCH: usize = 256;
 const CONCURRENCY: usize = 32;
 /// Rows under way at once to shards that did not.
 const PROBES: usize = 8;
+/// Devices and blocked users that removals carry at most, in all they answer with: some 256 KiB.
+const NAMES: usize = 4_096;
 /// Removals under way at once.
 const REMOVALS: usize = 4;
 
@@ -47,7 +50,7 @@ struct Delivery {
     key: OutboxKey,
     target: Target,
     probe: bool,
-    result: Result<(), String>,
+    result: Result<Option<Profile>, String>,
 }
 
 /// One walk over the rows, from the first to the last.
@@ -77,8 +80,8 @@ pub(super) struct Courier<'a> {
     under_way: HashSet<Name>,
     plain: usize,
     probes: usize,
-    /// Arrived, and not yet being removed.
-    arrived: Vec<OutboxKey>,
+    /// Arrived, and not yet being removed, with what was answered.
+    arrived: Vec<(OutboxKey, Option<Profile>)>,
 }
 
 impl<'a> Courier<'a> {
@@ -100,7 +103,7 @@ impl<'a> Courier<'a> {
     }
 
     /// Never ends.
-    pub(super) async fn run(mut self, leads: impl Fn() -> bool) {
+    pub(super) async fn run(mut self, leads: &impl Fn() -> bool) {
         let mut deliveries: FuturesUnordered<BoxFuture<'a, Delivery>> = FuturesUnordered::new();
         let mut removals: FuturesUnordered<BoxFuture<'a, (Vec<OutboxKey>, bool)>> = FuturesUnordered::new();
         loop {
@@ -113,7 +116,7 @@ impl<'a> Courier<'a> {
                 deliveries.push(self.dispatch(parcel));
             }
             while !self.arrived.is_empty() && removals.len() < REMOVALS {
-                let some = self.arrived.len().min(BATCH);
+                let some = self.batch();
                 removals.push(remove(self.proposer, self.arrived.drain(..some).collect()).boxed());
             }
             let look = if leading { self.next_look() } else { None };
@@ -126,10 +129,20 @@ impl<'a> Courier<'a> {
                     }
                 }
                 Some((rows, done)) = removals.next() => self.removed(&rows, done),
-                () = self.outbox.wake.notified() => self.again = true,
+                () = self.outbox.couriers_wake().notified() => self.again = true,
                 () = at(look) => self.again = true,
             }
         }
+    }
+
+    /// How many of those that arrived are removed together.
+    fn batch(&self) -> usize {
+        let mut names = 0;
+        let fits = |(_, profile): &&(OutboxKey, Option<Profile>)| {
+            names += profile.as_ref().map_or(0, |profile| profile.devices.len() + profile.blocks.len());
+            names <= NAMES
+        };
+        self.arrived.iter().take(BATCH).take_while(fits).count().max(1)
     }
 
     /// When to look at the rows again, unless something happens before.
@@ -223,13 +236,13 @@ impl<'a> Courier<'a> {
         let Delivery { key, target, probe, result } = delivery;
         *(if probe { &mut self.probes } else { &mut self.plain }) -= 1;
         match result {
-            Ok(()) => {
+            Ok(profile) => {
                 if probe {
                     // The rows that were passed over may go.
                     self.again = true;
                 }
                 self.rests.arrived(target);
-                self.arrived.push(key);
+                self.arrived.push((key, profile));
             }
             Err(error) => {
                 tracing::debug!(thread = %key.thread, user = %key.user, error, "outbox row not delivered yet");
@@ -258,9 +271,16 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// Takes delivered rows out of the group's rows.
-async fn remove(proposer: &Proposer, rows: Vec<OutboxKey>) -> (Vec<OutboxKey>, bool) {
-    let op = Op::OutboxDelivered(OutboxDelivered { rows: rows.clone() });
+/// Takes delivered rows out of the group's rows, and what was answered into them.
+async fn remove(proposer: &Proposer, arrived: Vec<(OutboxKey, Option<Profile>)>) -> (Vec<OutboxKey>, bool) {
+    let (mut rows, mut members) = (Vec::with_capacity(arrived.len()), Vec::new());
+    for (key, profile) in arrived {
+        if let Some(profile) = profile {
+            members.push(NewMember { thread: key.thread, user: key.user.clone(), profile });
+        }
+        rows.push(key);
+    }
+    let op = Op::OutboxDelivered(OutboxDelivered { rows: rows.clone(), members });
     let command = Command { id: CommandId([0; 16]), retention: Retention::None, body_hash: 0, op };
     let done = matches!(proposer.propose(&command).await, Ok(Proposed::Applied(Ok(_))));
     (rows, done)

@@ -8,6 +8,7 @@
 use super::publish::{give_up, retire};
 use super::{devices, tell};
 use crate::machine::apply::Outcome;
+use crate::machine::profile;
 use crate::machine::rows::device::DeviceKey;
 use crate::machine::rows::device_past::DevicePastKey;
 use crate::machine::rows::devices::DevicesKey;
@@ -47,7 +48,11 @@ pub(crate) fn delete<T: Tables>(step: &mut Step<'_, T>, op: &DeleteDevice) -> Re
     }
     step.put(&counts_key, &counts);
     tell(step, &op.user, &op.device, true);
-    Ok(Outcome::done(None))
+    let barrier = match known {
+        Some(_) => profile::changed(step, &op.user, profile::Change::Devices)?,
+        None => profile::outstanding(step, &op.user)?,
+    };
+    Ok(Outcome::done(barrier))
 }
 
 /// Forgets the device that was deleted first, of those that did not come back.

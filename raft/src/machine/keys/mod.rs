@@ -20,47 +20,28 @@ pub(super) use self::delete::delete;
 pub(super) use self::publish::publish;
 pub(super) use self::take::{replay, take};
 
-use super::apply::Outcome;
 use super::rows::device::{DeviceKey, DeviceRow};
 use super::rows::key::KeyWriter;
-use super::rows::member::{MemberKey, MemberRow};
 use super::rows::{self};
-use super::step::{Step, Stop};
+use super::step::Step;
 use super::tables::{Direction, TableError, Tables};
 use messenger_proto::event::Event;
 use messenger_proto::ids::{DeviceId, UserId};
-use messenger_proto::keys::{AnnounceDevices, DeviceEvent, KeyCounts, MemberDevices};
+use messenger_proto::keys::{DeviceEvent, KeyCounts};
 use messenger_proto::limits::USER_DEVICES_MAX;
 
 /// A user's devices that have keys published, in order of name.
-fn devices(tables: &impl Tables, user: &UserId) -> Result<Vec<(DeviceKey, DeviceRow)>, TableError> {
+pub(super) fn devices(tables: &impl Tables, user: &UserId) -> Result<Vec<(DeviceKey, DeviceRow)>, TableError> {
     let mut all = KeyWriter::of::<DeviceKey>();
     rows::collect::<DeviceKey>(tables, &all.slotted_user(user).range(), Direction::Forward, USER_DEVICES_MAX)
 }
 
-fn counts(row: &DeviceRow, list_changed: bool) -> KeyCounts {
-    KeyCounts {
-        one_time: row.one_time.stored,
-        pq_one_time: row.pq_one_time.stored,
-        updated_at: row.updated_at,
-        list_changed,
-    }
+fn counts(row: &DeviceRow) -> KeyCounts {
+    KeyCounts { one_time: row.one_time.stored, pq_one_time: row.pq_one_time.stored, updated_at: row.updated_at }
 }
 
 /// Tells the user's own devices that one of them changed.
 fn tell<T: Tables>(step: &mut Step<'_, T>, user: &UserId, device: &DeviceId, deleted: bool) {
     let event = DeviceEvent { user: user.clone(), device: device.clone(), at: step.now, deleted };
     step.emit_event(Event::Device(event));
-}
-
-/// Tells members of threads here that a user's devices changed.
-pub(super) fn announce<T: Tables>(step: &mut Step<'_, T>, op: &AnnounceDevices) -> Result<Outcome, Stop> {
-    for thread in &op.threads {
-        let member = step.get(&MemberKey { thread: *thread, user: op.user.clone() })?;
-        if member.as_ref().is_some_and(MemberRow::present) {
-            let event = MemberDevices { thread: *thread, user: op.user.clone(), at: op.at };
-            step.emit_event(Event::MemberDevices(event));
-        }
-    }
-    Ok(Outcome::done(None))
 }

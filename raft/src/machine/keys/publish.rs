@@ -6,6 +6,7 @@
 
 use super::{counts, pool, tell};
 use crate::machine::apply::Outcome;
+use crate::machine::profile;
 use crate::machine::rows::dedupe::{DeviceRef, Reference};
 use crate::machine::rows::device::{DeviceKey, DeviceRow, Pool};
 use crate::machine::rows::device_past::{DevicePastKey, DevicePastRow};
@@ -53,12 +54,15 @@ pub(crate) fn publish<T: Tables>(step: &mut Step<'_, T>, op: &PublishKeys) -> Re
         pool::add(step, &key, kind, pool::of(&mut row, kind), keys)?;
     }
     step.put(&key, &row);
-    if list_changed {
+    let barrier = if list_changed {
         tell(step, &op.user, &op.device, false);
-    }
+        profile::changed(step, &op.user, profile::Change::Devices)?
+    } else {
+        profile::outstanding(step, &op.user)?
+    };
     Ok(Outcome {
-        reply: Reply { replayed: false, body: ReplyBody::KeyCounts(counts(&row, list_changed)), barrier: None },
-        reference: Some(Reference::Device(DeviceRef { user: key.user, device: key.device, list_changed })),
+        reply: Reply { replayed: false, body: ReplyBody::KeyCounts(counts(&row)), barrier: barrier.clone() },
+        reference: Some(Reference::Device(DeviceRef { user: key.user, device: key.device, barrier })),
     })
 }
 

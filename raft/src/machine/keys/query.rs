@@ -29,7 +29,7 @@ pub(crate) fn list(tables: &impl Tables, query: &DevicesQuery) -> Result<Devices
 pub(crate) fn in_store(tables: &impl Tables, query: &KeyCountsQuery) -> Result<KeyCounts, Stop> {
     let key = DeviceKey { user: query.user.clone(), device: query.device.clone() };
     match rows::get(tables, &key)? {
-        Some(row) => Ok(counts(&row, false)),
+        Some(row) => Ok(counts(&row)),
         None => refuse(ErrorCode::NotFound, "the device has published no keys"),
     }
 }

@@ -17,7 +17,7 @@ use super::super::tables::{Direction, TableError, Tables};
 use super::view::View;
 use super::{locate, receipts};
 use bytes::Bytes;
-use messenger_proto::ids::{Millis, Seq, UserId};
+use messenger_proto::ids::{Millis, Seq, ThreadId, UserId};
 use messenger_proto::limits::{DEPARTURES_MAX, UNREAD_MAX, USER_THREADS_MAX};
 use messenger_proto::model::{Message, ThreadSummary};
 use messenger_proto::query::{
@@ -35,8 +35,14 @@ const LIST_MAX: usize = 2 * USER_THREADS_MAX;
 
 /// Every thread the user is in, and those it left of late.
 pub(crate) fn user_threads(tables: &impl Tables, query: &UserThreadsQuery) -> Result<UserThreadsAnswer, Stop> {
+    let threads = present_threads(tables, &query.user)?;
+    let left = query.left_since.map_or_else(|| Ok(Vec::new()), |since| departures(tables, &query.user, since))?;
+    Ok(UserThreadsAnswer { threads, left })
+}
+
+fn present_threads(tables: &impl Tables, user: &UserId) -> Result<Vec<UserThread>, TableError> {
     let mut threads = Vec::new();
-    let range = KeyWriter::of::<UserThreadKey>().slotted_user(&query.user).range();
+    let range = KeyWriter::of::<UserThreadKey>().slotted_user(user).range();
     rows::scan::<UserThreadKey>(tables, &range, Direction::Forward, |key, row| {
         let row = rows::decode::<UserThreadKey>(Bytes::copy_from_slice(row))?;
         if row.present {
@@ -44,8 +50,15 @@ pub(crate) fn user_threads(tables: &impl Tables, query: &UserThreadsQuery) -> Re
         }
         Ok(if threads.len() < LIST_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
-    let left = query.left_since.map_or_else(|| Ok(Vec::new()), |since| departures(tables, &query.user, since))?;
-    Ok(UserThreadsAnswer { threads, left })
+    Ok(threads)
+}
+
+/// The threads that a user's index names.
+///
+/// # Errors
+/// [`TableError`] when storage fails or a row is corrupt.
+pub fn threads_of(tables: &impl Tables, user: &UserId) -> Result<Vec<ThreadId>, TableError> {
+    Ok(present_threads(tables, user)?.into_iter().map(|row| row.thread).collect())
 }
 
 fn departures(tables: &impl Tables, user: &UserId, since: Millis) -> Result<Vec<UserThread>, TableError> {

@@ -78,7 +78,7 @@ messenger_proto::wire_struct! {
 
 messenger_proto::wire_struct! {
     /// A device that published keys.
-    pub struct DeviceRef { 1 => user: UserId, 2 => device: DeviceId, 3 => list_changed: bool }
+    pub struct DeviceRef { 1 => user: UserId, 2 => device: DeviceId, 3 => barrier: Option<OutboxBarrier> }
 }
 
 messenger_proto::wire_struct! {
@@ -91,6 +91,7 @@ mod tests {
     use super::*;
     use crate::machine::rows::key::tests::command;
     use crate::machine::rows::testing::{keys_keep_order, row_round_trips};
+    use messenger_proto::command::ThreadBarrier;
     use proptest::prelude::*;
 
     fn key() -> impl Strategy<Value = DedupeKey> {
@@ -109,7 +110,7 @@ mod tests {
             for reference in [
                 Reference::Message(MessageRef { thread, seq }),
                 Reference::Thread(ThreadRef { thread, created, barrier: seq }),
-                Reference::Done(DoneRef { barrier: Some(OutboxBarrier { thread, seq }) }),
+                Reference::Done(DoneRef { barrier: Some(OutboxBarrier::Thread(ThreadBarrier { thread, seq })) }),
                 Reference::Done(DoneRef { barrier: None }),
                 Reference::Claimed(Nothing {}),
                 Reference::Pins(PinsRef { thread }),
@@ -117,7 +118,7 @@ mod tests {
                 Reference::Device(DeviceRef {
                     user: UserId::new("u").unwrap(),
                     device: DeviceId::new("d").unwrap(),
-                    list_changed: created,
+                    barrier: None,
                 }),
             ] {
                 row_round_trips(&DedupeRow { body_hash, expires, reference });

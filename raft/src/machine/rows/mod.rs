@@ -23,10 +23,13 @@
 //! | 18 | [`watermark`] | thread, user | one per member that took a message |
 //! | 19 | [`history`] | thread, kind, user, seq | one per step of a watermark |
 //! | 1a | [`position`] | thread, user, device | one per device that acknowledged |
+//! | 1b | [`member_devices`] | thread, user | one per member that has devices or had |
+//! | 1c | [`member_blocks`] | thread, user | one per member that blocks someone |
 //! | 20 | [`dedupe`] | command | one per remembered command |
 //! | 21 | [`expiry`] | time, command | one per remembered command |
 //! | 22 | [`due`] | time, thread, seq | one per message that is to disappear |
 //! | 28 | [`outbox`] | thread, seq, user | one per membership change not yet in the user's index |
+//! | 29 | [`profile_due`] | user | one per user of whom threads are yet to be told something |
 //! | 30 | [`user_thread`] | user, thread | one per thread a user is or was in |
 //! | 31 | [`user`] | user | one per user in a thread |
 //! | 32 | [`departure`] | user, time, thread | one per thread a user left of late, 1,000 at most |
@@ -56,12 +59,15 @@ pub mod head;
 pub mod history;
 pub mod key;
 pub mod member;
+pub mod member_blocks;
+pub mod member_devices;
 pub mod message;
 pub mod message_id;
 pub mod outbox;
 pub mod position;
 pub mod prekey;
 pub mod privacy;
+pub mod profile_due;
 pub mod shard;
 pub mod thread;
 pub mod user;

@@ -1,7 +1,8 @@
 //! What a user's shard counts about the user.
 //!
 //! Layout: `31 | slot BE16 | user NUL`.
-//! Owns: the size of the user's index and of its departures, so that their bounds are checked without a scan.
+//! Owns: the size of the user's index and of its departures, so that their bounds are checked without a scan; the
+//! version of what threads have to know of the user.
 //! Must not know: when the row is written or read.
 //! Invariants: the tag and the layout never change; the value only gains fields.
 
@@ -38,6 +39,9 @@ messenger_proto::wire_struct! {
         2 => departures: u32,
         /// No departure that is kept is older; so that a scan for the oldest need not step over those dropped before.
         3 => departures_from: Millis,
+        /// The version of what threads have to know of the user, and the one in which its devices changed.
+        4 => profile: u64,
+        5 => devices_version: u64,
     }
 }
 
@@ -59,8 +63,8 @@ mod tests {
         }
 
         #[test]
-        fn rows_round_trip(threads: u32, departures: u32, from: u64) {
-            row_round_trips(&UserRow { threads, departures, departures_from: Millis(from) });
+        fn rows_round_trip(threads: u32, departures: u32, from: u64, profile: u64, devices_version: u64) {
+            row_round_trips(&UserRow { threads, departures, departures_from: Millis(from), profile, devices_version });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::properties::{family, run_packs};
 use super::*;
+use crate::machine::profile_of;
 use crate::machine::rows::bundles::BundlesKey;
 use crate::machine::rows::device::DeviceKey;
 use crate::machine::rows::device_past::DevicePastKey;
@@ -9,8 +10,8 @@ use crate::machine::rows::devices::DevicesKey;
 use crate::machine::rows::prekey::PrekeyKey;
 use messenger_proto::ids::{KeyId, RegistrationId};
 use messenger_proto::keys::{
-    AnnounceDevices, Bundles, DeleteDevice, DeviceEvent, DeviceStatus, DeviceStatusQuery, DevicesQuery, KeyCounts,
-    KeyCountsQuery, KeyKind, MemberDevices, OfferedKey, Prekey, PrekeysLow, PublishKeys, PublishedKeys, TakePrekeys,
+    Bundles, DeleteDevice, DeviceEvent, DeviceStatus, DeviceStatusQuery, DevicesQuery, KeyCounts,
+    KeyCountsQuery, KeyKind, OfferedKey, Prekey, PrekeysLow, PublishKeys, PublishedKeys, TakePrekeys,
 };
 use messenger_proto::limits::{
     DELETED_DEVICES_MAX, PREKEYS_LOW, PREKEYS_PER_PUT, PREKEYS_STORED_MAX, USER_DEVICES_MAX,
@@ -207,7 +208,8 @@ fn keys_merge_and_those_handed_out_never_come_back() {
     shard.run(publish("phone", 1, [1, 2])).unwrap();
     assert_eq!(taken(shard.run(take())), [one("phone", 1)]);
     let counts = counts_of(shard.run(publish("phone", 1, [1, 2, 3])));
-    assert_eq!((counts.one_time, counts.list_changed), (2, false));
+    assert_eq!(counts.one_time, 2);
+    assert_eq!(profile_of(&shard.tables, &user("bob")).unwrap().version, 1, "the list did not change");
     let mut other = publication("phone", 1, [4, 3]);
     other.one_time[1].public_key = Bytes::from_static(b"another");
     other.identity_key = Bytes::from_static(b"another");
@@ -228,10 +230,11 @@ fn a_device_that_begins_anew_has_new_keys_and_no_way_back() {
     let mut old = publication("phone", 1, [1, 2]);
     old.pq_one_time = vec![prekey("phone", 1, "pq", 1)];
     old.last_resort = Some(prekey("phone", 1, "last", 9));
-    assert!(counts_of(shard.run(put("phone", old.clone()))).list_changed);
+    shard.run(put("phone", old.clone())).unwrap();
     assert_eq!(taken(shard.run(take())), [one("phone", 1)]);
     let counts = counts_of(shard.run(publish("phone", 2, [1])));
-    assert_eq!((counts.one_time, counts.pq_one_time, counts.list_changed), (1, 0, true));
+    assert_eq!((counts.one_time, counts.pq_one_time), (1, 0));
+    assert_eq!(profile_of(&shard.tables, &user("bob")).unwrap().devices_version, 2);
     assert_eq!(bundles(shard.run(take())).devices[0].one_time.as_ref().unwrap().key, prekey("phone", 2, "one", 1));
     assert_eq!(shard.refused(take()), ErrorCode::PrekeysExhausted);
     assert_eq!(shard.refused(put("phone", old)), ErrorCode::StaleRegistration);
@@ -327,19 +330,6 @@ fn everything_is_bounded() {
     assert_eq!(status(&shard, "d0").revoked_at, None, "the first is forgotten");
     assert!(status(&shard, "gone-0").revoked_at.is_some());
     check_counts(&shard.tables);
-}
-
-#[test]
-fn members_here_are_told_of_a_users_devices() {
-    let mut shard = Shard::with_group(&["ann", "bob"]);
-    let (at, threads) = (Millis(5), vec![GROUP, PAIR]);
-    let announce = |name: &str| Op::AnnounceDevices(AnnounceDevices { user: user(name), threads: threads.clone(), at });
-    let events = shard.events.len();
-    shard.run(announce("eve")).unwrap();
-    assert_eq!(shard.events.len(), events, "she is in neither");
-    shard.run(announce("bob")).unwrap();
-    let expected = Event::MemberDevices(MemberDevices { thread: GROUP, user: user("bob"), at });
-    assert_eq!(shard.events[events..], [expected]);
 }
 
 fn check_counts(tables: &MemoryTables) {
