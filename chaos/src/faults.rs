@@ -48,7 +48,7 @@ pub async fn strike(cluster: &Cluster, fault: Fault<'_>, random: &mut StdRng) {
         }
         Fault::PowerLoss(disks) => {
             println!("the power fails at every node");
-            disks.fail_power(cluster, &all);
+            disks.fail_power_while_syncing(cluster, &all);
             start(cluster, &all, random).await;
             pause(random, 0..1000).await;
             let some: Vec<u16> = all.into_iter().filter(|own| *own == node || random.random_bool(0.5)).collect();

@@ -5,15 +5,16 @@
 
 use crate::auth::{AuthConfig, KeySet, SigningKey};
 use messenger_proto::command::{
-    Command, CommandResult, IndexMembership, Op, OutboxDelivered, OutboxKey, Pack, Retention,
+    Command, CommandResult, IndexMembership, Op, OutboxDelivered, OutboxKey, Pack, ReplyBody, Retention,
 };
 use messenger_proto::event::Event;
-use messenger_proto::ids::{ClusterId, CommandId, Millis, NodeId, ShardId};
+use messenger_proto::ids::{ClusterId, CommandId, Millis, NodeId, ShardId, ThreadId, UserId};
 use messenger_proto::meta::{ClusterState, NodeInfo, NodeState, ShardPlacement};
+use messenger_proto::profile::{NewMember, Profile, ProfileTold, UpdateProfile};
 use messenger_proto::query::{Query, QueryResult};
 use messenger_proto::slot::{Slot, SlotMap};
 use messenger_raft::machine::tables::{MemoryTables, Overlay};
-use messenger_raft::machine::{answer, apply, outbox_scan};
+use messenger_raft::machine::{answer, apply, outbox_scan, profile_of, profiles_due, threads_of};
 
 pub(crate) const SHARDS: u32 = 4;
 
@@ -41,27 +42,44 @@ impl MemoryShard {
         answer(&self.tables, query, self.now).unwrap()
     }
 
-    /// Membership changes that users' shards were not told of.
-    pub(crate) fn outbox(&self) -> Vec<(OutboxKey, IndexMembership)> {
-        outbox_scan(&self.tables, None, 10_000).unwrap()
+    /// What other shards were not told yet.
+    pub(crate) fn outbox(&self) -> Untold {
+        let due = profiles_due(&self.tables, None, 10_000).unwrap().into_iter().map(|user| {
+            let profile = profile_of(&self.tables, &user).unwrap();
+            let threads = threads_of(&self.tables, &user).unwrap();
+            (user, profile, threads)
+        });
+        Untold { changes: outbox_scan(&self.tables, None, 10_000).unwrap(), profiles: due.collect() }
     }
 }
 
-/// Carries the outbox of a shard to the users' shards.
-pub(crate) fn deliver(
-    from: ShardId,
-    outbox: Vec<(OutboxKey, IndexMembership)>,
-    apply: impl Fn(ShardId, Command) -> CommandResult,
-) {
-    if outbox.is_empty() {
-        return;
-    }
-    let mut rows = Vec::new();
-    for (key, change) in outbox {
-        apply(shard_of(Slot::of_user(&change.user)), plain(Op::IndexMembership(change))).unwrap();
+/// What a shard has to say to others.
+pub(crate) struct Untold {
+    changes: Vec<(OutboxKey, IndexMembership)>,
+    profiles: Vec<(UserId, Profile, Vec<ThreadId>)>,
+}
+
+/// Carries the outbox of a shard to the others.
+pub(crate) fn deliver(from: ShardId, untold: Untold, apply: impl Fn(ShardId, Command) -> CommandResult) {
+    let (mut rows, mut members) = (Vec::new(), Vec::new());
+    for (key, change) in untold.changes {
+        let reply = apply(shard_of(Slot::of_user(&change.user)), plain(Op::IndexMembership(change))).unwrap();
+        if let ReplyBody::Profile(profile) = reply.body {
+            members.push(NewMember { thread: key.thread, user: key.user.clone(), profile });
+        }
         rows.push(key);
     }
-    apply(from, plain(Op::OutboxDelivered(OutboxDelivered { rows }))).unwrap();
+    if !rows.is_empty() {
+        apply(from, plain(Op::OutboxDelivered(OutboxDelivered { rows, members }))).unwrap();
+    }
+    for (user, profile, threads) in untold.profiles {
+        let version = profile.version;
+        for thread in threads {
+            let update = UpdateProfile { user: user.clone(), profile: profile.clone(), threads: vec![thread] };
+            apply(shard_of(Slot::of_thread(thread)), plain(Op::UpdateProfile(update))).unwrap();
+        }
+        apply(from, plain(Op::ProfileTold(ProfileTold { user, version }))).unwrap();
+    }
 }
 
 /// A command that is not remembered.

@@ -82,6 +82,30 @@ pub fn cut(home: &Path, directory: &Path) -> io::Result<Lost> {
     Ok(lost)
 }
 
+/// Bytes at the ends of files in `directory`, and all that is in it, that were not synced: of a node that runs, about.
+///
+/// # Errors
+/// What the file system says.
+pub fn unsynced(home: &Path, directory: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let seen = match fs::symlink_metadata(entry.path()) {
+            Ok(seen) => seen,
+            // It was removed meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        bytes += if seen.is_dir() {
+            unsynced(home, &entry.path())?
+        } else {
+            let synced = length(home, &key(&seen)?)?;
+            if synced == 0 { 0 } else { seen.len().saturating_sub(synced) }
+        };
+    }
+    Ok(bytes)
+}
+
 fn shorten(path: &Path, synced: u64) -> io::Result<Lost> {
     let file = File::options().write(true).open(path)?;
     let tail = file.metadata()?.len().saturating_sub(synced);

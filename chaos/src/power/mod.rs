@@ -18,11 +18,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Where the records lie, in the cluster's directory.
 const HOME: &str = "synced";
 /// A file whose presence there makes the disks lie.
 const LYING: &str = "lying";
+/// A file whose presence there makes syncs last.
+const STALLED: &str = "stalled";
+/// How long something unsynced is waited for; without load there is nothing.
+const STALL: Duration = Duration::from_secs(2);
 /// Names of a C compiler.
 const COMPILERS: [&str; 2] = ["cc", "gcc"];
 
@@ -68,6 +73,25 @@ impl Disks {
     /// When the records can't be written.
     pub fn lie(&self) {
         fs::write(self.home.join(LYING), "").expect("the directory is writable");
+    }
+
+    /// As [`Disks::fail_power`], while syncs are under way: with load on, each of these nodes has something to lose.
+    ///
+    /// # Panics
+    /// When a node's files can't be read or changed.
+    pub fn fail_power_while_syncing(&self, cluster: &Cluster, nodes: &[u16]) {
+        let stalled = self.home.join(STALLED);
+        fs::write(&stalled, "").expect("the directory is writable");
+        let has_tail = |node: &u16| {
+            let tail = cut::unsynced(&self.home, &cluster.node_directory(*node).join("data"));
+            tail.expect("a node's files can be read") > 0
+        };
+        let until = Instant::now() + STALL;
+        while Instant::now() < until && !nodes.iter().all(has_tail) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.fail_power(cluster, nodes);
+        fs::remove_file(&stalled).expect("the directory is writable");
     }
 
     /// These nodes are gone at once, and with each what it had not synced.

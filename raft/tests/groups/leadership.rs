@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use messenger_proto::command::IndexMembership;
 use messenger_proto::error::ErrorCode;
-use messenger_proto::ids::{NodeId, ShardId, UserId};
+use messenger_proto::ids::{NodeId, ShardId, ThreadId, UserId};
 use messenger_proto::profile::Profile;
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
 use messenger_raft::clock::{HybridClock, Reading, SystemSource, TimeSource};

@@ -7,7 +7,8 @@ use crate::leadership::leader;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use messenger_proto::command::{Command, CreateThread, IndexMembership, Op, Retention};
-use messenger_proto::ids::{CommandId, ShardId, ThreadId, UserId};
+use messenger_proto::ids::{CommandId, DeviceId, KeyId, Millis, RegistrationId, Seq, ShardId, ThreadId, UserId};
+use messenger_proto::keys::{Prekey, PublishKeys, PublishedKeys};
 use messenger_proto::model::ThreadKind;
 use messenger_proto::profile::Profile;
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
@@ -15,8 +16,8 @@ use messenger_raft::group::outbox::CrossShard;
 use messenger_raft::group::timing::Timing;
 use messenger_raft::types::GroupId;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::time::{Duration, Instant, timeout};
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -27,6 +28,9 @@ struct TwoShards {
     hangs: bool,
     revived: AtomicBool,
     tries_of_dead: AtomicUsize,
+    /// Profiles that are not taken, before they are.
+    deaf: AtomicUsize,
+    told: Mutex<Vec<(UserId, u64, Vec<ThreadId>)>>,
 }
 
 fn is_dead(user: &UserId) -> bool {
@@ -49,7 +53,12 @@ impl CrossShard for TwoShards {
         async { Err("no leader".into()) }.boxed()
     }
 
-    fn tell(&self, _: UserId, _: Profile, _: Vec<ThreadId>) -> BoxFuture<'_, Result<(), String>> {
+    fn tell(&self, user: UserId, profile: Profile, threads: Vec<ThreadId>) -> BoxFuture<'_, Result<(), String>> {
+        if self.deaf.load(Ordering::Relaxed) > 0 {
+            self.deaf.fetch_sub(1, Ordering::Relaxed);
+            return async { Err("no leader".into()) }.boxed();
+        }
+        self.told.lock().unwrap().push((user, profile.version, threads));
         async { Ok(()) }.boxed()
     }
 }
@@ -148,4 +157,44 @@ async fn more_rows_than_are_read_at_once_hold_back_none_behind_them() {
     for number in 100..110 {
         create_live(node, number).await;
     }
+}
+
+async fn run(node: &Node, id: u8, op: Op) -> ShardOutcome {
+    let command = Command { id: CommandId([id; 16]), retention: Retention::Minted, body_hash: 1, op };
+    let request = ShardRequest { shard: SHARD, deadline_ms: 60_000, call: ShardCall::Command(command) };
+    node.host.call(GroupId::of_shard(SHARD), &request).await.expect("the leader stays")
+}
+
+fn publish(name: &str) -> Op {
+    let key = Prekey { id: KeyId(1), public_key: "key".into(), signature: None };
+    let keys = PublishedKeys {
+        registration: RegistrationId(1),
+        identity_key: "identity".into(),
+        signed_prekey: key,
+        one_time: Vec::new(),
+        pq_one_time: Vec::new(),
+        last_resort: None,
+        pq_last_resort: None,
+    };
+    let device = DeviceId::new(name).unwrap();
+    let issued_at = Millis(u64::MAX);
+    Op::PublishKeys(PublishKeys { user: user("bob"), device, issued_at, keys: Box::new(keys) })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threads_are_told_of_a_users_devices_before_the_answer_and_as_often_as_it_takes() {
+    let (directory, cross) = (tempfile::tempdir().unwrap(), Arc::new(TwoShards::default()));
+    cross.deaf.store(3, Ordering::Relaxed);
+    let nodes = [alone(directory.path(), &cross).await];
+    let node = leader(&nodes).await;
+    let thread = ThreadId([7; 16]);
+    let member = IndexMembership { user: user("bob"), thread, source_seq: Seq(1), present: true };
+    run(node, 1, Op::IndexMembership(member)).await;
+    for (version, name) in [(1, "phone"), (2, "tablet")] {
+        let answered = timeout(WITHIN, run(node, 1 + version, publish(name))).await;
+        assert!(matches!(answered, Ok(ShardOutcome::Reply(_))), "{answered:?}");
+        assert_eq!(cross.told.lock().unwrap().last(), Some(&(user("bob"), u64::from(version), vec![thread])));
+    }
+    let replica = node.host.shard(SHARD).unwrap();
+    assert_eq!(messenger_raft::machine::profiles_due(&replica.reader().view(), None, 9).unwrap(), []);
 }

@@ -4,7 +4,7 @@ use super::cluster::Cluster;
 use super::device::{Device, request};
 use messenger_proto::command::{CommandResult, Op};
 use messenger_proto::ids::{DeviceId, KeyId, Millis, RegistrationId, UserId};
-use messenger_proto::keys::{AnnounceDevices, DeleteDevice, Prekey, PublishKeys, PublishedKeys, TakePrekeys};
+use messenger_proto::keys::{DeleteDevice, Prekey, PublishKeys, PublishedKeys, TakePrekeys};
 use messenger_proto::limits::PREKEYS_LOW;
 use messenger_proto::slot::Slot;
 use serde_json::json;
@@ -75,14 +75,10 @@ async fn who_shares_a_thread_hears_of_a_change_once() {
     let cluster = Cluster::start(2).await;
     let threads = [cluster.group("ann", &["bob"]).await, cluster.group("bob", &["ann"]).await];
     let mut ann = cluster.online(1, "ann", "phone").await;
-    for at in [5, 6] {
-        for thread in &threads {
-            let op = AnnounceDevices { user: user("bob"), threads: vec![thread.id], at: Millis(at) };
-            cluster.command(Slot::of_thread(thread.id), Op::AnnounceDevices(op)).await.unwrap();
-        }
-    }
     cluster.publish("phone", 0).await;
-    // In each thread's stream, what was announced comes before what is sent then.
+    cluster.publish("tablet", 0).await;
+    cluster.publish("tablet", 1).await;
+    // In each thread's stream, what changed comes before what is sent then.
     for thread in &threads {
         cluster.say(thread.id, "bob", 1, 1).await;
     }

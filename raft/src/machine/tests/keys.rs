@@ -10,8 +10,8 @@ use crate::machine::rows::devices::DevicesKey;
 use crate::machine::rows::prekey::PrekeyKey;
 use messenger_proto::ids::{KeyId, RegistrationId};
 use messenger_proto::keys::{
-    Bundles, DeleteDevice, DeviceEvent, DeviceStatus, DeviceStatusQuery, DevicesQuery, KeyCounts,
-    KeyCountsQuery, KeyKind, OfferedKey, Prekey, PrekeysLow, PublishKeys, PublishedKeys, TakePrekeys,
+    Bundles, DeleteDevice, DeviceEvent, DeviceStatus, DeviceStatusQuery, DevicesQuery, KeyCounts, KeyCountsQuery,
+    KeyKind, OfferedKey, Prekey, PrekeysLow, PublishKeys, PublishedKeys, TakePrekeys,
 };
 use messenger_proto::limits::{
     DELETED_DEVICES_MAX, PREKEYS_LOW, PREKEYS_PER_PUT, PREKEYS_STORED_MAX, USER_DEVICES_MAX,

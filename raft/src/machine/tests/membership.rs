@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::machine::{outbox_pending, outbox_scan};
-use messenger_proto::command::{OutboxDelivered, OutboxKey};
+use messenger_proto::command::{OutboxBarrier, OutboxDelivered, OutboxKey, ThreadBarrier};
 use messenger_proto::event::ThreadEventBody;
 use messenger_proto::model::Role;
 
@@ -178,18 +178,20 @@ fn the_outbox_holds_every_change_until_it_arrived() {
     };
     assert_eq!(pages(1), pages(100));
     let barrier = reply.barrier.unwrap();
-    assert_eq!((barrier.thread, barrier.seq), (GROUP, Seq(3)));
-    let pending = |shard: &Shard, seq| outbox_pending(&shard.tables, GROUP, Seq(seq)).unwrap();
+    let up_to = |thread, seq| OutboxBarrier::Thread(ThreadBarrier { thread, seq: Seq(seq) });
+    assert_eq!(barrier, up_to(GROUP, 3));
+    let pending = |shard: &Shard, seq| outbox_pending(&shard.tables, &up_to(GROUP, seq)).unwrap();
     let arrived = |seq, name: &str| {
         Op::OutboxDelivered(OutboxDelivered {
             rows: vec![OutboxKey { thread: GROUP, seq: Seq(seq), user: user(name) }],
+            members: Vec::new(),
         })
     };
     for (seq, name) in [(1, "ann"), (2, "cid"), (2, "cid"), (3, "bob")] {
         shard.run(arrived(seq, name)).unwrap();
         assert!(pending(&shard, 1) && pending(&shard, 3), "the first event's row is left");
     }
-    assert!(!outbox_pending(&shard.tables, PAIR, Seq(9)).unwrap());
+    assert!(!outbox_pending(&shard.tables, &up_to(PAIR, 9)).unwrap());
     shard.run(arrived(1, "bob")).unwrap();
     assert!(!pending(&shard, 3));
 }

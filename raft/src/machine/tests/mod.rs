@@ -10,6 +10,7 @@ mod model;
 mod pages;
 mod pins;
 mod privacy;
+mod profile;
 mod properties;
 mod reactions;
 mod receipts;
