@@ -42,6 +42,12 @@ pub mod view;
 #[cfg(test)]
 mod tests;
 
+/// Holding frames against what clients are told of them.
+#[cfg(test)]
+pub(crate) mod described_frames {
+    pub(crate) use super::openapi::{check_from_client, check_from_node, client_kinds};
+}
+
 pub use admission::AdmissionLimits;
 pub use edge::HEADERS_MAX;
 pub use extract::bearer_of;
@@ -251,6 +257,7 @@ fn routes() -> Vec<Route> {
         limited("/v1/users/me/devices/{device_id}", "DELETE, OPTIONS", Class::Writes, delete(devices::delete)),
         limited("/v1/users/me/devices/{device_id}/prekeys", "GET, HEAD, PUT, OPTIONS", Class::Writes, keys),
         open("/v1/openapi.json", get(openapi::openapi)),
+        open("/v1/asyncapi.json", get(openapi::asyncapi)),
         open("/docs", get(openapi::docs)),
         open("/livez", get(health::livez)),
         open("/readyz", get(health::readyz)),

@@ -1,10 +1,13 @@
 //! The API, described for programs and for people.
 //!
-//! Owns: the OpenAPI 3.1 document at `/v1/openapi.json` and the page at `/docs` that shows it.
+//! Owns: the OpenAPI 3.1 document at `/v1/openapi.json`, the AsyncAPI document beside it (see [`asyncapi`]), and the page at
+//! `/docs` that shows them.
 //! Must not know: how a request is carried out.
 //! Invariants: every route is described, and nothing else is; every answer that the gateway's tests see has a shape and a
 //! code that the document names for its route (see the tests' harness); the page needs nothing from outside the node.
 
+mod asyncapi;
+mod frames;
 mod operation;
 mod operations;
 mod schemas;
@@ -21,11 +24,16 @@ const PAGE: &str = include_str!("page.html");
 
 /// `GET /v1/openapi.json`
 pub(super) async fn openapi(asked: HeaderMap) -> Response {
-    let tag = EntityTag::of(&DOCUMENT);
-    let mut response = if tag.is_held(&asked) {
+    served(&DOCUMENT, &asked)
+}
+
+/// A document, unless the client has it.
+fn served(document: &Bytes, asked: &HeaderMap) -> Response {
+    let tag = EntityTag::of(document);
+    let mut response = if tag.is_held(asked) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], DOCUMENT.clone()).into_response()
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], document.clone()).into_response()
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
@@ -86,6 +94,9 @@ means that a majority of replicas has it on disk and that it is applied. A 5xx o
 unless the problem's `code` says otherwise: send it again with the same keys. Errors are problem documents (RFC 9457); see \
 `ErrorCode` for what each code means.";
 
+pub(super) use self::asyncapi::asyncapi;
+#[cfg(test)]
+pub(crate) use frames::testing::{check_from_client, check_from_node, client_kinds};
 #[cfg(test)]
 pub(super) use schemas::testing::check;
 
@@ -129,8 +140,16 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere_and_every_schema_is_valid() {
-        let document = document();
-        let mut waiting = vec![&document];
+        for document in [document(), asyncapi::document()] {
+            every_reference_leads_somewhere(&document);
+            for name in document["components"]["schemas"].as_object().expect("schemas").keys() {
+                schemas::testing::validator(&json!({"$ref": format!("#/components/schemas/{name}")}));
+            }
+        }
+    }
+
+    fn every_reference_leads_somewhere(document: &Value) {
+        let mut waiting = vec![document];
         while let Some(value) = waiting.pop() {
             if let Some(target) = value.get("$ref").and_then(Value::as_str) {
                 let pointer = target.strip_prefix('#').expect("references stay within the document");
@@ -141,9 +160,6 @@ mod tests {
                 Value::Array(items) => waiting.extend(items),
                 _ => {}
             }
-        }
-        for name in document["components"]["schemas"].as_object().expect("schemas").keys() {
-            schemas::testing::validator(&json!({"$ref": format!("#/components/schemas/{name}")}));
         }
     }
 
@@ -181,6 +197,6 @@ mod tests {
         for foreign in ["http://", "https://", "//cdn", "@import", "src="] {
             assert!(!PAGE.contains(foreign), "{foreign}");
         }
-        assert!(PAGE.contains("/v1/openapi.json"));
+        assert!(PAGE.contains("/v1/openapi.json") && PAGE.contains("/v1/asyncapi.json"));
     }
 }

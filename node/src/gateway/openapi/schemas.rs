@@ -8,6 +8,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "schemas are put together out of each other")]
 
 use super::super::threads::USER_LIST_MAX;
+use super::frames;
 use messenger_proto::ephemeral::PresenceStatus;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::limits::{
@@ -17,15 +18,15 @@ use messenger_proto::limits::{
 use messenger_proto::model::{ContentType, DeliveryState, PresenceAudience, Role, ThreadKind};
 use serde_json::{Map, Value, json};
 
-fn to(name: &str) -> Value {
+pub(super) fn to(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-fn or_null(schema: Value) -> Value {
+pub(super) fn or_null(schema: Value) -> Value {
     json!({ "anyOf": [schema, { "type": "null" }] })
 }
 
-fn list(of: Value) -> Value {
+pub(super) fn list(of: Value) -> Value {
     json!({ "type": "array", "items": of })
 }
 
@@ -34,7 +35,7 @@ fn codes<T>(all: &[T], text: impl Fn(&T) -> &'static str) -> Value {
 }
 
 /// An object with these members, of which those that are not `optional` are always there.
-fn object(about: &str, members: Value, optional: &[&str]) -> Value {
+pub(super) fn object(about: &str, members: Value, optional: &[&str]) -> Value {
     let required: Vec<&String> = match &members {
         Value::Object(members) => members.keys().filter(|name| !optional.contains(&name.as_str())).collect(),
         _ => Vec::new(),
@@ -43,14 +44,14 @@ fn object(about: &str, members: Value, optional: &[&str]) -> Value {
 }
 
 /// A request's body: members that are not described are refused.
-fn body(about: &str, members: Value, optional: &[&str]) -> Value {
+pub(super) fn body(about: &str, members: Value, optional: &[&str]) -> Value {
     let mut schema = object(about, members, optional);
     schema["additionalProperties"] = json!(false);
     schema
 }
 
 /// The members of both.
-fn joined(about: &str, first: Value, second: Value) -> Value {
+pub(super) fn joined(about: &str, first: Value, second: Value) -> Value {
     let mut schema = first;
     schema["description"] = json!(about);
     if let (Value::Object(members), Value::Object(more)) = (&mut schema["properties"], second["properties"].clone()) {
@@ -70,6 +71,7 @@ pub(super) fn all() -> Map<String, Value> {
             all.extend(part);
         }
     }
+    all.extend(frames::schemas());
     all
 }
 
@@ -159,7 +161,7 @@ fn threads() -> Value {
     })
 }
 
-fn message() -> Value {
+pub(super) fn message() -> Value {
     object(
         "A message.",
         json!({
@@ -211,6 +213,29 @@ fn messages() -> Value {
     })
 }
 
+/// What is sent.
+pub(super) fn new_message() -> Value {
+    body(
+        "A message to be sent.",
+        json!({
+            "client_seq": to("ClientSeq"),
+            "ciphertext": to("Ciphertext"),
+            "content_type": or_null(to("ContentType")),
+            "attachments": or_null(json!({ "type": "array", "items": to("Attachment"), "maxItems": ATTACHMENTS_MAX })),
+            "attachment_id": or_null(json!({
+                "type": "string", "minLength": 1, "maxLength": 256,
+                "description": "Short for one attachment with this id; not together with `attachments`.",
+            })),
+            "reply_to_msg_id": or_null(to("MessageId")),
+            "ttl_seconds": or_null(json!({
+                "type": "integer", "minimum": 1, "maximum": TTL_MAX.as_secs(),
+                "description": "It disappears after so long.",
+            })),
+        }),
+        &["content_type", "attachments", "attachment_id", "reply_to_msg_id", "ttl_seconds"],
+    )
+}
+
 fn requests() -> Value {
     let title = || or_null(json!({ "type": "string", "description": format!("At most {TITLE_MAX} bytes.") }));
     let description =
@@ -230,21 +255,7 @@ fn requests() -> Value {
             "title": title(), "description": description(),
         }), &["title", "description"]),
         "NewParticipants": body("Users to be added.", json!({ "user_ids": users() }), &[]),
-        "NewMessage": body("A message to be sent.", json!({
-            "client_seq": to("ClientSeq"),
-            "ciphertext": to("Ciphertext"),
-            "content_type": or_null(to("ContentType")),
-            "attachments": or_null(json!({ "type": "array", "items": to("Attachment"), "maxItems": ATTACHMENTS_MAX })),
-            "attachment_id": or_null(json!({
-                "type": "string", "minLength": 1, "maxLength": 256,
-                "description": "Short for one attachment with this id; not together with `attachments`.",
-            })),
-            "reply_to_msg_id": or_null(to("MessageId")),
-            "ttl_seconds": or_null(json!({
-                "type": "integer", "minimum": 1, "maximum": TTL_MAX.as_secs(),
-                "description": "It disappears after so long.",
-            })),
-        }), &["content_type", "attachments", "attachment_id", "reply_to_msg_id", "ttl_seconds"]),
+        "NewMessage": new_message(),
         "MessageChange": body("What a message says instead.", json!({ "ciphertext": to("Ciphertext") }), &[]),
         "NewReaction": body("An emoji to be put on a message.", json!({ "emoji": to("Emoji") }), &[]),
         "ReadMark": body("How far one has read.", json!({ "up_to_msg_id": to("MessageId") }), &[]),
@@ -326,7 +337,7 @@ pub(super) fn keys_example() -> Value {
     })
 }
 
-fn problem() -> Value {
+pub(super) fn problem() -> Value {
     object(
         "Why a request was not carried out (RFC 9457).",
         json!({
@@ -369,17 +380,21 @@ fn problems() -> Value {
     })
 }
 
+/// How a user is.
+pub(super) fn presence() -> Value {
+    let status = codes(PresenceStatus::ALL, |it| it.as_str());
+    object("How a user is.", json!({ "status": status, "last_seen": or_null(to("Time")) }), &[])
+}
+
 fn rest() -> Value {
     json!({
-        "Presence": object("How a user is.", json!({
-            "status": codes(PresenceStatus::ALL, |it| it.as_str()),
-            "last_seen": or_null(to("Time")),
-        }), &[]),
+        "Presence": presence(),
         "Privacy": body("Who is shown one's presence.", json!({
             "presence": codes(PresenceAudience::ALL, |it| it.as_str()),
         }), &[]),
         "Status": object("How the node is.", json!({ "status": { "enum": ["alive", "ready"] } }), &[]),
         "Document": { "type": "object", "description": "An OpenAPI document.", "required": ["openapi", "paths"] },
+        "RealtimeDocument": { "type": "object", "description": "An AsyncAPI document.", "required": ["asyncapi", "channels"] },
     })
 }
 

@@ -14,6 +14,8 @@ use messenger_proto::limits::USER_THREADS_MAX;
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
 
+/// Every kind of frame that is read.
+const KINDS: [&str; 9] = ["auth", "client_ack", "pong", "send", "read", "delivered", "typing", "presence", "subscribe"];
 /// Bytes of a `request_id` at most, as JSON.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -41,7 +43,11 @@ pub(super) fn parse(frame: &str) -> (RequestId, Result<Inbound, ApiError>) {
         Err(error) => return (None, Err(error)),
     };
     let request_id = object.optional("request_id", request_id);
-    let inbound = match object.required("t", text).as_deref() {
+    let kind = object.required("t", text);
+    if kind.as_deref().is_some_and(|kind| !KINDS.contains(&kind)) {
+        return (request_id, Err(ApiError::field("t", "is not a known kind of frame")));
+    }
+    let inbound = match kind.as_deref() {
         Some("client_ack") => object.required("frame_seq", |value| integer(value, u64::MAX)).map(Inbound::Ack),
         Some("pong") => Some(Inbound::Pong),
         Some("send") => send(&mut object),
@@ -54,8 +60,7 @@ pub(super) fn parse(frame: &str) -> (RequestId, Result<Inbound, ApiError>) {
         Some("auth") => object.required("token", text).map(|token| Inbound::Auth(token.into_owned())),
         Some("typing") => typing(&mut object),
         Some("presence") => object.required("status", away).map(|away| Inbound::Presence { away }),
-        Some(_) => return (request_id, Err(ApiError::field("t", "is not a known kind of frame"))),
-        None => None,
+        Some(_) | None => None,
     };
     let outcome = object.finish();
     let missing = || ApiError::new(ErrorCode::InvalidRequest, "The frame is not valid.");
@@ -102,7 +107,36 @@ fn request_id(value: &RawValue) -> Result<Box<RawValue>, Complaint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::described_frames;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_kind_that_is_read_is_described() {
+        let described: BTreeSet<_> = described_frames::client_kinds().into_iter().collect();
+        assert_eq!(described, BTreeSet::from(KINDS));
+        let thread = "019b0000-0000-7000-8000-000000000000";
+        let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        let place = |t: &str| serde_json::json!({"t": t, "request_id": 7, "thread_id": thread, "up_to": id});
+        let all = [
+            serde_json::json!({"t": "auth", "token": "x"}),
+            serde_json::json!({"t": "client_ack", "frame_seq": 3}),
+            serde_json::json!({"t": "pong"}),
+            serde_json::json!({"t": "send", "request_id": "r", "thread_id": thread, "client_seq": 1, "ciphertext": "aGk=",
+                "idempotency_key": "k", "content_type": "text", "attachment_id": "a", "reply_to_msg_id": id, "ttl_seconds": 9}),
+            place("read"),
+            place("delivered"),
+            serde_json::json!({"t": "typing", "thread_id": thread, "stop": true}),
+            serde_json::json!({"t": "presence", "status": "away"}),
+            serde_json::json!({"t": "subscribe", "thread_ids": [thread]}),
+        ];
+        let said: BTreeSet<_> = all.iter().filter_map(|frame| frame["t"].as_str()).collect();
+        assert_eq!(said, BTreeSet::from(KINDS));
+        for frame in all {
+            described_frames::check_from_client(&frame);
+            assert!(parse(&frame.to_string()).1.is_ok(), "{frame}");
+        }
+    }
 
     fn code(frame: &str) -> Option<ErrorCode> {
         parse(frame).1.err().map(|error| error.code())

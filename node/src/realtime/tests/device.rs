@@ -1,5 +1,6 @@
 //! A device as a client: one socket, and a check that its frames are numbered without gaps.
 
+use crate::gateway::described_frames;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -65,6 +66,7 @@ impl Device {
                     let frame: Value = serde_json::from_str(&text).unwrap();
                     self.frames += 1;
                     assert_eq!(frame["frame_seq"], json!(self.frames), "{frame}");
+                    described_frames::check_from_node(&frame);
                     return Ok(frame);
                 }
                 Some(Ok(Message::Close(frame))) => return Err(frame.map(|frame| frame.code.into())),

@@ -43,6 +43,15 @@ pub(super) const ALL: &[Operation] = &[
         ..BASE
     },
     Operation {
+        path: "/v1/asyncapi.json",
+        id: "asyncapi",
+        tag: "node",
+        summary: "The frames of the realtime connection",
+        access: Access::Open,
+        successes: &[success(200, "RealtimeDocument", "AsyncAPI 3.0."), UNCHANGED],
+        ..BASE
+    },
+    Operation {
         path: "/docs",
         id: "docs",
         tag: "node",
