@@ -20,10 +20,10 @@ endif
 MESSENGER := $(CARGO_TARGET_DIR)/debug/messenger
 RELEASE := $(CARGO_TARGET_DIR)/release/messenger
 
-.PHONY: help run test release bench lint format build setup
+.PHONY: help run test release bench conformance fuzz lint format build setup
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup:
 	@.ci/setup
@@ -45,6 +45,13 @@ release: setup ## the binary to install: optimised as a whole
 
 bench: release ## measures sending, beside a three-node etcd where it is installed
 	@exec node/scripts/bench.sh "$(RELEASE)"
+
+conformance: build ## asks every route what its description allows and forbids (Schemathesis, from PyPI)
+	@exec node/scripts/conformance.sh "$(MESSENGER)"
+
+fuzz: setup ## ten minutes of bytes that are not quite what peers and clients send
+	@FUZZ_SECONDS=300 cargo test --locked --workspace --test fuzz -- --nocapture
+	@FUZZ_SECONDS=300 cargo test --locked --workspace --lib -- --nocapture no_text_upsets_the_reader
 
 lint: setup ## formatting, lints, licences and advisories
 	@cargo fmt --all --check

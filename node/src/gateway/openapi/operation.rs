@@ -16,6 +16,8 @@ pub(in crate::gateway) enum Access {
     Read,
     /// Whose token has `chat.write`.
     Write,
+    /// Whose token has `chat.read`, which may come after the answer.
+    Later,
 }
 
 /// Whether an `Idempotency-Key` is taken.
@@ -119,6 +121,7 @@ impl Operation {
         });
         match self.access {
             Access::Open => described["security"] = json!([]),
+            Access::Later => described["security"] = json!([{ "bearer": [] }, {}]),
             Access::Read => described["x-required-scope"] = json!("chat.read"),
             Access::Write => described["x-required-scope"] = json!("chat.write"),
         }
@@ -131,7 +134,7 @@ impl Operation {
 
     fn parameters(&self) -> Vec<Value> {
         let names = self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-        let mut parameters: Vec<Value> = names.map(path_parameter).collect();
+        let mut parameters: Vec<Value> = names.map(|name| self.path_parameter(name)).collect();
         parameters.extend(self.query.iter().map(|parameter| {
             json!({
                 "name": parameter.name, "in": "query", "required": false,
@@ -146,6 +149,19 @@ impl Operation {
             }));
         }
         parameters
+    }
+
+    fn path_parameter(&self, name: &str) -> Value {
+        let (about, schema) = match name {
+            "user_id" if self.tag == "threads" => ("The participant.", reference("UserId")),
+            "thread_id" => ("The thread.", reference("ThreadId")),
+            "message_id" => ("The message.", reference("MessageId")),
+            "user_id" => ("The user; `me` is oneself.", reference("UserRef")),
+            "device_id" => ("The device.", reference("DeviceId")),
+            "emoji" => ("The emoji, percent-encoded.", json!({ "type": "string", "minLength": 1 })),
+            _ => ("", json!({ "type": "string" })),
+        };
+        json!({ "name": name, "in": "path", "required": true, "description": about, "schema": schema })
     }
 
     fn responses(&self) -> Map<String, Value> {
@@ -180,16 +196,4 @@ impl Operation {
 fn problem(status: u16, codes: &BTreeSet<&str>) -> &'static str {
     let duplicate = ErrorCode::DuplicateClientSeq;
     if status == duplicate.status() && codes.contains(duplicate.as_str()) { "ConflictProblem" } else { "Problem" }
-}
-
-fn path_parameter(name: &str) -> Value {
-    let (about, schema) = match name {
-        "thread_id" => ("The thread.", reference("ThreadId")),
-        "message_id" => ("The message.", reference("MessageId")),
-        "user_id" => ("The user.", reference("UserId")),
-        "device_id" => ("The device.", reference("DeviceId")),
-        "emoji" => ("The emoji, percent-encoded.", json!({ "type": "string", "minLength": 1 })),
-        _ => ("", json!({ "type": "string" })),
-    };
-    json!({ "name": name, "in": "path", "required": true, "description": about, "schema": schema })
 }

@@ -82,6 +82,10 @@ fn scalars() -> Value {
             "type": "string", "pattern": "^[A-Za-z0-9_.~-]{1,64}$", "not": { "enum": [".", "..", "me"] },
             "description": "A user; opaque.",
         },
+        "UserRef": {
+            "type": "string", "pattern": "^[A-Za-z0-9_.~-]{1,64}$", "not": { "enum": [".", ".."] },
+            "description": "A user, or `me`.",
+        },
         "DeviceId": {
             "type": "string", "pattern": "^[A-Za-z0-9_.~-]{1,64}$", "not": { "enum": [".", "..", "me"] },
             "description": "A device of a user; opaque.",

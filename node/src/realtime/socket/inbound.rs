@@ -109,16 +109,67 @@ mod tests {
     use super::*;
     use crate::gateway::described_frames;
     use proptest::prelude::*;
+    use rand::rngs::StdRng;
+    use rand::seq::IndexedRandom;
+    use rand::{RngExt, SeedableRng};
     use std::collections::BTreeSet;
+    use std::time::{Duration, Instant};
+
+    /// Valid frames, cut, spliced and mistyped, for `FUZZ_SECONDS` (1 unless set) from `FUZZ_SEED` (random unless set).
+    #[test]
+    fn no_text_upsets_the_reader() {
+        const PARTS: [&str; 12] = ["{", "}", "[", "]", "\"", ":", ",", "null", "-1", "1e999", "\\ud800", "\u{1F600}"];
+        let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+        let seed = number("FUZZ_SEED").unwrap_or_else(rand::random);
+        let until = Instant::now() + Duration::from_secs(number("FUZZ_SECONDS").unwrap_or(1));
+        println!("again with: FUZZ_SEED={seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        let valid: Vec<Vec<char>> = frames().iter().map(|frame| frame.to_string().chars().collect()).collect();
+        let (mut tried, mut taken) = (0u64, 0u64);
+        while tried < 1_000 || Instant::now() < until {
+            let mut text = valid.choose(&mut random).expect("some").clone();
+            for _ in 0..random.random_range(0..4) {
+                let at = random.random_range(0..=text.len());
+                let end = random.random_range(at..=text.len());
+                let part: Vec<char> = PARTS.choose(&mut random).expect("some").chars().collect();
+                let other = valid.choose(&mut random).expect("some");
+                let from = random.random_range(0..=other.len());
+                match random.random_range(0..5) {
+                    0 => drop(text.drain(at..end)),
+                    1 => drop(text.splice(at..end, part)),
+                    2 => drop(text.splice(at..at, part)),
+                    3 => drop(text.splice(at.., other[from..].iter().copied())),
+                    _ => text.insert(at, random.random()),
+                }
+            }
+            let text: String = text.into_iter().collect();
+            let (_, frame) = parse(&text);
+            tried += 1;
+            taken += u64::from(frame.is_ok());
+        }
+        println!("{tried} frames, {taken} of them taken");
+        assert!(taken > tried / 100 && taken < tried);
+    }
 
     #[test]
     fn every_kind_that_is_read_is_described() {
         let described: BTreeSet<_> = described_frames::client_kinds().into_iter().collect();
         assert_eq!(described, BTreeSet::from(KINDS));
+        let all = frames();
+        let said: BTreeSet<_> = all.iter().filter_map(|frame| frame["t"].as_str()).collect();
+        assert_eq!(said, BTreeSet::from(KINDS));
+        for frame in all {
+            described_frames::check_from_client(&frame);
+            assert!(parse(&frame.to_string()).1.is_ok(), "{frame}");
+        }
+    }
+
+    /// One frame of each kind.
+    fn frames() -> [serde_json::Value; KINDS.len()] {
         let thread = "019b0000-0000-7000-8000-000000000000";
         let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
         let place = |t: &str| serde_json::json!({"t": t, "request_id": 7, "thread_id": thread, "up_to": id});
-        let all = [
+        [
             serde_json::json!({"t": "auth", "token": "x"}),
             serde_json::json!({"t": "client_ack", "frame_seq": 3}),
             serde_json::json!({"t": "pong"}),
@@ -129,13 +180,7 @@ mod tests {
             serde_json::json!({"t": "typing", "thread_id": thread, "stop": true}),
             serde_json::json!({"t": "presence", "status": "away"}),
             serde_json::json!({"t": "subscribe", "thread_ids": [thread]}),
-        ];
-        let said: BTreeSet<_> = all.iter().filter_map(|frame| frame["t"].as_str()).collect();
-        assert_eq!(said, BTreeSet::from(KINDS));
-        for frame in all {
-            described_frames::check_from_client(&frame);
-            assert!(parse(&frame.to_string()).1.is_ok(), "{frame}");
-        }
+        ]
     }
 
     fn code(frame: &str) -> Option<ErrorCode> {

@@ -30,6 +30,7 @@ pub(super) const ALL: &[Operation] = &[
             Parameter { name: "encoding", about: "How frames are written.", schema: || json!({ "const": "text" }) },
         ],
         successes: &[success(101, "", "Frames follow.")],
+        access: Access::Later,
         errors: &[E::UpgradeRequired, E::Forbidden],
         ..BASE
     },
