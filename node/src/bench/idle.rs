@@ -54,7 +54,7 @@ pub struct IdleReport {
 }
 
 /// Resident memory of some processes; `None` if there are none or one cannot be read.
-fn resident_kib(pids: &[u32]) -> Option<u64> {
+pub(super) fn resident_kib(pids: &[u32]) -> Option<u64> {
     let one = |pid: &u32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         resident_of(&status)

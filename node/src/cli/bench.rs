@@ -3,6 +3,9 @@
 //! Owns: the arguments of each measurement, progress while it runs, and printing what it gave.
 //! Must not know: how load is made.
 
+mod reading;
+
+use self::reading::{ReadArgs, ReconnectArgs};
 use super::terminal::{bar, spinner};
 use super::token::duration;
 use super::{CliError, DataArgs, Output, ServerArgs};
@@ -55,6 +58,8 @@ enum BenchCommand {
     Send(SendArgs),
     Deliver(DeliverArgs),
     IdleSockets(IdleArgs),
+    Read(ReadArgs),
+    Reconnect(ReconnectArgs),
     Etcd(EtcdArgs),
     Compare(CompareArgs),
 }
@@ -215,6 +220,8 @@ pub async fn run(args: BenchArgs) -> Result<(), CliError> {
         BenchCommand::Send(args) => send(args).await,
         BenchCommand::Deliver(args) => deliver(args).await,
         BenchCommand::IdleSockets(args) => idle(args).await,
+        BenchCommand::Read(args) => reading::read(args).await,
+        BenchCommand::Reconnect(args) => reading::reconnect(args).await,
         BenchCommand::Etcd(args) => etcd(args).await,
         BenchCommand::Compare(args) => compare(&args),
     }
