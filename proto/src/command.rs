@@ -6,6 +6,7 @@
 //! every replica computes the same rows; a pack's replies stand in the order of its commands.
 
 use crate::emoji::Emoji;
+use crate::envelope::Envelopes;
 use crate::error::Refusal;
 use crate::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
 use crate::keys::{Bundles, DeleteDevice, KeyCounts, PublishKeys, TakePrekeys};
@@ -121,18 +122,29 @@ crate::wire_struct! {
         2 => sender: UserId,
         3 => device: DeviceId,
         4 => client_seq: ClientSeq,
+        /// Empty when there are envelopes.
         5 => ciphertext: Bytes,
         6 => content_type: ContentType,
         7 => attachments: Vec<String>,
         8 => reply_to: Option<MessageId>,
         /// Seconds after which it disappears, up to [`crate::limits::TTL_MAX`]; `None` for never.
         9 => ttl_s: Option<u32>,
+        /// A ciphertext for each device, in place of one for all.
+        10 => envelopes: Option<Envelopes>,
     }
 }
 
 crate::wire_struct! {
     /// Replaces what a message says.
-    pub struct EditMessage { 1 => id: MessageId, 2 => actor: UserId, 3 => ciphertext: Bytes }
+    pub struct EditMessage {
+        1 => id: MessageId,
+        2 => actor: UserId,
+        /// Empty when there are envelopes.
+        3 => ciphertext: Bytes,
+        4 => envelopes: Option<Envelopes>,
+        /// The actor's; commands of before there were envelopes name none.
+        5 => device: Option<DeviceId>,
+    }
 }
 
 crate::wire_struct! {
@@ -142,7 +154,14 @@ crate::wire_struct! {
 
 crate::wire_struct! {
     /// Puts an emoji of a member's on a message, or takes it off.
-    pub struct React { 1 => id: MessageId, 2 => actor: UserId, 3 => emoji: Emoji, 4 => present: bool }
+    pub struct React {
+        1 => id: MessageId,
+        2 => actor: UserId,
+        3 => emoji: Emoji,
+        4 => present: bool,
+        /// As [`EditMessage::device`].
+        5 => device: Option<DeviceId>,
+    }
 }
 
 crate::wire_struct! {

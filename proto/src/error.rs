@@ -4,6 +4,7 @@
 //! Must not know: how an error is rendered.
 //! Invariants: the matches are exhaustive, so a new code cannot go without its answers; codes are never reused.
 
+use crate::envelope::DeviceMismatch;
 use crate::ids::MessageId;
 use crate::model::Message;
 
@@ -46,6 +47,7 @@ crate::wire_code! {
         43 => StaleRegistration = "stale_registration",
         44 => TooManyPrekeys = "too_many_prekeys",
         45 => DeviceRevoked = "device_revoked",
+        46 => DeviceMismatch = "device_mismatch",
     }
 }
 
@@ -73,7 +75,8 @@ impl ErrorCode {
             | Self::KeyConflict
             | Self::TooManyDevices
             | Self::StaleRegistration
-            | Self::TooManyPrekeys => 409,
+            | Self::TooManyPrekeys
+            | Self::DeviceMismatch => 409,
             Self::BodyTooLarge | Self::CiphertextTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::IdempotencyKeyReused => 422,
@@ -115,6 +118,7 @@ impl ErrorCode {
             | Self::StaleRegistration
             | Self::TooManyPrekeys
             | Self::DeviceRevoked
+            | Self::DeviceMismatch
             | Self::BodyTooLarge
             | Self::CiphertextTooLarge
             | Self::UnsupportedMediaType
@@ -159,6 +163,7 @@ impl ErrorCode {
             Self::StaleRegistration => "The registration was given up before",
             Self::TooManyPrekeys => "The device has too many one-time keys in store",
             Self::DeviceRevoked => "The device was deleted",
+            Self::DeviceMismatch => "The envelopes are not for the devices there are",
             Self::BodyTooLarge => "The request body is too large",
             Self::CiphertextTooLarge => "The ciphertext is too large",
             Self::UnsupportedMediaType => "The content type is not supported",
@@ -175,13 +180,14 @@ impl ErrorCode {
 }
 
 crate::wire_struct! {
-    /// A refusal: a code, what exactly, for a duplicate the message that is there, and which member of the request is bad
-    /// if it is one.
+    /// A refusal: a code, what exactly, for a duplicate the message that is there, which member of the request is bad if it
+    /// is one, and how envelopes differ from the devices there are.
     pub struct Refusal {
         1 => code: ErrorCode,
         2 => detail: String,
         3 => existing: Option<Box<Message>>,
         4 => field: Option<String>,
+        5 => mismatch: Option<Box<DeviceMismatch>>,
     }
 }
 
@@ -197,7 +203,7 @@ impl Refusal {
     /// A refusal with a code and what exactly is wrong.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), existing: None, field: None }
+        Self { code, detail: detail.into(), existing: None, field: None, mismatch: None }
     }
 
     /// The message of a [`ErrorCode::DuplicateClientSeq`], if that is what this is.

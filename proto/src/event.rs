@@ -6,6 +6,7 @@
 //! receipt, recoverable as a watermark. So a follower that holds `rev` n takes n + 1 next and anything else is a gap.
 
 use crate::emoji::Emoji;
+use crate::envelope::{Envelope, EnvelopeKind};
 use crate::ids::{MessageId, Millis, Rev, Seq, ThreadId, UserId};
 use crate::keys::{DeviceEvent, MemberDevices, PrekeysLow};
 use crate::model::{DeletionReason, Message, Participant, ReceiptKind, TextChange, Thread};
@@ -35,6 +36,9 @@ crate::wire_struct! {
         /// Members at the time who are not told: it is of a message that they may not see. Empty in what is read from
         /// storage, which is read for one viewer.
         6 => hidden_from: Vec<UserId>,
+        /// What each device has for itself of a new or edited message, in order of user and device. Empty in what is read
+        /// from storage, which is read for one device.
+        7 => envelopes: Vec<Envelope>,
     }
 }
 
@@ -89,6 +93,8 @@ crate::wire_struct! {
         1 => of: Subject,
         /// What it says when the event is read, not when it happened; `None` once it was deleted, and in storage.
         2 => ciphertext: Option<Bytes>,
+        /// What that is called, if it was in an envelope.
+        3 => kind: Option<EnvelopeKind>,
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod emoji;
+pub mod envelope;
 pub mod ephemeral;
 pub mod error;
 pub mod event;

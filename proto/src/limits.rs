@@ -9,6 +9,14 @@ use std::time::Duration;
 pub const THREAD_MEMBERS_MAX: usize = 250;
 /// Decoded bytes of a message's ciphertext at most.
 pub const CIPHERTEXT_MAX: usize = 64 * 1024;
+/// Decoded bytes of all the envelopes of a message at most; what a request body can hold is less.
+pub const ENVELOPES_BYTES_MAX: usize = 1024 * 1024;
+/// Envelopes of a message at most.
+pub const ENVELOPES_MAX: usize = THREAD_MEMBERS_MAX * USER_DEVICES_MAX;
+/// The highest number that an envelope's kind can be.
+pub const ENVELOPE_KIND_MAX: u32 = i32::MAX as u32;
+/// Bytes of a name that an envelope's kind can be, UTF-8.
+pub const ENVELOPE_KIND_NAME_MAX: usize = 32;
 /// Bytes of a request body at most.
 pub const BODY_MAX: usize = 1024 * 1024;
 /// Bytes of a thread's title at most, UTF-8.

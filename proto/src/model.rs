@@ -4,6 +4,7 @@
 //! Must not know: JSON, storage keys, or who is connected.
 
 use crate::emoji::Emoji;
+use crate::envelope::Enveloped;
 use crate::ids::{ClientSeq, DeviceId, MessageId, Millis, Rev, Seq, ThreadId, UserId};
 use bytes::Bytes;
 
@@ -94,7 +95,7 @@ crate::wire_struct! {
         4 => sender: UserId,
         5 => device: DeviceId,
         6 => client_seq: ClientSeq,
-        /// `None` once deleted.
+        /// `None` once deleted; where there are envelopes, what the viewer's device has in its own, if it has one.
         7 => ciphertext: Option<Bytes>,
         8 => content_type: ContentType,
         /// Each attachment's JSON object, as the sender wrote it.
@@ -107,6 +108,8 @@ crate::wire_struct! {
         14 => receipts: Option<ReceiptCounts>,
         /// In the order in which their emoji were first used.
         15 => reactions: Vec<Reaction>,
+        /// It was sent in envelopes.
+        16 => enveloped: Option<Enveloped>,
     }
 }
 

@@ -4,6 +4,7 @@
 //! rest is a constant.
 //! Must not know: limits.
 
+use crate::envelope::Envelope;
 use crate::event::{Event, ThreadEventBody};
 use crate::model::{Message, TextChange, Thread};
 use bytes::Bytes;
@@ -19,6 +20,7 @@ pub fn of_event(event: &Event) -> usize {
     BASE + match event {
         Event::Thread(event) => {
             event.hidden_from.len() * ITEM
+                + of_envelopes(&event.envelopes)
                 + match &event.body {
                     ThreadEventBody::Message(message) => of_message(message),
                     ThreadEventBody::Created(created) => of_thread(&created.thread),
@@ -47,6 +49,12 @@ fn of_message(message: &Message) -> usize {
 
 fn of_thread(thread: &Thread) -> usize {
     thread.participants.len() * ITEM + of_text(thread.title.as_ref()) + of_text(thread.description.as_ref())
+}
+
+/// Bytes of envelopes.
+#[must_use]
+pub fn of_envelopes(envelopes: &[Envelope]) -> usize {
+    envelopes.iter().map(|envelope| 2 * ITEM + envelope.ciphertext.len()).sum()
 }
 
 /// Bytes of a text that may be missing.

@@ -5,12 +5,13 @@
 
 use bytes::Bytes;
 use messenger_proto::command::Op;
+use messenger_proto::envelope::Envelopes;
 use messenger_proto::ephemeral::PresenceCall;
 use messenger_proto::keys::{Prekey, PublishedKeys};
 use messenger_proto::profile::Profile;
 use messenger_proto::query::Query;
 use messenger_proto::rpc::ShardCall;
-use messenger_proto::weight::{BASE, ITEM, of_change, of_text, of_texts};
+use messenger_proto::weight::{BASE, ITEM, of_change, of_envelopes, of_text, of_texts};
 
 /// Bytes of a call.
 pub(crate) fn of_call(call: &ShardCall) -> usize {
@@ -46,11 +47,13 @@ pub(crate) fn of_query(query: &Query) -> usize {
 
 fn of_op(op: &Op) -> usize {
     match op {
-        Op::SendMessage(send) => send.ciphertext.len() + of_texts(&send.attachments),
+        Op::SendMessage(send) => {
+            send.ciphertext.len() + of_texts(&send.attachments) + of_sealed(send.envelopes.as_ref())
+        }
         Op::CreateThread(create) => {
             create.others.len() * ITEM + of_text(create.title.as_ref()) + of_text(create.description.as_ref())
         }
-        Op::EditMessage(edit) => edit.ciphertext.len(),
+        Op::EditMessage(edit) => edit.ciphertext.len() + of_sealed(edit.envelopes.as_ref()),
         Op::UpdateThread(update) => of_change(update.title.as_ref()) + of_change(update.description.as_ref()),
         Op::PublishKeys(publish) => of_keys(&publish.keys),
         Op::UpdateProfile(update) => update.threads.len() * ITEM + of_profile(&update.profile),
@@ -75,6 +78,10 @@ fn of_op(op: &Op) -> usize {
         | Op::ClaimKey(_)
         | Op::Meta(_) => 0,
     }
+}
+
+fn of_sealed(envelopes: Option<&Envelopes>) -> usize {
+    envelopes.map_or(0, |envelopes| of_envelopes(&envelopes.list))
 }
 
 fn of_profile(profile: &Profile) -> usize {

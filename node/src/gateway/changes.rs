@@ -4,12 +4,12 @@
 //! Must not know: who may change a message, and until when; the thread's shard does.
 
 use super::GatewayState;
+use super::envelopes::{Content, allow_mismatch};
 use super::error::ApiError;
 use super::extract::{EMOJI, MessagePath, ReactionPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::{Object, text};
 use super::respond::{json_done, message_of, no_content, replayed};
-use super::send::take_ciphertext;
 use super::view::MessageView;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -24,17 +24,21 @@ pub(super) async fn edit(
     path: MessagePath,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let allowed = allow_mismatch(request.uri());
     let body = json_body(&state, request).await?;
     let mut object = Object::parse(&body)?;
     let id = path.beside(&mut object);
-    let ciphertext = take_ciphertext(&mut object);
+    let allowed = object.beside(allowed).unwrap_or_default();
+    let content = Content::take(&mut object);
     object.finish()?;
-    let asked = id.zip(ciphertext).ok_or_else(|| ApiError::internal("a body without errors was not read"));
-    let (id, ciphertext) = asked?;
+    let asked = id.zip(content).ok_or_else(|| ApiError::internal("a body without errors was not read"));
+    let (id, content) = asked?;
     // Decoded, the body is not needed while the shard works.
     drop(body);
     let origin = Origin::minted();
-    let op = Op::EditMessage(EditMessage { id, actor: actor.user.clone(), ciphertext });
+    let (ciphertext, envelopes) = content.into_parts(allowed);
+    let (actor, device) = (actor.user.clone(), Some(actor.device.clone()));
+    let op = Op::EditMessage(EditMessage { id, actor, ciphertext, envelopes, device });
     let command = Command { id: origin.id, retention: origin.retention, body_hash: 0, op };
     let message = message_of(state.router().command(id.slot(), command, state.deadline()).await?)?.message;
     json_done(&state, StatusCode::OK, &MessageView::of(&message), MessageView::size_hint(&message))
@@ -73,7 +77,8 @@ pub(super) async fn react(
     let mut hash = BodyHash::new("reaction");
     hash.bytes(emoji.as_str().as_bytes());
     let origin = Origin::of(&actor.user, PostPath::Reactions(id), key.as_ref());
-    let op = Op::React(React { id, actor: actor.user.clone(), emoji, present: true });
+    let op =
+        Op::React(React { id, actor: actor.user.clone(), emoji, present: true, device: Some(actor.device.clone()) });
     let command = Command { id: origin.id, retention: origin.retention, body_hash: hash.finish(), op };
     let reply = state.router().command(id.slot(), command, state.deadline()).await?;
     let was_replayed = reply.replayed;
@@ -89,7 +94,8 @@ pub(super) async fn unreact(
     ReactionPath(id, emoji): ReactionPath,
 ) -> Result<Response, ApiError> {
     let origin = Origin::minted();
-    let op = Op::React(React { id, actor: actor.user.clone(), emoji, present: false });
+    let op =
+        Op::React(React { id, actor: actor.user.clone(), emoji, present: false, device: Some(actor.device.clone()) });
     let command = Command { id: origin.id, retention: origin.retention, body_hash: 0, op };
     state.router().command(id.slot(), command, state.deadline()).await?;
     Ok(no_content())

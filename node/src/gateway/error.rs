@@ -5,12 +5,14 @@
 //! Invariants: status and title follow from the code; nothing about nodes, files or storage is said; every bad field is
 //! named, up to a bound.
 
+use super::envelopes::MismatchView;
 use super::time::Rfc3339;
 use super::trace::TraceId;
 use super::view::{MessageView, Text};
 use crate::auth::{AuthError, Scope};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use messenger_proto::envelope::DeviceMismatch;
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::Millis;
 use messenger_proto::model::Message;
@@ -50,6 +52,7 @@ pub struct ApiError {
     detail: Cow<'static, str>,
     fields: Vec<FieldError>,
     existing: Option<Box<Message>>,
+    mismatch: Option<Box<DeviceMismatch>>,
     challenge: Option<Cow<'static, str>>,
     allow: Option<&'static str>,
     close: bool,
@@ -66,6 +69,7 @@ impl ApiError {
             detail,
             fields,
             existing: None,
+            mismatch: None,
             challenge: None,
             allow: None,
             close: false,
@@ -183,6 +187,7 @@ impl ApiError {
             timestamp: Rfc3339(at),
             errors: &self.fields,
             existing: self.existing.as_deref().map(MessageView::of),
+            mismatch: self.mismatch.as_deref().map(MismatchView::of),
         }
     }
 
@@ -216,7 +221,7 @@ const UNKNOWN_DETAIL: &str = "It may or may not have been carried out; try again
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { code, detail, existing, field } = refusal;
+        let Refusal { code, detail, existing, field, mismatch } = refusal;
         if let Some(field) = field {
             return Self { existing, ..Self::new(code, FIELDS_DETAIL) }
                 .with_fields(vec![FieldError::new(field, detail)]);
@@ -234,7 +239,7 @@ impl From<Refusal> for ApiError {
             _ if detail.is_empty() => code.title().into(),
             _ => detail.into(),
         };
-        Self { existing, ..Self::new(code, detail) }
+        Self { existing, mismatch, ..Self::new(code, detail) }
     }
 }
 
@@ -265,7 +270,7 @@ impl Display for ProblemType {
     }
 }
 
-/// The problem document; a duplicate's carries the existing Message's members too.
+/// The problem document; a duplicate's carries the existing Message's members too, a device mismatch's what differs.
 #[derive(Serialize)]
 pub struct Problem<'a> {
     r#type: Text<ProblemType>,
@@ -280,6 +285,8 @@ pub struct Problem<'a> {
     errors: &'a [FieldError],
     #[serde(flatten)]
     existing: Option<MessageView<'a>>,
+    #[serde(flatten)]
+    mismatch: Option<MismatchView<'a>>,
 }
 
 #[cfg(test)]

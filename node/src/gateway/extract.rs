@@ -297,6 +297,11 @@ impl Params {
         self.take("page_size", read).unwrap_or(PAGE_DEFAULT)
     }
 
+    /// What was found wrong first, for a body's errors to stand beside.
+    pub(super) fn first_error(self) -> Option<FieldError> {
+        self.errors.into_iter().next()
+    }
+
     pub(super) fn finish(self) -> Result<(), ApiError> {
         if self.errors.is_empty() { Ok(()) } else { Err(ApiError::fields(self.errors)) }
     }

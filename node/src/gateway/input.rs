@@ -94,6 +94,12 @@ impl<'a> Object<'a> {
         self.members = seen;
     }
 
+    /// Whether a member is there and not null.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|(member, value)| member == name && value.get() != "null")
+    }
+
     /// Takes a member; null counts as absent.
     pub fn take(&mut self, name: &str) -> Option<&'a RawValue> {
         self.take_or_null(name).filter(|value| value.get() != "null")

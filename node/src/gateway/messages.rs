@@ -5,6 +5,7 @@
 //! Invariants: a send is answered as the contract's table says: a repeated key replays, a repeated `client_seq` does not.
 
 use super::GatewayState;
+use super::envelopes::allow_mismatch;
 use super::error::{ApiError, FieldError};
 use super::extract::{IDEMPOTENCY_KEY, MessagePath, Reader, ThreadPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
@@ -31,9 +32,11 @@ pub(super) async fn send(
     let key = idempotency_key(request.headers())
         .and_then(|key| key.ok_or_else(|| FieldError::new(IDEMPOTENCY_KEY, "is required")));
     let key_is_missing = !super::extract::has_idempotency_key(request.headers());
+    let allowed = allow_mismatch(request.uri());
     let body = json_body(&state, request).await?;
     let mut object = Object::parse(&body)?;
     let thread = path.beside(&mut object);
+    let allowed = object.beside(allowed).unwrap_or_default();
     let message = SendRequest::take(&mut object).zip(thread);
     let ((message, thread), key) = match (object.finish(), message, key) {
         (Ok(()), Some(message), Ok(key)) => (message, key),
@@ -49,7 +52,7 @@ pub(super) async fn send(
     // Decoded and hashed, the body is not needed while the shard works.
     drop(body);
     let origin = Origin::keyed(&sender.user, PostPath::Messages(thread), &key);
-    let command = message.into_command(thread, &sender, origin);
+    let command = message.allowing_mismatch(allowed).into_command(thread, &sender, origin);
     let reply = state.router().command(Slot::of_thread(thread), command, state.deadline()).await?;
     let was_replayed = reply.replayed;
     let reply = message_of(reply)?;

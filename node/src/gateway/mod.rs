@@ -12,6 +12,7 @@ pub mod cors;
 mod cursor;
 mod devices;
 mod edge;
+pub mod envelopes;
 pub mod error;
 mod etag;
 mod extract;

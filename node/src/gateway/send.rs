@@ -5,6 +5,7 @@
 //! Must not know: by which of the two it came.
 //! Invariants: two bodies that say the same have one hash, however they are written.
 
+use super::envelopes::Content;
 use super::idempotency::{BodyHash, Origin};
 use super::input::{Complaint, Object, integer, text};
 use crate::auth::Identity;
@@ -24,7 +25,8 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendRequest {
     client_seq: ClientSeq,
-    ciphertext: Bytes,
+    content: Content,
+    allow_mismatch: bool,
     content_type: ContentType,
     attachments: Vec<Attachment>,
     reply_to: Option<MessageId>,
@@ -42,19 +44,26 @@ impl SendRequest {
     /// Takes the members of a send off an object. `None` when one is bad, which is noted there.
     pub fn take(object: &mut Object<'_>) -> Option<Self> {
         let client_seq = object.required("client_seq", |value| integer(value, ClientSeq::MAX).map(ClientSeq));
-        let ciphertext = take_ciphertext(object);
+        let content = Content::take(object);
         let content_type = object.optional("content_type", content_type);
         let attachments = take_attachments(object);
         let reply_to = object.optional("reply_to_msg_id", message_id);
         let ttl_s = object.optional("ttl_seconds", ttl);
         Some(Self {
             client_seq: client_seq?,
-            ciphertext: ciphertext?,
+            content: content?,
+            allow_mismatch: false,
             content_type: content_type.unwrap_or(ContentType::Text),
             attachments,
             reply_to,
             ttl_s,
         })
+    }
+
+    /// The same, of which envelopes are taken as they are, or not.
+    #[must_use]
+    pub fn allowing_mismatch(self, allow_mismatch: bool) -> Self {
+        Self { allow_mismatch, ..self }
     }
 
     /// The client's own number of the message.
@@ -66,7 +75,7 @@ impl SendRequest {
     /// About how many bytes it takes.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.ciphertext.len() + self.attachments.iter().map(|attachment| attachment.text.len()).sum::<usize>()
+        self.content.size() + self.attachments.iter().map(|attachment| attachment.text.len()).sum::<usize>()
     }
 
     /// The hash by which a repeat is told from another message.
@@ -74,13 +83,14 @@ impl SendRequest {
     pub fn body_hash(&self) -> u64 {
         let mut hash = BodyHash::new("send");
         hash.integer(self.client_seq.0);
-        hash.bytes(&self.ciphertext);
+        hash.bytes(self.content.common());
         hash.bytes(self.content_type.as_str().as_bytes());
         hash.integer(self.attachments.len() as u64);
         self.attachments.iter().for_each(|attachment| hash.json(&attachment.value));
         hash.integer(u64::from(self.reply_to.is_some()));
         hash.bytes(&self.reply_to.map_or([0; 16], |id| id.0.to_be_bytes()));
         hash.integer(self.ttl_s.map_or(0, u64::from));
+        self.content.hash_envelopes(&mut hash);
         hash.finish()
     }
 
@@ -88,16 +98,18 @@ impl SendRequest {
     #[must_use]
     pub fn into_command(self, thread: ThreadId, sender: &Identity, origin: Origin) -> Command {
         let body_hash = self.body_hash();
+        let (ciphertext, envelopes) = self.content.into_parts(self.allow_mismatch);
         let op = Op::SendMessage(SendMessage {
             thread,
             sender: sender.user.clone(),
             device: sender.device.clone(),
             client_seq: self.client_seq,
-            ciphertext: self.ciphertext,
+            ciphertext,
             content_type: self.content_type,
             attachments: self.attachments.into_iter().map(|attachment| attachment.text).collect(),
             reply_to: self.reply_to,
             ttl_s: self.ttl_s,
+            envelopes,
         });
         Command { id: origin.id, retention: origin.retention, body_hash, op }
     }
@@ -137,12 +149,19 @@ fn content_type(value: &RawValue) -> Result<ContentType, Complaint> {
 /// Takes a message's content off an object. `None` when it is bad, which is noted there.
 pub(super) fn take_ciphertext(object: &mut Object<'_>) -> Option<Bytes> {
     let encoded = object.required("ciphertext", text)?;
+    let bytes = decode(object, &encoded)?;
+    if bytes.len() > CIPHERTEXT_MAX {
+        object.answer_with(ErrorCode::CiphertextTooLarge);
+        object.complain("ciphertext", "must be at most 65536 bytes, decoded");
+        return None;
+    }
+    Some(bytes)
+}
+
+/// A ciphertext's bytes. `None` when they are none, which is noted.
+pub(super) fn decode(object: &mut Object<'_>, encoded: &str) -> Option<Bytes> {
     let complaint = match STANDARD.decode(encoded.as_bytes()) {
         Ok(bytes) if bytes.is_empty() => "must not be empty",
-        Ok(bytes) if bytes.len() > CIPHERTEXT_MAX => {
-            object.answer_with(ErrorCode::CiphertextTooLarge);
-            "must be at most 65536 bytes, decoded"
-        }
         Ok(bytes) => return Some(bytes.into()),
         Err(_) => "must be base64, standard with padding",
     };
@@ -227,7 +246,7 @@ mod tests {
             "attachments": [{"id": "a", "size": 3}], "reply_to_msg_id": id.to_string(), "ttl_seconds": 31_536_000,
         });
         let request = read(&body).unwrap();
-        assert_eq!((request.client_seq(), &request.ciphertext[..]), (ClientSeq(0), &b"hi"[..]));
+        assert_eq!((request.client_seq(), request.content.common()), (ClientSeq(0), &b"hi"[..]));
         assert_eq!((request.content_type, request.reply_to), (ContentType::FileRef, Some(id)));
         assert_eq!(request.ttl_s, Some(31_536_000));
         assert_eq!(request.attachments[0].text, r#"{"id":"a","size":3}"#);
@@ -257,6 +276,7 @@ mod tests {
             hash(&json!({"client_seq": 7, "ciphertext": "aGk=", "content_type": "image_ref"})),
             hash(&json!({"client_seq": 7, "ciphertext": "aGk=", "reply_to_msg_id": "00000000000000000000000000"})),
             hash(&json!({"client_seq": 7, "ciphertext": "aGk=", "ttl_seconds": 60})),
+            hash(&json!({"client_seq": 7, "envelopes": []})),
             hash(&with(json!([{"id": "a", "n": 1}]))),
             hash(&with(json!([{"id": "a"}, {"id": "b"}]))),
             hash(&with(json!([{"id": "b"}, {"id": "a"}]))),

@@ -4,6 +4,7 @@
 //! Must not know: how they were read, or who may see them.
 //! Invariants: members and their order are fixed; nothing is copied on the way to the bytes.
 
+use super::envelopes::KindView;
 use super::time::Rfc3339;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -105,7 +106,10 @@ pub struct MessageView<'a> {
     sender_id: &'a str,
     sender_device_id: &'a str,
     client_seq: u64,
-    ciphertext: Option<Base64<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ciphertext: Option<Option<Base64<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope_type: Option<KindView<'a>>,
     content_type: &'static str,
     attachments: AttachmentsView<'a>,
     reply_to_msg_id: Option<Text<MessageId>>,
@@ -137,7 +141,8 @@ impl<'a> MessageView<'a> {
             sender_id: message.sender.as_str(),
             sender_device_id: message.device.as_str(),
             client_seq: message.client_seq.0,
-            ciphertext: message.ciphertext.as_deref().map(Base64),
+            ciphertext: Some(message.ciphertext.as_deref().map(Base64)),
+            envelope_type: message.enveloped.as_ref().and_then(|own| own.kind.as_ref()).map(KindView),
             content_type: message.content_type.as_str(),
             attachments: AttachmentsView(&message.attachments),
             reply_to_msg_id: message.reply_to.map(Text),
@@ -152,6 +157,12 @@ impl<'a> MessageView<'a> {
                 read: counts.read,
             }),
         }
+    }
+
+    /// The view without what differs from device to device.
+    #[must_use]
+    pub fn unopened(message: &'a Message) -> Self {
+        Self { ciphertext: None, envelope_type: None, ..Self::of(message) }
     }
 
     /// About how many bytes the view takes.
@@ -317,6 +328,7 @@ mod tests {
             deleted: false,
             receipts: None,
             reactions: Vec::new(),
+            enveloped: None,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: what each frame's members are called, and the form in which an event is shared.
 //! Must not know: who is told what, sockets.
-//! Invariants: a frame's members are written once, here; `frame_seq` and what only a message's sender sees are put in
+//! Invariants: a frame's members are written once, here; `frame_seq`, what only a message's sender sees and what only one device has are put in
 //! when it is sent.
 
 mod ephemeral;
@@ -12,11 +12,13 @@ pub use self::ephemeral::{presence, typing};
 use super::event::{EventKind, SharedEvent};
 use super::session::{Frame, FrameBody};
 use crate::auth::Identity;
+use crate::gateway::envelopes::KindView;
 use crate::gateway::error::ApiError;
 use crate::gateway::time::Rfc3339;
 use crate::gateway::trace::TraceId;
 use crate::gateway::view::{Base64, MessageView, ParticipantView, Text, ThreadView};
 use bytes::Bytes;
+use messenger_proto::envelope::Envelope;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::event::{ThreadEvent, ThreadEventBody};
 use messenger_proto::ids::{ConnectionId, DeviceId, MessageId, Millis, ThreadId, UserId};
@@ -26,14 +28,38 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::io::Write;
 
+/// What a device has in its envelope, or that it has none, as a frame's members; the rest is in [`shared`].
+#[must_use]
+pub fn opened(envelope: Option<&Envelope>) -> Bytes {
+    #[derive(Serialize)]
+    struct Opened<'a> {
+        ciphertext: Option<Base64<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        envelope_type: Option<KindView<'a>>,
+    }
+    let envelope_type = envelope.and_then(|envelope| envelope.kind.as_ref()).map(KindView);
+    members(&Opened { ciphertext: envelope.map(|envelope| Base64(&envelope.ciphertext)), envelope_type })
+}
+
 /// The form of an event that all sessions share; reads in threads of more than `large` members are marked as deferred.
 #[must_use]
 pub fn shared(event: ThreadEvent, large: u32) -> SharedEvent {
-    let ThreadEvent { thread, rev, seq, at, body, hidden_from } = event;
+    form(event, large, false)
+}
+
+/// The form of an event with envelopes that all sessions share, and the envelopes; [`opened`] makes it whole.
+#[must_use]
+pub fn sealed(mut event: ThreadEvent) -> (SharedEvent, Vec<Envelope>) {
+    let envelopes = std::mem::take(&mut event.envelopes);
+    (form(event, u32::MAX, true), envelopes)
+}
+
+fn form(event: ThreadEvent, large: u32, sealed: bool) -> SharedEvent {
+    let ThreadEvent { thread, rev, seq, at, body, hidden_from, .. } = event;
     let head = Head { thread_id: Text(thread), seq: seq.map(|seq| seq.0), at: Rfc3339(at) };
     let (kind, body, for_sender) = match body {
         ThreadEventBody::Message(message) => {
-            let (body, for_sender) = message_members(&message);
+            let (body, for_sender) = message_members(&message, sealed);
             (EventKind::Message { sender: message.sender }, body, for_sender)
         }
         ThreadEventBody::Created(created) => {
@@ -71,9 +97,10 @@ pub fn shared(event: ThreadEvent, large: u32) -> SharedEvent {
             (EventKind::Thread { removed: None }, members(&body), Bytes::new())
         }
         ThreadEventBody::Edited(edited) => {
-            let ciphertext = edited.ciphertext.as_deref().map(Base64);
+            let ciphertext = (!sealed).then(|| edited.ciphertext.as_deref().map(Base64));
+            let envelope_type = edited.kind.as_ref().map(KindView);
             let (id, thread_id, edited_at) = (Text(edited.of.id), head.thread_id, head.at);
-            let body = Edit { t: "edit", id, thread_id, seq: head.seq, ciphertext, edited_at };
+            let body = Edit { t: "edit", id, thread_id, seq: head.seq, ciphertext, envelope_type, edited_at };
             (EventKind::Change { hidden_from }, members(&body), Bytes::new())
         }
         ThreadEventBody::Deleted(deleted) => {
@@ -111,21 +138,22 @@ pub fn shared(event: ThreadEvent, large: u32) -> SharedEvent {
             (kind, body, Bytes::new())
         }
     };
-    SharedEvent { thread, rev, seq, kind, body, for_sender }
+    SharedEvent { thread, rev, seq, kind, body, for_sender, for_device: Bytes::new() }
 }
 
-fn message_members(message: &Message) -> (Bytes, Bytes) {
+fn message_members(message: &Message, sealed: bool) -> (Bytes, Bytes) {
     #[derive(Serialize)]
     struct Msg<'a> {
         t: &'static str,
         #[serde(flatten)]
         message: MessageView<'a>,
     }
+    let view = if sealed { MessageView::unopened } else { MessageView::of };
     let Some(counts) = message.receipts.clone() else {
-        return (members(&Msg { t: "msg", message: MessageView::of(message) }), Bytes::new());
+        return (members(&Msg { t: "msg", message: view(message) }), Bytes::new());
     };
     let bare = Message { receipts: None, ..message.clone() };
-    let body = members(&Msg { t: "msg", message: MessageView::of(&bare) });
+    let body = members(&Msg { t: "msg", message: view(&bare) });
     let text = format!(r#""receipts":{{"of":{},"delivered":{},"read":{}}}"#, counts.of, counts.delivered, counts.read);
     (body, text.into())
 }
@@ -195,7 +223,10 @@ struct Edit<'a> {
     id: Text<MessageId>,
     thread_id: Text<ThreadId>,
     seq: Option<u64>,
-    ciphertext: Option<Base64<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ciphertext: Option<Option<Base64<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope_type: Option<KindView<'a>>,
     edited_at: Rfc3339,
 }
 
@@ -274,6 +305,10 @@ pub fn text(frame: &Frame) -> String {
                 text.push(b',');
                 text.extend_from_slice(&event.for_sender);
             }
+            if !event.for_device.is_empty() {
+                text.push(b',');
+                text.extend_from_slice(&event.for_device);
+            }
         }
         FrameBody::Gap { thread, gap } => text.extend_from_slice(&gap_members(*thread, gap)),
         FrameBody::CaughtUp => text.extend_from_slice(br#""t":"caught_up""#),
@@ -286,7 +321,7 @@ pub fn text(frame: &Frame) -> String {
 
 fn weight(body: &FrameBody) -> usize {
     match body {
-        FrameBody::Event { event, .. } => event.body.len() + event.for_sender.len(),
+        FrameBody::Event { event, .. } => event.body.len() + event.for_sender.len() + event.for_device.len(),
         FrameBody::Plain(members) => members.len(),
         FrameBody::Gap { .. } | FrameBody::CaughtUp => 192,
     }

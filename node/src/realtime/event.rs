@@ -2,7 +2,8 @@
 //!
 //! Owns: the facts a session decides by, beside the frame's body, which is encoded once.
 //! Must not know: who is connected, sockets, storage.
-//! Invariants: `body` is the same for every viewer; what differs (`frame_seq`, the sender's counts) is not in it.
+//! Invariants: `body` is the same for every viewer; what differs (`frame_seq`, the sender's counts, what is in a device's
+//! envelope) is not in it.
 
 use bytes::Bytes;
 use messenger_proto::ids::{Position, Rev, Seq, ThreadId, UserId};
@@ -23,6 +24,8 @@ pub struct SharedEvent {
     pub body: Bytes,
     /// Members for the sender of a message only, as `body`; empty when there are none.
     pub for_sender: Bytes,
+    /// Members for the viewer's device only, likewise; what it has in an envelope.
+    pub for_device: Bytes,
 }
 
 /// What a session needs to know of an event.
@@ -118,6 +121,6 @@ impl SharedEvent {
             EventKind::Delivered { senders, .. } => senders.as_ref().map_or(0, Vec::len),
             EventKind::Message { .. } | EventKind::Thread { .. } | EventKind::Read { .. } => 0,
         };
-        size_of::<Self>() + self.body.len() + self.for_sender.len() + names * ITEM
+        size_of::<Self>() + self.body.len() + self.for_sender.len() + self.for_device.len() + names * ITEM
     }
 }

@@ -86,8 +86,18 @@ impl Losses {
 pub struct Mailbox {
     inner: Mutex<Inner>,
     wake: Notify,
-    /// Whose it is, and when its token was issued.
-    owner: Option<(DeviceId, Millis)>,
+    owner: Option<Owner>,
+}
+
+/// Whose a mailbox is.
+#[derive(Debug)]
+pub struct Owner {
+    /// The user.
+    pub user: UserId,
+    /// Its device.
+    pub device: DeviceId,
+    /// When its token was issued.
+    pub issued_at: Millis,
 }
 
 #[derive(Debug, Default)]
@@ -102,19 +112,25 @@ struct Inner {
 impl Mailbox {
     /// The mailbox of a device with a token that was issued then; the device's deletion asks the session to close.
     #[must_use]
-    pub fn of(device: DeviceId, issued_at: Millis) -> Self {
-        Self { owner: Some((device, issued_at)), ..Self::default() }
+    pub fn of(user: UserId, device: DeviceId, issued_at: Millis) -> Self {
+        Self { owner: Some(Owner { user, device, issued_at }), ..Self::default() }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
     }
 
     /// Its owner's token counts no more if it was issued up to `at`.
     pub fn revoked(&self, at: Millis) {
-        if self.owner.as_ref().is_some_and(|(_, issued_at)| *issued_at <= at) {
+        if self.owner.as_ref().is_some_and(|owner| owner.issued_at <= at) {
             self.close(CloseReason::Revoked);
         }
     }
 
     fn is_of(&self, device: &DeviceId) -> bool {
-        self.owner.as_ref().is_some_and(|(owner, _)| owner == device)
+        self.owner.as_ref().is_some_and(|owner| owner.device == *device)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -237,7 +253,15 @@ mod tests {
         let body = Bytes::from(vec![b'x'; size]);
         let thread = ThreadId([thread; 16]);
         let for_sender = Bytes::new();
-        Mail::Event(Arc::new(SharedEvent { thread, rev: Rev(rev), seq: Some(Seq(rev)), kind, body, for_sender }))
+        Mail::Event(Arc::new(SharedEvent {
+            thread,
+            rev: Rev(rev),
+            seq: Some(Seq(rev)),
+            kind,
+            body,
+            for_sender,
+            for_device: Bytes::new(),
+        }))
     }
 
     fn rev(mail: Option<Mail>) -> Option<u64> {
@@ -299,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_device_s_deletion_closes_it_even_when_its_mailbox_is_full() {
-        let mailbox = Mailbox::of(DeviceId::new("d").unwrap(), Millis(5));
+        let mailbox = Mailbox::of(UserId::new("u").unwrap(), DeviceId::new("d").unwrap(), Millis(5));
         assert!(mailbox.push(event(1, 1, MAILBOX_BYTES * 2)));
         assert!(!mailbox.push(deletion("e", 9)));
         assert!(mailbox.take_losses().index, "storage tells of it");

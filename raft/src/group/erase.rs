@@ -12,7 +12,7 @@
 
 use super::registry::Registry;
 use crate::machine::rows::member::SeqRange;
-use crate::machine::rows::message;
+use crate::machine::rows::{envelopes, message};
 use crate::store::{Erased, Store};
 use crate::transport::Groups;
 use crate::types::GroupId;
@@ -52,10 +52,11 @@ impl Due {
             return Erased::All;
         }
         let rows = |(thread, (first, last)): (&ThreadId, &(Seq, Seq))| {
-            let range = message::messages(*thread, SeqRange { first: *first, last: *last });
-            range.from..range.to
+            let span = || SeqRange { first: *first, last: *last };
+            let places = [message::messages(*thread, span()), envelopes::of_messages(*thread, span())];
+            places.map(|range| range.from..range.to)
         };
-        Erased::Ranges(self.spans.iter().map(rows).collect())
+        Erased::Ranges(self.spans.iter().flat_map(rows).collect())
     }
 
     fn merge(&mut self, other: Self) {

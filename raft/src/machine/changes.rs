@@ -8,6 +8,7 @@
 
 use super::apply::Outcome;
 use super::disappear;
+use super::envelopes::{self, Viewer};
 use super::membership::members;
 use super::pins;
 use super::query::{message, receipts};
@@ -29,7 +30,10 @@ pub(crate) fn edit<T: Tables>(step: &mut Step<'_, T>, op: &EditMessage) -> Resul
     let (key, mut row) = message::find(&step.rows, op.id, &op.actor)?;
     check_sender(&row, &op.actor)?;
     check_present(step, &row)?;
-    let same = row.ciphertext.as_ref() == Some(&op.ciphertext);
+    let same = match &op.envelopes {
+        Some(sent) => row.enveloped && envelopes::same(&step.rows, key, sent)?,
+        None => row.ciphertext.as_ref() == Some(&op.ciphertext),
+    };
     // A retry may come late, to find that its first try did it.
     if !(same && row.edited_at.is_some()) {
         check_window(&row, step.now)?;
@@ -37,13 +41,21 @@ pub(crate) fn edit<T: Tables>(step: &mut Step<'_, T>, op: &EditMessage) -> Resul
     if op.ciphertext.len() > CIPHERTEXT_MAX {
         return refuse(ErrorCode::CiphertextTooLarge, "a ciphertext has at most 65536 bytes");
     }
+    let actor = Viewer { user: &op.actor, device: op.device.as_ref() };
     if !same {
-        row.ciphertext = Some(op.ciphertext.clone());
+        let sealed = match &op.envelopes {
+            Some(sent) => Some(envelopes::check(step, key.thread, actor, sent)?),
+            None => None,
+        };
+        clear(step, key, &mut row)?;
+        row.ciphertext = sealed.is_none().then(|| op.ciphertext.clone());
+        row.enveloped = sealed.is_some();
+        envelopes::put(step, key, &sealed.unwrap_or_default());
         row.edited_at = Some(step.now);
-        let body = |of| ThreadEventBody::Edited(Edited { of, ciphertext: None });
+        let body = |of| ThreadEventBody::Edited(Edited { of, ciphertext: None, kind: None });
         change(step, key, &mut row, body)?;
     }
-    answer(step, key, row, &op.actor)
+    answer(step, key, row, actor)
 }
 
 /// Takes away what a message says.
@@ -65,13 +77,22 @@ pub(crate) fn take_away<T: Tables>(
     mut row: MessageRow,
     reason: DeletionReason,
 ) -> Result<(), Stop> {
-    row.ciphertext = None;
+    clear(step, key, &mut row)?;
     row.attachments = Vec::new();
     row.reactions = Vec::new();
     row.meta.deleted = true;
     pins::forget(step, key)?;
     disappear::unschedule(step, key, &row);
     change(step, key, &mut row, |of| ThreadEventBody::Deleted(Deleted { of, reason }))
+}
+
+/// Takes away what a message says, in whichever form.
+fn clear<T: Tables>(step: &mut Step<'_, T>, key: MessageKey, row: &mut MessageRow) -> Result<(), TableError> {
+    row.ciphertext = None;
+    if std::mem::take(&mut row.enveloped) {
+        envelopes::forget(step, key)?;
+    }
+    Ok(())
 }
 
 fn check_sender(row: &MessageRow, actor: &UserId) -> Result<(), Stop> {
@@ -124,11 +145,16 @@ pub(crate) fn tell<T: Tables>(
     let mut body = body(Subject { id: row.meta.id, seq: of });
     let at = step.now;
     step.put(&EventKey { thread, seq }, &EventRow { rev, at, body: body.clone() });
+    let mut sealed = Vec::new();
     if let ThreadEventBody::Edited(edited) = &mut body {
         edited.ciphertext.clone_from(&row.ciphertext);
+        if row.enveloped {
+            sealed = envelopes::all(&step.rows, key)?;
+        }
     }
     let hidden_from = hidden_from(step, key)?;
-    step.emit_event(Event::Thread(ThreadEvent { thread, rev, seq: Some(seq), at, body, hidden_from }));
+    let event = ThreadEvent { thread, rev, seq: Some(seq), at, body, hidden_from, envelopes: sealed };
+    step.emit_event(Event::Thread(event));
     Ok(seq)
 }
 
@@ -144,10 +170,11 @@ pub(crate) fn answer<T: Tables>(
     step: &Step<'_, T>,
     key: MessageKey,
     row: MessageRow,
-    actor: &UserId,
+    actor: Viewer<'_>,
 ) -> Result<Outcome, Stop> {
     let mut message = [row.into_message(key)];
-    receipts::count_own(&step.rows, actor, &mut message)?;
+    receipts::count_own(&step.rows, actor.user, &mut message)?;
+    envelopes::open(&step.rows, actor, &mut message)?;
     let [message] = message;
     let body = ReplyBody::Message(MessageReply { message, duplicate: false });
     Ok(Outcome {

@@ -6,6 +6,7 @@
 //! not it was swept; the sweep works off expiry rows in order, so it never steps over the graves of the ones before
 //! (every new row expires later than anything swept).
 
+use super::envelopes::{self, Viewer};
 use super::query::receipts;
 use super::query::view::View;
 use super::rows::bundles::BundlesKey;
@@ -17,7 +18,7 @@ use super::rows::shard::ExpiryWire;
 use super::rows::{self};
 use super::step::{Step, Stop, refuse};
 use super::tables::{Direction, Tables};
-use super::{keys, outbox};
+use super::{keys, messages, outbox};
 use messenger_proto::command::{
     Command, Done, MessageReply, Op, OutboxBarrier, PinsReply, Reply, ReplyBody, Retention, ThreadReply,
 };
@@ -65,18 +66,20 @@ fn reused<R>() -> Result<R, Stop> {
 pub(crate) fn replay<T: Tables>(step: &Step<'_, T>, command: &Command, reference: Reference) -> Result<Reply, Stop> {
     let (body, barrier) = match (reference, &command.op) {
         (_, Op::ClaimKey(_)) => (ReplyBody::Done(Done {}), None),
-        (Reference::Message(MessageRef { thread, seq }), Op::SendMessage(_)) => {
-            let key = MessageKey { thread, seq };
-            let mut message = rows::expect(&step.rows, &key)?.into_message(key);
-            receipts::count(&step.rows, &mut message)?;
+        (Reference::Message(MessageRef { thread, seq }), Op::SendMessage(send)) => {
+            let message = messages::sent(step, send, MessageKey { thread, seq })?;
             (ReplyBody::Message(MessageReply { message, duplicate: false }), None)
         }
-        (Reference::Message(row), Op::EditMessage(op)) => (message(step, &row, &op.actor)?, None),
+        (Reference::Message(row), Op::EditMessage(op)) => {
+            (message(step, &row, Viewer { user: &op.actor, device: op.device.as_ref() })?, None)
+        }
         (Reference::Pins(PinsRef { thread }), Op::Pin(op)) => {
             let pins = View::open(&step.rows, thread, &op.actor)?.pins()?;
             (ReplyBody::Pins(PinsReply { pins }), None)
         }
-        (Reference::Message(row), Op::React(op)) => (message(step, &row, &op.actor)?, None),
+        (Reference::Message(row), Op::React(op)) => {
+            (message(step, &row, Viewer { user: &op.actor, device: op.device.as_ref() })?, None)
+        }
         (Reference::Thread(row), Op::CreateThread(op)) => thread(step, &row, &op.creator)?,
         (Reference::Thread(row), Op::AddParticipants(op)) => thread(step, &row, &op.actor)?,
         (Reference::Thread(row), Op::UpdateThread(op)) => thread(step, &row, &op.actor)?,
@@ -88,11 +91,12 @@ pub(crate) fn replay<T: Tables>(step: &Step<'_, T>, command: &Command, reference
     Ok(Reply { replayed: true, body, barrier })
 }
 
-fn message<T: Tables>(step: &Step<'_, T>, row: &MessageRef, actor: &UserId) -> Result<ReplyBody, Stop> {
-    View::open(&step.rows, row.thread, actor)?;
+fn message<T: Tables>(step: &Step<'_, T>, row: &MessageRef, actor: Viewer<'_>) -> Result<ReplyBody, Stop> {
+    View::open(&step.rows, row.thread, actor.user)?;
     let key = MessageKey { thread: row.thread, seq: row.seq };
     let mut message = [rows::expect(&step.rows, &key)?.into_message(key)];
-    receipts::count_own(&step.rows, actor, &mut message)?;
+    receipts::count_own(&step.rows, actor.user, &mut message)?;
+    envelopes::open(&step.rows, actor, &mut message)?;
     let [message] = message;
     Ok(ReplyBody::Message(MessageReply { message, duplicate: false }))
 }

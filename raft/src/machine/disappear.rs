@@ -69,6 +69,7 @@ pub(crate) fn is_over(expires_at: Option<Millis>, now: Millis) -> bool {
 fn conceal(message: &mut Message, now: Millis) {
     if is_over(message.expires_at, now) {
         message.ciphertext = None;
+        message.enveloped = None;
         message.attachments = Vec::new();
         message.reactions = Vec::new();
         message.deleted = true;

@@ -6,6 +6,7 @@
 
 use super::apply::Outcome;
 use super::disappear;
+use super::envelopes::{self, Viewer};
 use super::membership;
 use super::query::receipts;
 use super::rows::client_seq::{ClientSeqKey, ClientSeqRow};
@@ -16,10 +17,10 @@ use super::rows::message::{MessageKey, MessageMeta, MessageRow};
 use super::rows::message_id::{MessageIdKey, MessageIdRow};
 use super::rows::{self};
 use super::step::{Step, Stop, refuse, refuse_field};
-use super::tables::Tables;
+use super::tables::{TableError, Tables};
 use messenger_proto::command::{Command, MessageReply, Reply, ReplyBody, SendMessage};
 use messenger_proto::error::{ErrorCode, Refusal};
-use messenger_proto::event::ThreadEventBody;
+use messenger_proto::event::{Event, ThreadEvent, ThreadEventBody};
 use messenger_proto::ids::{ClientSeq, MessageId, Millis, Seq, ThreadId};
 use messenger_proto::limits::{CIPHERTEXT_MAX, TTL_MAX};
 use messenger_proto::model::{Message, ReceiptCounts};
@@ -36,9 +37,14 @@ pub(crate) fn send<T: Tables>(step: &mut Step<'_, T>, op: &SendMessage, command:
         client_seq: op.client_seq,
     };
     if let Some(row) = step.get(&number)? {
-        return duplicate(step, op.thread, &row, command.body_hash);
+        return duplicate(step, op, &row, command.body_hash);
     }
     validate(step, op, &sender)?;
+    let device = Viewer { user: &op.sender, device: Some(&op.device) };
+    let sealed = match &op.envelopes {
+        Some(sent) => Some(envelopes::check(step, op.thread, device, sent)?),
+        None => None,
+    };
     let id = step.next_message_id(Slot::of_thread(op.thread), command.id)?;
     let (seq, rev) = head.next_event()?;
     let key = MessageKey { thread: op.thread, seq };
@@ -51,18 +57,29 @@ pub(crate) fn send<T: Tables>(step: &mut Step<'_, T>, op: &SendMessage, command:
         reply_to: op.reply_to,
         edited_at: None,
         expires_at: op.ttl_s.map(|ttl| Millis(id.created_at().0.saturating_add(u64::from(ttl) * 1_000))),
-        ciphertext: Some(op.ciphertext.clone()),
+        ciphertext: sealed.is_none().then(|| op.ciphertext.clone()),
         reactions: Vec::new(),
+        enveloped: sealed.is_some(),
     };
     head.last = Some(LastMessage { id, seq });
+    let sealed = sealed.unwrap_or_default();
     step.put(&key, &row);
+    envelopes::put(step, key, &sealed);
     disappear::schedule(step, key, &row);
     step.put(&MessageIdKey { id }, &MessageIdRow { thread: op.thread, seq });
     step.put(&number, &ClientSeqRow { seq, body_hash: command.body_hash });
     step.put(&HeadKey { thread: op.thread }, &head);
     let receipts = ReceiptCounts { of: head.members.saturating_sub(1), delivered: 0, read: 0 };
     let message = Message { receipts: Some(receipts), ..row.into_message(key) };
-    step.emit(op.thread, rev, Some(seq), id.created_at(), ThreadEventBody::Message(message.clone()));
+    step.emit_event(Event::Thread(ThreadEvent {
+        thread: op.thread,
+        rev,
+        seq: Some(seq),
+        at: id.created_at(),
+        body: ThreadEventBody::Message(message.clone()),
+        hidden_from: Vec::new(),
+        envelopes: sealed,
+    }));
     Ok(Outcome {
         reply: reply(message, false),
         reference: Some(Reference::Message(MessageRef { thread: op.thread, seq })),
@@ -77,11 +94,11 @@ fn reply(message: Message, duplicate: bool) -> Reply {
 /// under the new command's id, since nothing was done.
 fn duplicate<T: Tables>(
     step: &Step<'_, T>,
-    thread: ThreadId,
+    op: &SendMessage,
     row: &ClientSeqRow,
     body_hash: u64,
 ) -> Result<Outcome, Stop> {
-    let message = existing(step, thread, row.seq)?;
+    let message = sent(step, op, MessageKey { thread: op.thread, seq: row.seq })?;
     if row.body_hash == body_hash {
         return Ok(Outcome { reply: reply(message, true), reference: None });
     }
@@ -90,10 +107,12 @@ fn duplicate<T: Tables>(
     Err(Stop::Refused(Refusal { existing: Some(Box::new(message)), ..refusal }))
 }
 
-fn existing<T: Tables>(step: &Step<'_, T>, thread: ThreadId, seq: Seq) -> Result<Message, Stop> {
-    let key = MessageKey { thread, seq };
-    let mut message = rows::expect(&step.rows, &key)?.into_message(key);
-    receipts::count(&step.rows, &mut message)?;
+/// A message that was sent before, as the device that sent it sees it.
+pub(crate) fn sent<T: Tables>(step: &Step<'_, T>, op: &SendMessage, key: MessageKey) -> Result<Message, TableError> {
+    let mut message = [rows::expect(&step.rows, &key)?.into_message(key)];
+    receipts::count_own(&step.rows, &op.sender, &mut message)?;
+    envelopes::open(&step.rows, Viewer { user: &op.sender, device: Some(&op.device) }, &mut message)?;
+    let [message] = message;
     Ok(message)
 }
 

@@ -12,6 +12,7 @@ mod apply;
 mod changes;
 mod dedupe;
 mod disappear;
+mod envelopes;
 mod index;
 mod keys;
 mod membership;

@@ -7,6 +7,7 @@
 
 use super::apply::Outcome;
 use super::changes;
+use super::envelopes::Viewer;
 use super::query::message;
 use super::step::{Step, Stop, refuse};
 use super::tables::Tables;
@@ -32,7 +33,11 @@ pub(crate) fn react<T: Tables>(step: &mut Step<'_, T>, op: &React) -> Result<Out
         let body = |of| ThreadEventBody::Reacted(Reacted { of, emoji, by: actor, present });
         changes::change(step, key, &mut row, body)?;
     }
-    if op.present { changes::answer(step, key, row, &op.actor) } else { Ok(Outcome::done(None)) }
+    if op.present {
+        changes::answer(step, key, row, Viewer { user: &op.actor, device: op.device.as_ref() })
+    } else {
+        Ok(Outcome::done(None))
+    }
 }
 
 /// Whether it was not there yet.

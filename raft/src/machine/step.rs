@@ -121,7 +121,15 @@ impl<'a, T: Tables> Step<'a, T> {
 
     /// Gives an event of a thread.
     pub(crate) fn emit(&mut self, thread: ThreadId, rev: Rev, seq: Option<Seq>, at: Millis, body: ThreadEventBody) {
-        self.emit_event(Event::Thread(ThreadEvent { thread, rev, seq, at, body, hidden_from: Vec::new() }));
+        self.emit_event(Event::Thread(ThreadEvent {
+            thread,
+            rev,
+            seq,
+            at,
+            body,
+            hidden_from: Vec::new(),
+            envelopes: Vec::new(),
+        }));
     }
 
     /// Gives any event.

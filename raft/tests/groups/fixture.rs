@@ -174,6 +174,7 @@ pub fn send(number: u64) -> Command {
         attachments: vec![],
         reply_to: None,
         ttl_s: None,
+        envelopes: None,
     });
     let mut id = [2; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());

@@ -5,7 +5,8 @@
 //! Invariants: every frame that a node sends has exactly the members described (the realtime tests check each they
 //! receive), and every kind that it reads is described.
 
-use super::schemas::{body, joined, list, message, object, or_null, problem, to};
+use super::envelopes::one_form;
+use super::schemas::{body, conflict, joined, list, message, object, or_null, problem, to};
 use messenger_proto::limits::{TYPING_TTL, USER_THREADS_MAX};
 use serde_json::{Map, Value, json};
 
@@ -108,14 +109,18 @@ pub(super) fn from_node() -> Vec<Frame> {
             }),
         ),
         from_server("msg", "MsgFrame", "A message.", message()),
-        told(
+        from_server(
             "edit",
             "EditFrame",
             "A message says something else.",
-            json!({
-                "id": to("MessageId"), "thread_id": to("ThreadId"), "seq": { "type": "integer", "minimum": 1 },
-                "ciphertext": or_null(to("Ciphertext")), "edited_at": to("Time"),
-            }),
+            object(
+                "",
+                json!({
+                    "id": to("MessageId"), "thread_id": to("ThreadId"), "seq": { "type": "integer", "minimum": 1 },
+                    "ciphertext": or_null(to("Ciphertext")), "envelope_type": to("EnvelopeType"), "edited_at": to("Time"),
+                }),
+                &["envelope_type"],
+            ),
         ),
         from_server(
             "del",
@@ -198,8 +203,8 @@ pub(super) fn from_node() -> Vec<Frame> {
         from_server(
             "error",
             "ErrorFrame",
-            "What the client asked for is not done; a `duplicate_client_seq` carries the message.",
-            joined("", request(), conflict()),
+            "What the client asked for is not done; a `duplicate_client_seq` carries the message, a `device_mismatch` what differs.",
+            joined("", request(), conflict("")),
         ),
         from_server(
             "subscribed",
@@ -211,13 +216,6 @@ pub(super) fn from_node() -> Vec<Frame> {
     ]
 }
 
-/// A problem document, with the members of a message where there is one.
-fn conflict() -> Value {
-    let mut both = joined("", problem(), message());
-    both["required"] = problem()["required"].clone();
-    both
-}
-
 /// A frame of the client's with these members.
 fn said(kind: &'static str, name: &'static str, about: &'static str, members: Value, optional: &[&str]) -> Frame {
     let head = body("", json!({ "t": { "const": kind }, "request_id": request_id() }), &["request_id"]);
@@ -227,7 +225,7 @@ fn said(kind: &'static str, name: &'static str, about: &'static str, members: Va
 /// What a client sends.
 pub(super) fn from_client() -> Vec<Frame> {
     let place = || json!({ "thread_id": to("ThreadId"), "up_to": to("MessageId") });
-    let send = joined(
+    let send = one_form(joined(
         "",
         said(
             "send",
@@ -236,12 +234,13 @@ pub(super) fn from_client() -> Vec<Frame> {
             json!({
                 "thread_id": to("ThreadId"),
                 "idempotency_key": or_null(json!({ "type": "string", "minLength": 1, "maxLength": 64 })),
+                "allow_mismatch": or_null(json!({ "type": "boolean", "description": "As the POST's parameter." })),
             }),
-            &["idempotency_key"],
+            &["idempotency_key", "allow_mismatch"],
         )
         .schema,
         super::schemas::new_message(),
-    );
+    ));
     let send_about = "A message to be sent: as good as the POST; answered by `sent` or `error`.";
     vec![
         said(

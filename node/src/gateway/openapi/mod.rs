@@ -7,6 +7,7 @@
 //! code that the document names for its route (see the tests' harness); the page needs nothing from outside the node.
 
 mod asyncapi;
+mod envelopes;
 mod frames;
 mod operation;
 mod operations;

@@ -194,6 +194,12 @@ impl Operation {
 
 /// A problem that carries the message it collides with has a schema of its own.
 fn problem(status: u16, codes: &BTreeSet<&str>) -> &'static str {
-    let duplicate = ErrorCode::DuplicateClientSeq;
-    if status == duplicate.status() && codes.contains(duplicate.as_str()) { "ConflictProblem" } else { "Problem" }
+    let may_be = |code: ErrorCode| status == code.status() && codes.contains(code.as_str());
+    if may_be(ErrorCode::DuplicateClientSeq) {
+        "ConflictProblem"
+    } else if may_be(ErrorCode::DeviceMismatch) {
+        "MismatchProblem"
+    } else {
+        "Problem"
+    }
 }

@@ -8,6 +8,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "schemas are put together out of each other")]
 
 use super::super::threads::USER_LIST_MAX;
+use super::envelopes::{self, mismatch, one_form};
 use super::frames;
 use messenger_proto::ephemeral::PresenceStatus;
 use messenger_proto::error::ErrorCode;
@@ -66,7 +67,7 @@ pub(super) fn joined(about: &str, first: Value, second: Value) -> Value {
 /// Every schema, by name.
 pub(super) fn all() -> Map<String, Value> {
     let mut all = Map::new();
-    for part in [scalars(), threads(), messages(), requests(), keys(), problems(), rest()] {
+    for part in [scalars(), threads(), messages(), requests(), envelopes::all(), keys(), problems(), rest()] {
         if let Value::Object(part) = part {
             all.extend(part);
         }
@@ -176,6 +177,7 @@ pub(super) fn message() -> Value {
             "sender_device_id": to("DeviceId"),
             "client_seq": to("ClientSeq"),
             "ciphertext": or_null(to("Ciphertext")),
+            "envelope_type": to("EnvelopeType"),
             "content_type": to("ContentType"),
             "attachments": list(to("Attachment")),
             "reply_to_msg_id": or_null(to("MessageId")),
@@ -186,7 +188,7 @@ pub(super) fn message() -> Value {
             "reactions": list(to("Reaction")),
             "receipts": to("Receipts"),
         }),
-        &["receipts"],
+        &["receipts", "envelope_type"],
     )
 }
 
@@ -219,11 +221,12 @@ fn messages() -> Value {
 
 /// What is sent.
 pub(super) fn new_message() -> Value {
-    body(
+    one_form(body(
         "A message to be sent.",
         json!({
             "client_seq": to("ClientSeq"),
             "ciphertext": to("Ciphertext"),
+            "envelopes": to("Envelopes"),
             "content_type": or_null(to("ContentType")),
             "attachments": or_null(json!({ "type": "array", "items": to("Attachment"), "maxItems": ATTACHMENTS_MAX })),
             "attachment_id": or_null(json!({
@@ -236,8 +239,8 @@ pub(super) fn new_message() -> Value {
                 "description": "It disappears after so long.",
             })),
         }),
-        &["content_type", "attachments", "attachment_id", "reply_to_msg_id", "ttl_seconds"],
-    )
+        &["ciphertext", "envelopes", "content_type", "attachments", "attachment_id", "reply_to_msg_id", "ttl_seconds"],
+    ))
 }
 
 fn requests() -> Value {
@@ -260,7 +263,6 @@ fn requests() -> Value {
         }), &["title", "description"]),
         "NewParticipants": body("Users to be added.", json!({ "user_ids": users() }), &[]),
         "NewMessage": new_message(),
-        "MessageChange": body("What a message says instead.", json!({ "ciphertext": to("Ciphertext") }), &[]),
         "NewReaction": body("An emoji to be put on a message.", json!({ "emoji": to("Emoji") }), &[]),
         "ReadMark": body("How far one has read.", json!({ "up_to_msg_id": to("MessageId") }), &[]),
         "NewPin": body("A message to be pinned.", json!({ "message_id": to("MessageId") }), &[]),
@@ -359,6 +361,18 @@ pub(super) fn problem() -> Value {
     )
 }
 
+/// A problem that may have these members as well.
+fn joined_problem(about: &str, members: Value) -> Value {
+    let mut schema = joined(about, problem(), members);
+    schema["required"] = problem()["required"].clone();
+    schema
+}
+
+/// What a send may be refused with: there may be the members of a message, or of a difference.
+pub(super) fn conflict(about: &str) -> Value {
+    joined_problem(about, joined("", message(), mismatch()))
+}
+
 fn problems() -> Value {
     let explain = |code: &ErrorCode| {
         let retry = if code.retryable() { "may be sent again" } else { "not to be sent again as it is" };
@@ -367,12 +381,6 @@ fn problems() -> Value {
     };
     let mut code = codes(ErrorCode::ALL, |it| it.as_str());
     code["x-enum-descriptions"] = json!(ErrorCode::ALL.iter().map(explain).collect::<Vec<_>>());
-    let mut duplicate = joined(
-        "A conflict. With the code `duplicate_client_seq` it carries the message's members as well.",
-        problem(),
-        message(),
-    );
-    duplicate["required"] = problem()["required"].clone();
     json!({
         "ErrorCode": code,
         "FieldError": object("A bad field.", json!({
@@ -380,7 +388,14 @@ fn problems() -> Value {
             "message": { "type": "string" },
         }), &[]),
         "Problem": problem(),
-        "ConflictProblem": duplicate,
+        "ConflictProblem": conflict(
+            "A conflict. With the code `duplicate_client_seq` it carries the message's members as well, with \
+             `device_mismatch` how the envelopes differ from the devices there are.",
+        ),
+        "MismatchProblem": joined_problem(
+            "A conflict. With the code `device_mismatch` it says how the envelopes differ from the devices there are.",
+            mismatch(),
+        ),
     })
 }
 

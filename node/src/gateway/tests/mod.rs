@@ -3,6 +3,7 @@
 mod browsers;
 mod changes;
 mod edge;
+mod envelopes;
 mod harness;
 mod history;
 mod limits;

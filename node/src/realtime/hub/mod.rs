@@ -15,9 +15,11 @@ pub use self::listeners::Listeners;
 use self::reads::{HeldReads, LARGE};
 use self::routes::Routes;
 use super::encode;
+use super::event::SharedEvent;
 use super::mailbox::{Mail, Mailbox};
 use futures_util::StreamExt;
 use futures_util::stream;
+use messenger_proto::envelope::of_device;
 use messenger_proto::event::{Event, ThreadEvent};
 use messenger_proto::ids::{ShardId, ThreadId, UserId};
 use messenger_proto::slot::Slot;
@@ -180,9 +182,22 @@ fn deliver(routes: &Mutex<Routes>, held: &mut HeldReads, event: ThreadEvent) {
     if !lock(routes).has(&topic) {
         return;
     }
+    if !event.envelopes.is_empty() {
+        return deliver_sealed(routes, event);
+    }
     let event = Arc::new(encode::shared(event, LARGE));
     held.hold(&event, Instant::now());
     lock(routes).deliver(&topic, &Mail::Event(event));
+}
+
+/// Hands each listener what all have in common, and what its own device has; nobody is handed another's.
+fn deliver_sealed(routes: &Mutex<Routes>, event: ThreadEvent) {
+    let topic = Topic::Thread(event.thread);
+    let (shared, envelopes) = encode::sealed(event);
+    lock(routes).deliver_each(&topic, |listener| {
+        let own = listener.owner().and_then(|owner| of_device(&envelopes, &owner.user, &owner.device));
+        Mail::Event(Arc::new(SharedEvent { for_device: encode::opened(own), ..shared.clone() }))
+    });
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -66,7 +66,15 @@ mod tests {
     fn read(thread: u8, by: &str, rev: u64) -> Arc<SharedEvent> {
         let kind = EventKind::Read { by: UserId::new(by).unwrap(), deferred: true };
         let (body, for_sender) = (Bytes::new(), Bytes::new());
-        Arc::new(SharedEvent { thread: ThreadId([thread; 16]), rev: Rev(rev), seq: None, kind, body, for_sender })
+        Arc::new(SharedEvent {
+            thread: ThreadId([thread; 16]),
+            rev: Rev(rev),
+            seq: None,
+            kind,
+            body,
+            for_sender,
+            for_device: Bytes::new(),
+        })
     }
 
     #[test]

@@ -48,8 +48,13 @@ impl Routes {
 
     /// Hands mail to everyone who listens to a topic.
     pub(super) fn deliver(&self, topic: &Topic, mail: &Mail) {
+        self.deliver_each(topic, |_| mail.clone());
+    }
+
+    /// Hands everyone who listens to a topic mail of its own.
+    pub(super) fn deliver_each(&self, topic: &Topic, mail: impl Fn(&Mailbox) -> Mail) {
         for listener in self.listeners(topic) {
-            if !listener.push(mail.clone()) {
+            if !listener.push(mail(listener)) {
                 metrics::counter!("messenger_mail_dropped_total").increment(1);
             }
         }

@@ -98,7 +98,7 @@ impl History {
         self.seq += u64::from(event);
         let (rev, seq) = (Rev(self.events.len() as u64 + 1), event.then_some(Seq(self.seq)));
         let (body, for_sender) = (Bytes::new(), Bytes::new());
-        self.events.push(Arc::new(SharedEvent { thread, rev, seq, kind, body, for_sender }));
+        self.events.push(Arc::new(SharedEvent { thread, rev, seq, kind, body, for_sender, for_device: Bytes::new() }));
         self.seq
     }
 
@@ -617,7 +617,7 @@ proptest! {
 fn message(thread: ThreadId, n: u64) -> Arc<SharedEvent> {
     let kind = EventKind::Message { sender: user("other") };
     let (body, for_sender) = (Bytes::new(), Bytes::new());
-    Arc::new(SharedEvent { thread, rev: Rev(n), seq: Some(Seq(n)), kind, body, for_sender })
+    Arc::new(SharedEvent { thread, rev: Rev(n), seq: Some(Seq(n)), kind, body, for_sender, for_device: Bytes::new() })
 }
 
 fn at(n: u64) -> Position {

@@ -75,7 +75,7 @@ impl Connection {
         let expires = now + Duration::from_millis(left.min(365 * 24 * 3600 * 1000));
         Self {
             id: next_connection_id(),
-            mailbox: Arc::new(Mailbox::of(device.clone(), identity.issued_at)),
+            mailbox: Arc::new(Mailbox::of(user.clone(), device.clone(), identity.issued_at)),
             session: Session::new(user.clone()),
             replay: Replay::new(user, device, last_seen),
             wire,

@@ -4,6 +4,7 @@
 //! Must not know: what they lead to.
 //! Invariants: any text gives a frame or an error that says everything that is wrong with it; work is linear in the text.
 
+use crate::gateway::envelopes::ALLOW_MISMATCH;
 use crate::gateway::error::ApiError;
 use crate::gateway::idempotency::IdempotencyKey;
 use crate::gateway::input::{Complaint, Object, boolean, integer, text};
@@ -72,8 +73,9 @@ fn send(object: &mut Object<'_>) -> Option<Inbound> {
     let key = object.optional("idempotency_key", |value| {
         IdempotencyKey::new(&text(value)?).ok_or_else(|| Complaint::from("must have 1 to 64 characters"))
     });
-    let request = SendRequest::take(object);
-    Some(Inbound::Send { thread: thread?, key, request: Box::new(request?) })
+    let allow_mismatch = object.optional(ALLOW_MISMATCH, boolean).unwrap_or_default();
+    let request = SendRequest::take(object)?.allowing_mismatch(allow_mismatch);
+    Some(Inbound::Send { thread: thread?, key, request: Box::new(request) })
 }
 
 fn typing(object: &mut Object<'_>) -> Option<Inbound> {

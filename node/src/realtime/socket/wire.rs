@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use messenger_proto::limits::BODY_MAX;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
@@ -30,9 +31,9 @@ const WRITE_BUFFER: usize = 4 * 1024;
 /// Bytes handed over to the socket at a time.
 pub(super) const BURST: usize = 16 * 1024;
 
-/// Bytes of a message from a client: room for a `subscribe` that names as many threads as there may be, and so for any
-/// `send`.
-const MESSAGE_MAX: usize = 512 * 1024;
+/// Bytes of a message from a client: room for a `send` with as many envelopes as a request may have, and so for a
+/// `subscribe` that names as many threads as there may be.
+const MESSAGE_MAX: usize = BODY_MAX;
 /// Bytes from a client that nobody knows yet: room for a token, and a little more.
 const STRANGER_MAX: usize = TOKEN_MAX + 2 * 1024;
 
@@ -86,7 +87,7 @@ impl Close {
     pub(super) const BINARY: Self = Self { code: 1003, reason: "frames must be text" };
     pub(super) const NOT_UTF8: Self = Self { code: 1007, reason: "frames must be UTF-8" };
     pub(super) const ABUSE: Self = Self { code: 1008, reason: "too many malformed frames" };
-    pub(super) const TOO_BIG: Self = Self { code: 1009, reason: "a frame may take at most 512 KiB" };
+    pub(super) const TOO_BIG: Self = Self { code: 1009, reason: "a frame may take at most 1 MiB" };
     pub(super) const UNAUTHENTICATED: Self = Self { code: 4401, reason: "a valid token is required" };
     pub(super) const EXPIRED: Self = Self { code: 4401, reason: "the token has expired" };
     pub(super) const REVOKED: Self = Self { code: 4401, reason: "the device was deleted" };

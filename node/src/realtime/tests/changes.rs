@@ -13,7 +13,13 @@ fn user(name: &str) -> UserId {
 }
 
 fn edit(id: MessageId, text: &str) -> Op {
-    Op::EditMessage(EditMessage { id, actor: user("alice"), ciphertext: text.as_bytes().to_vec().into() })
+    Op::EditMessage(EditMessage {
+        id,
+        actor: user("alice"),
+        ciphertext: text.as_bytes().to_vec().into(),
+        envelopes: None,
+        device: None,
+    })
 }
 
 fn delete(id: MessageId) -> Op {
@@ -93,7 +99,8 @@ async fn a_reaction_is_told_and_replayed_alike() {
     let mut alice = cluster.online(1, "alice", "d").await;
     let sent = cluster.say(thread.id, "alice", 1, 8).await;
     let emoji = Emoji::new("\u{1f44d}").unwrap();
-    let react = |present| Op::React(React { id: sent.id, actor: user("bob"), emoji: emoji.clone(), present });
+    let react =
+        |present| Op::React(React { id: sent.id, actor: user("bob"), emoji: emoji.clone(), present, device: None });
     run(&cluster, thread.id, [react(true), react(true), react(false)]).await;
     let told = events(&mut alice, 3).await;
     for (frame, (seq, op)) in told[1..].iter().zip([(3, "added"), (4, "removed")]) {

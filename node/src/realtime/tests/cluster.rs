@@ -395,6 +395,7 @@ impl Cluster {
             attachments: Vec::new(),
             reply_to: None,
             ttl_s: None,
+            envelopes: None,
         });
         match self.command(Slot::of_thread(thread), op).await.unwrap().body {
             ReplyBody::Message(reply) => reply.message,

@@ -174,7 +174,7 @@ async fn what_is_no_text_frame_closes_with_its_own_code() {
     assert_eq!(broken.closed().await, Some(1007));
 
     let mut huge = cluster.online(1, "alice", "c").await;
-    huge.socket.send(Message::text("x".repeat(512 * 1024 + 1))).await.unwrap();
+    huge.socket.send(Message::text("x".repeat(1024 * 1024 + 1))).await.unwrap();
     assert_eq!(huge.closed().await, Some(1009));
 
     // Whoever is not known yet has room for a token.

@@ -5,6 +5,7 @@ mod chat;
 mod cluster;
 mod device;
 mod devices;
+mod envelopes;
 mod ephemeral;
 mod faults;
 mod handshake;

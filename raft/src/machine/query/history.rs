@@ -5,6 +5,7 @@
 //! Invariants: pages that follow `next` give every visible message once, in order; `next` is absent exactly when there
 //! is no more.
 
+use super::super::envelopes::{self, Viewer};
 use super::super::rows::key::KeyRange;
 use super::super::rows::message::{self, MessageKey};
 use super::super::rows::{self};
@@ -40,6 +41,8 @@ pub(crate) fn history(tables: &impl Tables, query: &HistoryQuery) -> Result<Mess
         }
     };
     receipts::count_own(tables, &query.viewer, &mut answer.messages)?;
+    let viewer = Viewer { user: &query.viewer, device: Some(&query.device) };
+    envelopes::open(tables, viewer, &mut answer.messages)?;
     Ok(answer)
 }
 

@@ -4,6 +4,7 @@
 //! Must not know: how the parts from many shards are put together.
 //! Invariants: activity as of an instant is the same however often and whenever it is asked for later.
 
+use super::super::envelopes::{self, Viewer};
 use super::super::rows::departure::DepartureKey;
 use super::super::rows::head::LastMessage;
 use super::super::rows::key::KeyWriter;
@@ -116,7 +117,7 @@ pub(crate) fn summaries(tables: &impl Tables, query: &SummariesQuery) -> Result<
         let marks = marks.unwrap_or_default();
         summaries.push(ThreadSummary {
             thread: view.thread()?,
-            last_message: last_message(&view, &query.viewer)?,
+            last_message: last_message(&view, Viewer { user: &query.viewer, device: Some(&query.device) })?,
             unread: unread(&view, &query.viewer, marks.read_seq())?,
             last_read: marks.read.map(|mark| mark.id),
         });
@@ -124,11 +125,12 @@ pub(crate) fn summaries(tables: &impl Tables, query: &SummariesQuery) -> Result<
     Ok(SummariesAnswer { summaries })
 }
 
-fn last_message<T: Tables>(view: &View<'_, T>, viewer: &UserId) -> Result<Option<Message>, TableError> {
+fn last_message<T: Tables>(view: &View<'_, T>, viewer: Viewer<'_>) -> Result<Option<Message>, TableError> {
     let Some(last) = view.last_message()? else { return Ok(None) };
     let key = MessageKey { thread: view.id, seq: last.seq };
     let mut message = rows::expect(view.tables, &key)?.into_message(key);
-    receipts::count_own(view.tables, viewer, std::slice::from_mut(&mut message))?;
+    receipts::count_own(view.tables, viewer.user, std::slice::from_mut(&mut message))?;
+    envelopes::open(view.tables, viewer, std::slice::from_mut(&mut message))?;
     Ok(Some(message))
 }
 

@@ -3,6 +3,7 @@
 //! Owns: finding a message by its id, and its recipients.
 //! Must not know: routing; the id names its slot.
 
+use super::super::envelopes::{self, Viewer};
 use super::super::rows::message::{MessageKey, MessageRow};
 use super::super::rows::message_id::MessageIdKey;
 use super::super::rows::{self};
@@ -30,10 +31,10 @@ pub(crate) fn find(tables: &impl Tables, id: MessageId, viewer: &UserId) -> Resu
 /// One message.
 pub(crate) fn message(tables: &impl Tables, query: &MessageQuery) -> Result<Message, Stop> {
     let (key, row) = find(tables, query.id, &query.viewer)?;
-    let mut message = row.into_message(key);
-    if message.sender == query.viewer {
-        receipts::count(tables, &mut message)?;
-    }
+    let mut message = [row.into_message(key)];
+    receipts::count_own(tables, &query.viewer, &mut message)?;
+    envelopes::open(tables, Viewer { user: &query.viewer, device: Some(&query.device) }, &mut message)?;
+    let [message] = message;
     Ok(message)
 }
 

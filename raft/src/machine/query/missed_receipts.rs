@@ -62,7 +62,15 @@ fn event<T: Tables>(
 ) -> ThreadEvent {
     let receipt = Receipt { kind, by: by.clone(), up_to: mark.id, up_to_seq: mark.seq, senders, members: 0 };
     let body = ThreadEventBody::Receipt(receipt);
-    ThreadEvent { thread: missed.thread, rev: mark.rev, seq: None, at: mark.at, body, hidden_from: Vec::new() }
+    ThreadEvent {
+        thread: missed.thread,
+        rev: mark.rev,
+        seq: None,
+        at: mark.at,
+        body,
+        hidden_from: Vec::new(),
+        envelopes: Vec::new(),
+    }
 }
 
 /// What the user sent in the thread.

@@ -62,11 +62,6 @@ pub(crate) fn marks(tables: &impl Tables, thread: ThreadId) -> Result<Vec<(UserI
     Ok(rows.into_iter().map(|(key, row)| (key.user, row)).collect())
 }
 
-/// Counts the receipts of a message, for its sender.
-pub(crate) fn count(tables: &impl Tables, message: &mut Message) -> Result<(), TableError> {
-    Standings::of(tables, message.thread)?.count(tables, message)
-}
-
 /// Counts the receipts of those of a page that are the viewer's own.
 pub(crate) fn count_own(tables: &impl Tables, viewer: &UserId, page: &mut [Message]) -> Result<(), TableError> {
     let mut standings: Option<(ThreadId, Standings)> = None;

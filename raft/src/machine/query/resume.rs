@@ -16,6 +16,7 @@
 //! nothing.
 
 use super::super::disappear;
+use super::super::envelopes::{self, Viewer};
 use super::super::rows::event::{EventKey, EventRow};
 use super::super::rows::head::{HeadKey, HeadRow};
 use super::super::rows::key::KeyWriter;
@@ -30,7 +31,7 @@ use super::locate;
 use super::missed_receipts;
 use super::receipts::Standings;
 use bytes::Bytes;
-use messenger_proto::event::{ThreadEvent, ThreadEventBody};
+use messenger_proto::event::{Edited, ThreadEvent, ThreadEventBody};
 use messenger_proto::ids::{MessageId, Millis, Position, Rev, Seq, ThreadId};
 use messenger_proto::limits::{CLOCK_OVERLAP, GAP_TAIL, RESUME_EVENTS_MAX};
 use messenger_proto::query::{Gap, ResumeAnswer, ResumeFrom, ResumeQuery, ResumedThread};
@@ -247,8 +248,15 @@ impl<'a, T: Tables> Missed<'a, T> {
     /// Messages until they take more than the budget, and whether that was all.
     fn messages(&self, ranges: &[SeqRange], budget: &Budget) -> Result<(Vec<Sized>, bool), TableError> {
         self.scan::<MessageKey>(ranges, budget, |key, row| {
-            let bytes = row.len() + EVENT_OVERHEAD;
-            Ok((rows::decode::<MessageKey>(row)?.into_event(key), bytes))
+            let mut bytes = row.len() + EVENT_OVERHEAD;
+            let mut event = rows::decode::<MessageKey>(row)?.into_event(key);
+            if let ThreadEventBody::Message(message) = &mut event.body
+                && message.enveloped.is_some()
+            {
+                envelopes::open(self.tables, self.viewer(), std::slice::from_mut(message))?;
+                bytes += message.ciphertext.as_ref().map_or(0, Bytes::len);
+            }
+            Ok((event, bytes))
         })
     }
 
@@ -260,12 +268,43 @@ impl<'a, T: Tables> Missed<'a, T> {
             if let ThreadEventBody::Edited(edited) = &mut body
                 && self.member.sees(edited.of.seq)
             {
-                let message = rows::expect(self.tables, &MessageKey { thread: key.thread, seq: edited.of.seq })?;
-                edited.ciphertext = message.ciphertext.filter(|_| !disappear::is_over(message.expires_at, self.now));
+                self.tell_edited(edited)?;
                 bytes += edited.ciphertext.as_ref().map_or(0, Bytes::len);
             }
-            Ok((ThreadEvent { thread: key.thread, rev, seq: Some(key.seq), at, body, hidden_from: Vec::new() }, bytes))
+            Ok((
+                ThreadEvent {
+                    thread: key.thread,
+                    rev,
+                    seq: Some(key.seq),
+                    at,
+                    body,
+                    hidden_from: Vec::new(),
+                    envelopes: Vec::new(),
+                },
+                bytes,
+            ))
         })
+    }
+
+    fn viewer(&self) -> Viewer<'_> {
+        Viewer { user: &self.query.user, device: Some(&self.query.device) }
+    }
+
+    /// Puts into an edit what its message says now.
+    fn tell_edited(&self, edited: &mut Edited) -> Result<(), TableError> {
+        let key = MessageKey { thread: self.thread, seq: edited.of.seq };
+        let message = rows::expect(self.tables, &key)?;
+        if disappear::is_over(message.expires_at, self.now) {
+            return Ok(());
+        }
+        edited.ciphertext = message.ciphertext;
+        if message.enveloped
+            && let Some(own) = envelopes::own(self.tables, key, self.viewer())?
+        {
+            edited.ciphertext = Some(own.ciphertext);
+            edited.kind = own.kind;
+        }
+        Ok(())
     }
 
     fn scan<K: rows::key::Key>(

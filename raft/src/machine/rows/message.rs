@@ -4,12 +4,13 @@
 //! Owns: the message's row, and reading the small part of it without the large one.
 //! Must not know: when the row is written or read.
 //! Invariants: the tag and the layout never change, the value only gains fields; the ciphertext is here and nowhere
-//! else; within a thread ids grow with `seq`.
+//! else, unless it was sent in envelopes, which have rows of their own; within a thread ids grow with `seq`.
 
 use super::key::{Key, KeyRange, KeyReader, KeyWriter};
 use super::member::SeqRange;
 use crate::machine::tables::TableError;
 use bytes::Bytes;
+use messenger_proto::envelope::Enveloped;
 use messenger_proto::event::{ThreadEvent, ThreadEventBody};
 use messenger_proto::ids::{ClientSeq, DeviceId, MessageId, Millis, Rev, Seq, ThreadId, UserId};
 use messenger_proto::model::{ContentType, Message, Reaction};
@@ -50,10 +51,12 @@ messenger_proto::wire_struct! {
         6 => reply_to: Option<MessageId>,
         7 => edited_at: Option<Millis>,
         8 => expires_at: Option<Millis>,
-        /// `None` once deleted.
+        /// `None` once deleted, and where there are envelopes.
         9 => ciphertext: Option<Bytes>,
         /// In the order in which their emoji were first used.
         10 => reactions: Vec<Reaction>,
+        /// What it says is in envelopes.
+        11 => enveloped: bool,
     }
 }
 
@@ -100,7 +103,7 @@ pub fn messages(thread: ThreadId, range: SeqRange) -> KeyRange {
 }
 
 impl MessageRow {
-    /// The message, without counts of receipts.
+    /// The message, without counts of receipts, and without what is in envelopes.
     #[must_use]
     pub fn into_message(self, key: MessageKey) -> Message {
         Message {
@@ -119,6 +122,7 @@ impl MessageRow {
             deleted: self.meta.deleted,
             receipts: None,
             reactions: self.reactions,
+            enveloped: self.enveloped.then(Enveloped::default),
         }
     }
 
@@ -127,7 +131,15 @@ impl MessageRow {
     pub fn into_event(self, key: MessageKey) -> ThreadEvent {
         let (rev, at) = (self.meta.rev, self.meta.id.created_at());
         let body = ThreadEventBody::Message(self.into_message(key));
-        ThreadEvent { thread: key.thread, rev, seq: Some(key.seq), at, body, hidden_from: Vec::new() }
+        ThreadEvent {
+            thread: key.thread,
+            rev,
+            seq: Some(key.seq),
+            at,
+            body,
+            hidden_from: Vec::new(),
+            envelopes: Vec::new(),
+        }
     }
 }
 
@@ -156,6 +168,7 @@ mod tests {
                 expires_at: None,
                 ciphertext: ciphertext.map(Bytes::from),
                 reactions: vec![Reaction { emoji: Emoji::new("+").unwrap(), by: vec![UserId::new("u").unwrap()] }],
+                enveloped: deleted,
             })
     }
 

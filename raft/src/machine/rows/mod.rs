@@ -53,6 +53,7 @@ pub mod device;
 pub mod device_past;
 pub mod devices;
 pub mod due;
+pub mod envelopes;
 pub mod event;
 pub mod expiry;
 pub mod head;

@@ -38,7 +38,7 @@ fn an_edit_is_stored_told_and_answered() {
     assert_eq!(shard.history(GROUP, "bob").unwrap(), [Message { receipts: None, ..edited }]);
     let told = shard.thread_events(GROUP).pop().unwrap();
     assert_eq!((told.seq, told.rev, told.at), (Some(Seq(3)), Rev(4), Millis(shard.now)));
-    let body = ThreadEventBody::Edited(Edited { of: of(&sent), ciphertext: Some("new".into()) });
+    let body = ThreadEventBody::Edited(Edited { of: of(&sent), ciphertext: Some("new".into()), kind: None });
     assert_eq!(told.body, body);
     assert_eq!(shard.thread(GROUP, "bob").unwrap().last_message, Some(sent.id), "an edit is no message");
 }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod disappear;
+mod envelopes;
 mod index;
 mod keys;
 mod membership;
@@ -238,6 +239,7 @@ pub(super) fn send(thread: ThreadId, sender: &str, client_seq: u64) -> Op {
         attachments: Vec::new(),
         reply_to: None,
         ttl_s: None,
+        envelopes: None,
     })
 }
 
@@ -255,7 +257,13 @@ pub(super) fn expire(due: Vec<DueMessage>) -> Op {
 }
 
 pub(super) fn edit(name: &str, id: MessageId, text: &str) -> Op {
-    Op::EditMessage(EditMessage { id, actor: user(name), ciphertext: Bytes::from(text.to_owned()) })
+    Op::EditMessage(EditMessage {
+        id,
+        actor: user(name),
+        ciphertext: Bytes::from(text.to_owned()),
+        envelopes: None,
+        device: Some(device("phone")),
+    })
 }
 
 pub(super) fn delete(name: &str, id: MessageId) -> Op {
@@ -264,7 +272,13 @@ pub(super) fn delete(name: &str, id: MessageId) -> Op {
 
 /// Puts an emoji on a message, or takes it off.
 pub(super) fn react(name: &str, id: MessageId, emoji: &str, present: bool) -> Op {
-    Op::React(React { id, actor: user(name), emoji: Emoji::new(emoji).unwrap(), present })
+    Op::React(React {
+        id,
+        actor: user(name),
+        emoji: Emoji::new(emoji).unwrap(),
+        present,
+        device: Some(device("phone")),
+    })
 }
 
 /// Pins a message of the group, or unpins it.

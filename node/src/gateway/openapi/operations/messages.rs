@@ -8,6 +8,13 @@ use super::{BASE, CURSOR, DONE, MESSAGE, PAGE_SIZE, THREAD, a_message, success, 
 use messenger_proto::error::ErrorCode as E;
 use serde_json::json;
 
+const ALLOW_MISMATCH: &[Parameter] = &[Parameter {
+    name: "allow_mismatch",
+    about: "Envelopes are taken even if they are not for the devices there are: those for no device are dropped, and a device \
+            without one is shown no ciphertext.",
+    schema: || json!({ "type": "boolean" }),
+}];
+
 pub(super) const ALL: &[Operation] = &[
     Operation {
         method: "post",
@@ -16,15 +23,18 @@ pub(super) const ALL: &[Operation] = &[
         tag: "messages",
         summary: "Sends a message",
         about: "`client_seq` is the device's own number of the message in the thread. Sent again under another key it answers \
-                409 `duplicate_client_seq`, a problem that carries the message's members as well.",
+                409 `duplicate_client_seq`, a problem that carries the message's members as well. With `envelopes` each device is shown its own \
+                alone; if they are not for the devices that the participants have, it answers 409 `device_mismatch`, and \
+                nothing is done.",
         access: Access::Write,
+        query: ALLOW_MISMATCH,
         key: Key::Required,
         body: Some(Body {
             schema: "NewMessage",
             example: || json!({ "client_seq": 1, "ciphertext": text(), "ttl_seconds": 3600 }),
         }),
         successes: &[success(202, "Message", "A majority of replicas has it on disk.")],
-        errors: &[E::NotFound, E::NotAMember, E::DuplicateClientSeq, E::CiphertextTooLarge],
+        errors: &[E::NotFound, E::NotAMember, E::DuplicateClientSeq, E::DeviceMismatch, E::CiphertextTooLarge],
         ..BASE
     },
     Operation {
@@ -74,6 +84,7 @@ pub(super) const ALL: &[Operation] = &[
         summary: "Changes what a message says",
         about: "For its sender, within 15 minutes.",
         access: Access::Write,
+        query: ALLOW_MISMATCH,
         body: Some(Body { schema: "MessageChange", example: || json!({ "ciphertext": text() }) }),
         successes: &[success(200, "Message", "The message, changed.")],
         errors: &[
@@ -82,6 +93,7 @@ pub(super) const ALL: &[Operation] = &[
             E::Forbidden,
             E::ChangeWindowClosed,
             E::MessageDeleted,
+            E::DeviceMismatch,
             E::CiphertextTooLarge,
         ],
         ..BASE

@@ -1,0 +1,59 @@
+//! The shapes of messages that are sent in envelopes.
+//!
+//! Owns: the schemas of an envelope, of a message's two forms, and of a difference from the devices there are.
+//! Must not know: which operation or frame uses which.
+
+use super::schemas::{body, object, or_null, to};
+use messenger_proto::limits::{ENVELOPE_KIND_MAX, ENVELOPE_KIND_NAME_MAX, ENVELOPES_MAX};
+use serde_json::{Value, json};
+
+/// Every schema, by name.
+pub(super) fn all() -> Value {
+    json!({
+        "EnvelopeType": {
+            "anyOf": [
+                { "type": "integer", "minimum": 0, "maximum": ENVELOPE_KIND_MAX },
+                { "type": "string", "minLength": 1, "maxLength": ENVELOPE_KIND_NAME_MAX },
+            ],
+            "description": "The sender's name for the kind of ciphertext; opaque.",
+        },
+        "Envelope": body("What one device is sent.", json!({
+            "user_id": to("UserId"),
+            "device_id": to("DeviceId"),
+            "registration_id": or_null(to("RegistrationId")),
+            "type": or_null(to("EnvelopeType")),
+            "ciphertext": to("Ciphertext"),
+        }), &["registration_id", "type"]),
+        "Envelopes": {
+            "type": "array", "items": to("Envelope"), "maxItems": ENVELOPES_MAX,
+            "description": "One for each device of every participant, but for the one that sends. At most 1 MiB in all, \
+                            decoded, as far as the body has room.",
+        },
+        "DeviceName": object("A device of a user.", json!({
+            "user_id": to("UserId"), "device_id": to("DeviceId"),
+        }), &[]),
+        "MessageChange": one_form(body("What a message says instead.", json!({
+            "ciphertext": to("Ciphertext"), "envelopes": to("Envelopes"),
+        }), &["ciphertext", "envelopes"])),
+    })
+}
+
+/// A body with exactly one of the two forms.
+pub(super) fn one_form(mut schema: Value) -> Value {
+    schema["oneOf"] = json!([{ "required": ["ciphertext"] }, { "required": ["envelopes"] }]);
+    schema
+}
+
+/// What a problem says of a difference.
+pub(super) fn mismatch() -> Value {
+    let names = |about: &str| json!({ "type": "array", "items": to("DeviceName"), "description": about });
+    object(
+        "",
+        json!({
+            "missing_devices": names("Devices without an envelope."),
+            "extra_devices": names("Envelopes for what is no device of a participant, or for the one that sends."),
+            "stale_devices": names("Devices that have another registration."),
+        }),
+        &[],
+    )
+}
