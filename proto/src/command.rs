@@ -12,6 +12,7 @@ use crate::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Se
 use crate::keys::{Bundles, DeleteDevice, KeyCounts, PublishKeys, TakePrekeys};
 use crate::meta::MetaCommand;
 use crate::model::{ContentType, Message, Pin, PresenceAudience, TextChange, Thread, ThreadKind};
+use crate::moderation::{FileReport, ReportReply, Suspend};
 use crate::profile::{NewMember, Profile, ProfileTold, UpdateProfile};
 use bytes::Bytes;
 
@@ -73,6 +74,8 @@ crate::wire_enum! {
         22 => DeleteDevice(DeleteDevice),
         24 => UpdateProfile(UpdateProfile),
         25 => ProfileTold(ProfileTold),
+        70 => Suspend(Suspend),
+        71 => FileReport(FileReport),
     }
 }
 
@@ -270,6 +273,7 @@ crate::wire_enum! {
         5 => Profile(Profile),
         20 => KeyCounts(KeyCounts),
         21 => Bundles(Bundles),
+        70 => Report(ReportReply),
     }
 }
 

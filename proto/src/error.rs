@@ -48,6 +48,7 @@ crate::wire_code! {
         44 => TooManyPrekeys = "too_many_prekeys",
         45 => DeviceRevoked = "device_revoked",
         46 => DeviceMismatch = "device_mismatch",
+        70 => Suspended = "suspended",
     }
 }
 
@@ -57,7 +58,7 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidRequest | Self::InvalidCursor | Self::IdempotencyKeyRequired => 400,
-            Self::Unauthenticated | Self::TokenExpired | Self::DeviceRevoked => 401,
+            Self::Unauthenticated | Self::TokenExpired | Self::DeviceRevoked | Self::Suspended => 401,
             Self::MissingScope
             | Self::Forbidden
             | Self::NotAMember
@@ -119,6 +120,7 @@ impl ErrorCode {
             | Self::TooManyPrekeys
             | Self::DeviceRevoked
             | Self::DeviceMismatch
+            | Self::Suspended
             | Self::BodyTooLarge
             | Self::CiphertextTooLarge
             | Self::UnsupportedMediaType
@@ -164,6 +166,7 @@ impl ErrorCode {
             Self::TooManyPrekeys => "The device has too many one-time keys in store",
             Self::DeviceRevoked => "The device was deleted",
             Self::DeviceMismatch => "The envelopes are not for the devices there are",
+            Self::Suspended => "The user or device is suspended",
             Self::BodyTooLarge => "The request body is too large",
             Self::CiphertextTooLarge => "The ciphertext is too large",
             Self::UnsupportedMediaType => "The content type is not supported",

@@ -10,6 +10,7 @@ use crate::envelope::{Envelope, EnvelopeKind};
 use crate::ids::{MessageId, Millis, Rev, Seq, ThreadId, UserId};
 use crate::keys::{DeviceEvent, MemberDevices, PrekeysLow};
 use crate::model::{DeletionReason, Message, Participant, ReceiptKind, TextChange, Thread};
+use crate::moderation::SuspensionEvent;
 use bytes::Bytes;
 
 crate::wire_enum! {
@@ -21,6 +22,7 @@ crate::wire_enum! {
         20 => Device(DeviceEvent),
         21 => PrekeysLow(PrekeysLow),
         22 => MemberDevices(MemberDevices),
+        70 => Suspension(SuspensionEvent),
     }
 }
 

@@ -293,6 +293,66 @@ impl Field for MessageId {
     }
 }
 
+/// A report's ULID: `ms48 | entropy80`, so that a shard's reports are ordered by time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ReportId(pub u128);
+
+impl ReportId {
+    /// Assembles an id of a time and of what was drawn for the command that filed it.
+    #[must_use]
+    pub fn new(ms: Millis, command: CommandId) -> Self {
+        let entropy = u128::from_be_bytes(command.0) & ((1 << 80) - 1);
+        Self(Self::floor(ms).0 | entropy)
+    }
+
+    /// The smallest id at a time.
+    #[must_use]
+    pub fn floor(ms: Millis) -> Self {
+        Self(u128::from(ms.0.min(MessageId::MS_MAX)) << 80)
+    }
+
+    /// When the report was filed.
+    #[must_use]
+    pub fn filed_at(self) -> Millis {
+        // 48 bits always fit.
+        Millis((self.0 >> 80) as u64)
+    }
+}
+
+impl fmt::Display for ReportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&ulid::Ulid(self.0), f)
+    }
+}
+
+impl fmt::Debug for ReportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ReportId {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        text.parse::<MessageId>().map(|id| Self(id.0)).map_err(|_| InvalidId("report id"))
+    }
+}
+
+impl Field for ReportId {
+    fn write(&self, tag: u32, buf: &mut Vec<u8>) {
+        self.0.to_be_bytes().write(tag, buf);
+    }
+    fn merge(slot: &mut Option<Self>, wire_type: WireType, buf: &mut Bytes) -> Result<(), WireError> {
+        let mut inner = None;
+        <[u8; 16]>::merge(&mut inner, wire_type, buf)?;
+        *slot = inner.map(|bytes| Self(u128::from_be_bytes(bytes)));
+        Ok(())
+    }
+    fn missing() -> Option<Self> {
+        None
+    }
+}
+
 macro_rules! opaque_id {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*

@@ -137,6 +137,8 @@ crate::wire_struct! {
         1 => revoked_at: Option<Millis>,
         /// One-time keys left, when they are fewer than [`crate::limits::PREKEYS_LOW`].
         2 => low: Option<u32>,
+        /// An operator suspended it, or its user.
+        70 => suspended: bool,
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod command;
 pub mod emoji;
 pub mod envelope;
@@ -16,6 +17,7 @@ pub mod keys;
 pub mod limits;
 pub mod meta;
 pub mod model;
+pub mod moderation;
 pub mod profile;
 pub mod query;
 pub mod rpc;

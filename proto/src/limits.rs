@@ -51,6 +51,16 @@ pub const FORMER_REGISTRATIONS_MAX: usize = 64;
 pub const CURVE_KEY_MAX: usize = 256;
 /// Bytes of a post-quantum public key or of a signature at most.
 pub const PQ_KEY_MAX: usize = 2048;
+/// Devices of a user that are suspended by themselves at most.
+pub const SUSPENDED_DEVICES_MAX: usize = 64;
+/// Bytes of a report's note at most, UTF-8.
+pub const REPORT_NOTE_MAX: usize = 2_000;
+/// Reports of one user that are kept; of more, the newest.
+pub const USER_REPORTS_MAX: usize = 100;
+/// How long a report is kept; what is older is shown to nobody, and goes as others are filed.
+pub const REPORT_RETENTION: Duration = Duration::from_hours(90 * 24);
+/// Reports that one question to a shard is answered with at most.
+pub const REPORTS_PAGE_MAX: u32 = 200;
 /// One-time keys of a kind in one publication at most.
 pub const PREKEYS_PER_PUT: usize = 100;
 /// One-time keys of a kind that a device has in store at most.

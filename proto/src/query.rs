@@ -10,6 +10,7 @@ use crate::ids::{DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
 use crate::keys::{DeviceStatus, DeviceStatusQuery, DevicesAnswer, DevicesQuery, KeyCounts, KeyCountsQuery};
 use crate::meta::ClusterState;
 use crate::model::{Message, Pin, Recipient, Thread, ThreadSummary};
+use crate::moderation::{ReportsAnswer, ReportsQuery, SuspensionQuery, SuspensionState};
 
 crate::wire_enum! {
     /// A question to one shard.
@@ -29,6 +30,8 @@ crate::wire_enum! {
         20 => Devices(DevicesQuery),
         21 => KeyCounts(KeyCountsQuery),
         22 => DeviceStatus(DeviceStatusQuery),
+        70 => Suspension(SuspensionQuery),
+        71 => Reports(ReportsQuery),
     }
 }
 
@@ -177,6 +180,8 @@ crate::wire_enum! {
         20 => Devices(DevicesAnswer),
         21 => KeyCounts(KeyCounts),
         22 => DeviceStatus(DeviceStatus),
+        70 => Suspension(SuspensionState),
+        71 => Reports(ReportsAnswer),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Must not know: sockets, retries, or how a call is carried out.
 //! Invariants: every call carries the time it may still take; a receiver never works on one that has run out.
 
+use crate::audit::{AuditQuery, SendersQuery};
 use crate::command::{Command, Reply};
 use crate::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
 use crate::error::Refusal;
@@ -100,12 +101,23 @@ crate::wire_enum! {
         20 => Ephemeral(EphemeralItems),
         /// A device was deleted: what this node knows of it is out of date.
         21 => ForgetDevice(ForgetDevice),
+        /// A user or one of its devices was suspended, or is not any more: what this node knows of them is out of date.
+        70 => ForgetUser(ForgetUser),
+        /// Which writes did this node take? Answer: [`crate::audit::AuditPage`].
+        71 => Audit(AuditQuery),
+        /// Who sends the most through this node? Answer: [`crate::audit::SendersAnswer`].
+        72 => Senders(SendersQuery),
     }
 }
 
 crate::wire_struct! {
     /// See [`NodeCall::ForgetDevice`].
     pub struct ForgetDevice { 1 => user: UserId, 2 => device: DeviceId }
+}
+
+crate::wire_struct! {
+    /// See [`NodeCall::ForgetUser`].
+    pub struct ForgetUser { 1 => user: UserId }
 }
 
 crate::wire_struct! {

@@ -38,7 +38,7 @@ pub fn of_event(event: &Event) -> usize {
                     | ThreadEventBody::Pinned(_) => 0,
                 }
         }
-        Event::User(_) | Event::Device(_) | Event::PrekeysLow(_) | Event::MemberDevices(_) => 0,
+        Event::User(_) | Event::Device(_) | Event::PrekeysLow(_) | Event::MemberDevices(_) | Event::Suspension(_) => 0,
     }
 }
 

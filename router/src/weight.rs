@@ -41,6 +41,8 @@ pub(crate) fn of_query(query: &Query) -> usize {
         | Query::Devices(_)
         | Query::KeyCounts(_)
         | Query::DeviceStatus(_)
+        | Query::Suspension(_)
+        | Query::Reports(_)
         | Query::ClusterState(_) => 0,
     }
 }
@@ -64,6 +66,7 @@ fn of_op(op: &Op) -> usize {
                 + delivered.members.iter().map(|new| ITEM + BASE + of_profile(&new.profile)).sum::<usize>()
         }
         Op::ExpireMessages(expire) => expire.due.len() * ITEM,
+        Op::FileReport(report) => of_text(report.note.as_ref()),
         // The cluster's record does not come through here.
         Op::RemoveParticipant(_)
         | Op::DeleteMessage(_)
@@ -76,6 +79,7 @@ fn of_op(op: &Op) -> usize {
         | Op::DeleteDevice(_)
         | Op::IndexMembership(_)
         | Op::ClaimKey(_)
+        | Op::Suspend(_)
         | Op::Meta(_) => 0,
     }
 }

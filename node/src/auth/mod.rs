@@ -154,6 +154,9 @@ pub enum AuthError {
     /// Its device was deleted.
     #[error("the device was deleted after the token was issued")]
     Revoked,
+    /// An operator suspended its user or device.
+    #[error("the user or the device is suspended")]
+    Suspended,
 }
 
 impl AuthError {
@@ -163,6 +166,7 @@ impl AuthError {
         match self {
             Self::Expired => ErrorCode::TokenExpired,
             Self::Revoked => ErrorCode::DeviceRevoked,
+            Self::Suspended => ErrorCode::Suspended,
             Self::Missing
             | Self::Malformed
             | Self::UnknownKey

@@ -7,7 +7,8 @@ use super::BootError;
 use super::node::Node;
 use super::sessions::{Caller, Others};
 use crate::admin::status::StatusSource;
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, Office};
+use crate::audit::{Audit, AuditParts};
 use crate::auth::{self, Authenticator, KeySet};
 use crate::config::Config;
 use crate::gateway::cors::Origins;
@@ -27,12 +28,15 @@ use tokio_util::sync::CancellationToken;
 const DRAIN_SPREAD: Duration = Duration::from_secs(2);
 /// Between two foldings of the metrics' samples.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// How long the last records of writes may take.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
 /// Connections of operators at once.
 const ADMIN_CONNECTIONS: usize = 256;
 
 /// What is being served.
 pub struct Serving {
     realtime: Realtime,
+    audit: Audit,
     rates: Rates,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -49,6 +53,7 @@ pub fn start(
     client: TcpListener,
     admin: TcpListener,
 ) -> Result<Serving, BootError> {
+    let audit = open_audit(config, node)?;
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| BootError::Runtime(format!("metrics can't be recorded: {error}")))?;
@@ -70,6 +75,7 @@ pub fn start(
         node: node.host.node(),
         origins: origins.clone(),
         rates: rates.clone(),
+        audit: audit.clone(),
         caller: Arc::clone(&caller) as _,
         leads: Arc::new(move |shard| host.shard(shard)?.leading_term()),
         sockets_max: config.limits.connections as usize,
@@ -81,9 +87,9 @@ pub fn start(
         tell: Arc::new(move |item| teller.tell(item)),
         router: node.router.clone(),
         authenticator,
-        revocations,
+        revocations: revocations.clone(),
         cluster: node.host.record(),
-        clock,
+        clock: Arc::clone(&clock),
         readiness: node.readiness.subscribe(),
         deadline: DEADLINE,
         admission: AdmissionLimits {
@@ -93,12 +99,21 @@ pub fn start(
         },
         origins,
         rates: rates.clone(),
+        audit: audit.clone(),
     });
     let status = StatusSource::new(node.handler.clone(), node.transport.clone(), node.readiness.clone());
     let stop = CancellationToken::new();
     let folded = metrics.clone();
     tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(move || folded.run_upkeep())));
-    let operators = admin::routes(AdminState { status: Arc::new(status), metrics });
+    let office = Office {
+        transport: node.transport.clone(),
+        record: node.host.record(),
+        router: node.router.clone(),
+        revocations,
+        audit: audit.clone(),
+        clock,
+    };
+    let operators = admin::routes(AdminState { status: Arc::new(status), metrics, office: Arc::new(office) });
     let client_limits = ServeLimits { connections: config.limits.connections as usize, ..ServeLimits::default() };
     let admin_limits = ServeLimits { connections: ADMIN_CONNECTIONS, grace: Duration::from_secs(1), ..client_limits };
     let tasks = vec![
@@ -110,7 +125,18 @@ pub fn start(
         )),
         tokio::spawn(serve(admin, operators, admin_limits, stop.clone().cancelled_owned())),
     ];
-    Ok(Serving { realtime, rates, stop, tasks })
+    Ok(Serving { realtime, audit, rates, stop, tasks })
+}
+
+fn open_audit(config: &Config, node: &Node) -> Result<Audit, BootError> {
+    let parts = AuditParts {
+        config: config.audit.clone(),
+        data: config.node.data_dir.clone(),
+        node: config.node.id,
+        disk_reserve_bytes: config.limits.disk_reserve_bytes,
+    };
+    let failed = |error: std::io::Error| BootError::Storage(format!("the audit log can't be opened: {error}"));
+    Audit::start(parts, node.clock.wall()).map_err(failed)
 }
 
 /// Folds what histograms have taken in since the last time: otherwise they keep every sample until someone scrapes.
@@ -141,6 +167,9 @@ impl Serving {
             // One that panicked has been reported.
             let _ = task.await;
         }
+        // What was answered is recorded before the process ends.
+        let audit = self.audit;
+        let _ = tokio::time::timeout(LAST_RECORDS, tokio::task::spawn_blocking(move || audit.close())).await;
     }
 }
 

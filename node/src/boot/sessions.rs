@@ -8,10 +8,11 @@ use crate::realtime::{NodeCaller, Realtime, SessionRegistry};
 use crate::rpc::handler::Sessions;
 use crate::rpc::transport::NodeTransport;
 use futures_util::future::join_all;
+use messenger_proto::audit::{AuditPage, AuditQuery, SendersAnswer, SendersQuery};
 use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::{ClusterState, NodeState};
-use messenger_proto::rpc::{ForgetDevice, NodeCall, RegisterSession, SessionCall, SessionOutcome};
+use messenger_proto::rpc::{ForgetDevice, ForgetUser, NodeCall, RegisterSession, SessionCall, SessionOutcome};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
@@ -68,6 +69,21 @@ impl Sessions for NodeSessions {
             realtime.forget_device(&device);
         }
     }
+
+    fn forget_user(&self, user: ForgetUser) {
+        if let Some(realtime) = self.realtime.get() {
+            realtime.forget_user(&user.user);
+        }
+    }
+
+    fn audit(&self, query: &AuditQuery) -> Option<AuditPage> {
+        let page = self.realtime.get()?.audit().page(query);
+        page.inspect_err(|error| tracing::warn!(%error, "the audit log can't be read")).ok()
+    }
+
+    fn senders(&self, query: &SendersQuery) -> SendersAnswer {
+        self.realtime.get().map_or_else(|| SendersAnswer { senders: Vec::new() }, |realtime| realtime.senders(query))
+    }
 }
 
 /// Tells the other nodes of the cluster.
@@ -80,18 +96,28 @@ pub struct Others {
     pub this: NodeId,
 }
 
-impl Peers for Others {
-    fn forget_device(&self, device: ForgetDevice) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+impl Others {
+    fn tell_all(&self, call: NodeCall) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let nodes: Vec<NodeId> = {
             let record = self.record.borrow();
             let others = record.nodes.iter().filter(|node| node.id != self.this && node.state != NodeState::Removed);
             others.map(|node| node.id).collect()
         };
         Box::pin(async move {
-            let tell = |node| self.transport.tell(node, NodeCall::ForgetDevice(device.clone()));
+            let tell = |node| self.transport.tell(node, call.clone());
             // Who is not reached asks by itself before long.
             join_all(nodes.into_iter().map(tell)).await;
         })
+    }
+}
+
+impl Peers for Others {
+    fn forget_device(&self, device: ForgetDevice) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.tell_all(NodeCall::ForgetDevice(device))
+    }
+
+    fn forget_user(&self, user: ForgetUser) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.tell_all(NodeCall::ForgetUser(user))
     }
 }
 

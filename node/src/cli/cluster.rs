@@ -1,25 +1,21 @@
 //! `messenger cluster`.
 //!
-//! Owns: asking an admin listener for the cluster's status, and showing it.
+//! Owns: asking for the cluster's status, and showing it.
 //! Must not know: how the status is made.
 
+use super::operators::AdminArgs;
 use super::{CliError, Output};
-use crate::client::{Call, Connection, Problem, ServerUrl, TransportError};
+use crate::client::Call;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::Duration;
-use tokio::time::timeout;
 
 const EXAMPLES: &str = "\
 Examples:
   messenger cluster status
   messenger cluster status --admin http://127.0.0.1:7602 --output json";
-
-/// Of one admin listener.
-const LIMIT: Duration = Duration::from_secs(5);
 
 /// Look after a cluster
 #[derive(Debug, Args)]
@@ -37,18 +33,11 @@ enum ClusterCommand {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct StatusArgs {
-    /// Admin URL of a node; several, or a list with commas, of which the first that answers is asked
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "MESSENGER_ADMIN",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:7601,http://127.0.0.1:7602,http://127.0.0.1:7603"
-    )]
-    admin: Vec<ServerUrl>,
     /// Print for people or for programs
     #[arg(long, value_enum, default_value_t)]
     output: Output,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 /// What `GET /v1/cluster/status` on an admin listener answers.
@@ -118,53 +107,16 @@ pub async fn run(args: ClusterArgs) -> Result<(), CliError> {
 }
 
 async fn status(args: &StatusArgs) -> Result<(), CliError> {
-    let mut last = CliError::Usage("name at least one admin URL".into());
-    for admin in &args.admin {
-        match ask(admin).await {
-            Ok(status) => {
-                let text = match args.output {
-                    Output::Text => render(&status),
-                    Output::Json => {
-                        let json = serde_json::to_string_pretty(&status);
-                        json.map_err(|e| CliError::Failed(e.to_string()))? + "\n"
-                    }
-                };
-                print!("{text}");
-                return Ok(());
-            }
-            Err(error) => last = error,
+    let status: ClusterStatus = args.admin.ask(&Call::new(http::Method::GET, "/v1/cluster/status")).await?;
+    let text = match args.output {
+        Output::Text => render(&status),
+        Output::Json => {
+            let json = serde_json::to_string_pretty(&status);
+            json.map_err(|e| CliError::Failed(e.to_string()))? + "\n"
         }
-    }
-    Err(last)
-}
-
-async fn ask(admin: &ServerUrl) -> Result<ClusterStatus, CliError> {
-    let exchange = async {
-        let mut connection = Connection::open(admin, LIMIT).await?;
-        connection.exchange(&Call::new(http::Method::GET, "/v1/cluster/status")).await
     };
-    let unreachable = |reason: String| CliError::Unreachable(format!("{admin} does not answer: {reason}"));
-    let answer = match timeout(LIMIT, exchange).await {
-        Err(_) => return Err(unreachable(format!("nothing within {} s", LIMIT.as_secs()))),
-        Ok(Err(TransportError::NotSent(reason) | TransportError::Lost(reason))) => return Err(unreachable(reason)),
-        Ok(Ok(answer)) => answer,
-    };
-    if answer.status == http::StatusCode::NOT_FOUND.as_u16() {
-        return Err(not_for_operators(admin));
-    }
-    if !answer.is_success() {
-        let problem = Problem::from_answer(answer.status, None, &answer.body);
-        return Err(CliError::Refused(format!("{admin}: {problem}")));
-    }
-    serde_json::from_slice(&answer.body).map_err(|e| CliError::Failed(format!("{admin} answers something else: {e}")))
-}
-
-/// What answers and knows no such route is most likely a node's address for clients.
-fn not_for_operators(admin: &ServerUrl) -> CliError {
-    CliError::Usage(format!(
-        "{admin} answers, but not to operators: name a node's admin_addr with --admin, not its client_addr (a cluster of \
-         `messenger dev` has them 200 ports above, from http://127.0.0.1:7601)"
-    ))
+    print!("{text}");
+    Ok(())
 }
 
 /// The status as tables.

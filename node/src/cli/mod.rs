@@ -4,13 +4,17 @@
 //! says which kind.
 //! Must not know: how a node or a client works inside.
 
+pub mod audit;
 pub mod bench;
 pub mod chat;
 pub mod cluster;
 pub mod dev;
 pub mod exit;
+pub mod operators;
+pub mod reports;
 pub mod serve;
 pub mod token;
+pub mod user;
 
 mod terminal;
 
@@ -37,6 +41,10 @@ enum Command {
     Token(token::TokenArgs),
     Chat(chat::ChatArgs),
     Cluster(cluster::ClusterArgs),
+    User(user::UserArgs),
+    Audit(audit::AuditArgs),
+    Reports(reports::ReportsArgs),
+    Senders(reports::SendersArgs),
     Bench(bench::BenchArgs),
 }
 
@@ -109,6 +117,10 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Dev(args) => block_on(dev::run(args)),
         Command::Chat(args) => block_on(chat::run(args)),
         Command::Cluster(args) => block_on(cluster::run(args)),
+        Command::User(args) => block_on(user::run(args)),
+        Command::Audit(args) => block_on(audit::run(args)),
+        Command::Reports(args) => block_on(reports::run(args)),
+        Command::Senders(args) => block_on(reports::senders(args)),
         Command::Bench(args) => block_on(bench::run(args)),
     }
 }

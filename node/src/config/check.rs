@@ -42,6 +42,7 @@ impl Config {
         }
         self.check_limits()?;
         self.rate_limits.check()?;
+        self.audit.check()?;
         self.auth.allowed_origins.iter().try_for_each(|origin| check_origin(origin))?;
         tracing_subscriber::EnvFilter::try_new(&self.log.filter)
             .map_err(|error| ConfigError::invalid("log.filter", error.to_string()))?;

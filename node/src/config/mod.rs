@@ -4,9 +4,11 @@
 //! Must not know: how a value is used.
 //! Invariants: a loaded [`Config`] is consistent: addresses parse, ids are unique, R is odd and at most the node count.
 
+mod audit;
 mod check;
 mod rates;
 
+pub use audit::AuditConfig;
 pub use rates::{
     ClassLimits, FailedAuthLimits, ForwardedHeader, KeyFetchLimits, Network, ProxiesConfig, RateLimitsConfig,
 };
@@ -71,6 +73,9 @@ pub struct Config {
     /// What stands between it and its clients.
     #[serde(default)]
     pub proxies: ProxiesConfig,
+    /// What it records of writes.
+    #[serde(default, skip_serializing_if = "AuditConfig::is_default")]
+    pub audit: AuditConfig,
     /// What it says.
     #[serde(default)]
     pub log: LogConfig,

@@ -26,6 +26,8 @@ pub struct RateLimitsConfig {
     pub threads: ClassLimits,
     /// Fetches of other users' keys.
     pub key_fetches: KeyFetchLimits,
+    /// Messages, threads and users reported to the operators.
+    pub reports: ClassLimits,
     /// Tokens that are not believed.
     pub failed_auth: FailedAuthLimits,
 }
@@ -96,6 +98,7 @@ impl Default for RateLimitsConfig {
                 per_address: 3_000,
                 per_target: 10,
             },
+            reports: class(3_600, 20, 20, 200),
             failed_auth: FailedAuthLimits { window_s: 60, per_address: 300 },
         }
     }
@@ -120,6 +123,7 @@ impl RateLimitsConfig {
                 per_address: most,
                 per_target: most,
             },
+            reports: class,
             failed_auth: FailedAuthLimits { window_s, per_address: most },
         }
     }
@@ -136,6 +140,7 @@ impl RateLimitsConfig {
             class("writes", self.writes),
             class("reads", self.reads),
             class("threads", self.threads),
+            class("reports", self.reports),
             class("key_fetches", keys.by_class()),
             ("key_fetches", keys.window_s, vec![("per_target", keys.per_target)]),
             ("failed_auth", failed.window_s, vec![("per_address", failed.per_address)]),

@@ -1,12 +1,13 @@
 //! What every request passes on its way in, and every answer on its way out.
 //!
-//! Owns: the trace id, the bound on headers, admission, readiness, problem documents, the answer to a handler that
+//! Owns: the trace id, that a request which changes something is recorded, the bound on headers, admission, readiness, problem documents, the answer to a handler that
 //! panics, and the order in which an answer is finished: its document, what a page of another origin may see, its
 //! encoding, and last its body's removal for HEAD.
 //! Must not know: routes, but for the two that health checks use.
 //! Invariants: every answer carries `X-Request-Id`; every error is a problem document.
 
 use super::GatewayState;
+use super::audited::Audited;
 use super::compress::Accepted;
 use super::cors::Visit;
 use super::error::ApiError;
@@ -37,12 +38,17 @@ pub(super) async fn edge(State(state): State<GatewayState>, mut request: Request
     let trace = TraceId::of(request.headers());
     let (uri, method) = (request.uri().clone(), request.method().clone());
     request.extensions_mut().insert(trace);
+    let audited = Audited::begin(&state, &mut request, trace);
     let (visit, accepted) = (Visit::of(&state, &request), Accepted::of(request.headers()));
     let mut response = match enter(&state, request, next, visit.is_preflight()).await {
         Ok(response) => response,
         Err(error) => axum::response::IntoResponse::into_response(error),
     };
-    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+    let error = response.extensions_mut().remove::<ApiError>();
+    if let Some(audited) = audited {
+        audited.answered(&mut response, error.as_ref().map(ApiError::code));
+    }
+    if let Some(error) = error {
         response = with_problem(&state, response, &error, trace, &uri);
     }
     let headers = response.headers_mut();

@@ -5,6 +5,7 @@
 //! Invariants: a body is read only once it is known to be JSON and within bounds, and in bounded time.
 
 use super::GatewayState;
+use super::audited::Gathered;
 use super::edge::{body_too_large, discard};
 use super::error::{ApiError, FieldError};
 use super::idempotency::IdempotencyKey;
@@ -329,10 +330,16 @@ pub(super) fn has_idempotency_key(headers: &HeaderMap) -> bool {
 /// Reads a JSON body, unparsed.
 pub(super) async fn json_body(state: &GatewayState, request: Request) -> Result<Bytes, ApiError> {
     check_content_type(request.headers())?;
+    let gathered = request.extensions().get::<Gathered>().cloned();
     let mut body = request.into_body();
     let read = tokio::time::timeout(state.body_time(), collect(&mut body)).await;
     match read {
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Ok(bytes)) => {
+            if let Some(gathered) = gathered {
+                gathered.read(&bytes);
+            }
+            Ok(bytes)
+        }
         Ok(Err(BodyError::TooLarge)) => {
             discard(&mut body, state.body_time()).await;
             Err(body_too_large())

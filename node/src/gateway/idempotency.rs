@@ -41,6 +41,8 @@ pub enum PostPath {
     Pins(ThreadId),
     /// `/v1/messages/{id}/reactions`
     Reactions(MessageId),
+    /// `/v1/reports`
+    Reports,
 }
 
 /// A concrete path whose GETs take something, and so count like POSTs.
@@ -66,6 +68,7 @@ impl Display for PostPath {
             Self::Messages(thread) => write!(f, "/v1/threads/{thread}/messages"),
             Self::Read(thread) => write!(f, "/v1/threads/{thread}/read"),
             Self::Pins(thread) => write!(f, "/v1/threads/{thread}/pins"),
+            Self::Reports => f.write_str("/v1/reports"),
             Self::Reactions(message) => write!(f, "/v1/messages/{message}/reactions"),
         }
     }

@@ -6,6 +6,7 @@
 //! Invariants: nobody unlimited reaches a handler, and every answer of a limited route says where its caller stands.
 
 use super::GatewayState;
+use super::audited::Gathered;
 use super::error::ApiError;
 use super::extract::bearer_of;
 use super::serve::PeerAddress;
@@ -23,19 +24,28 @@ use std::sync::Arc;
 pub(super) fn limited(
     state: &GatewayState,
     class: Class,
+    path: &'static str,
     methods: MethodRouter<GatewayState>,
 ) -> MethodRouter<GatewayState> {
-    methods.route_layer(from_fn_with_state((state.clone(), class), limit))
+    methods.route_layer(from_fn_with_state((state.clone(), class, path), limit))
 }
 
-async fn limit(State((state, class)): State<(GatewayState, Class)>, mut request: Request, next: Next) -> Response {
+async fn limit(
+    State((state, class, path)): State<(GatewayState, Class, &'static str)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let gathered = request.extensions().get::<Gathered>().cloned();
+    if let Some(gathered) = &gathered {
+        gathered.routed(path, request.uri().path());
+    }
     let class = match (class, request.method()) {
         // To take a key is to use it up.
         (Class::KeyFetches, _) => class,
         (_, &Method::GET | &Method::HEAD) => Class::Reads,
         _ => class,
     };
-    let (standing, mut identity) = admit(&state, class, &request);
+    let (standing, mut identity) = admit(&state, class, &request, gathered.as_ref());
     if let Ok(admitted) = &identity
         && let Err(revoked) = state.revocations().check(admitted).await
     {
@@ -56,9 +66,14 @@ async fn limit(State((state, class)): State<(GatewayState, Class)>, mut request:
     response
 }
 
-fn admit(state: &GatewayState, class: Class, request: &Request) -> (Option<Standing>, Result<Arc<Identity>, ApiError>) {
+fn admit(
+    state: &GatewayState,
+    class: Class,
+    request: &Request,
+    gathered: Option<&Gathered>,
+) -> (Option<Standing>, Result<Arc<Identity>, ApiError>) {
     let (rates, headers) = (state.rates(), request.headers());
-    let address = rates.client_address(peer_of(request), headers);
+    let address = gathered.map_or_else(|| rates.client_address(peer_of(request), headers), Gathered::address);
     let Charged { standing, outcome } = rates.charge_address(class, address);
     if let Err(error) = outcome {
         return (standing, Err(error));
@@ -67,6 +82,9 @@ fn admit(state: &GatewayState, class: Class, request: &Request) -> (Option<Stand
         Ok(identity) => identity,
         Err(error) => return (standing, Err(error)),
     };
+    if let Some(gathered) = gathered {
+        gathered.identified(&identity);
+    }
     let charged = rates.charge_identity(class, &identity);
     (Standing::tighter(standing, charged.standing), charged.outcome.map(|()| identity))
 }

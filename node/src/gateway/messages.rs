@@ -5,6 +5,7 @@
 //! Invariants: a send is answered as the contract's table says: a repeated key replays, a repeated `client_seq` does not.
 
 use super::GatewayState;
+use super::audited::Told;
 use super::envelopes::allow_mismatch;
 use super::error::{ApiError, FieldError};
 use super::extract::{IDEMPOTENCY_KEY, MessagePath, Reader, ThreadPath, Writer, idempotency_key, json_body};
@@ -60,7 +61,9 @@ pub(super) async fn send(
         return Err(ApiError::duplicate(reply.message));
     }
     let size = MessageView::size_hint(&reply.message);
-    let response = json_done(&state, StatusCode::ACCEPTED, &MessageView::of(&reply.message), size)?;
+    let mut response = json_done(&state, StatusCode::ACCEPTED, &MessageView::of(&reply.message), size)?;
+    let recipients = reply.message.receipts.as_ref().map(|receipts| receipts.of);
+    response.extensions_mut().insert(Told { message: Some(reply.message.id), recipients, report: None });
     Ok(replayed(located(response, &format!("/v1/messages/{}", reply.message.id)), was_replayed))
 }
 

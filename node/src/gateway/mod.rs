@@ -6,6 +6,7 @@
 //! request ends by its deadline.
 
 mod admission;
+mod audited;
 mod changes;
 mod compress;
 pub mod cors;
@@ -30,6 +31,7 @@ mod pins;
 mod prekeys;
 mod presence;
 mod privacy;
+mod reports;
 pub(crate) mod respond;
 mod revocations;
 pub mod send;
@@ -57,6 +59,7 @@ pub use held::TakeLimits;
 pub use limited::peer_of;
 pub use revocations::{Peers, Revocations};
 
+use crate::audit::Audit;
 use crate::auth::{Authenticator, Clock};
 use crate::rates::{Class, Rates};
 use admission::Admission;
@@ -104,6 +107,8 @@ pub struct GatewayParts {
     pub origins: Origins,
     /// How much clients may ask.
     pub rates: Rates,
+    /// Where writes are recorded.
+    pub audit: Audit,
 }
 
 /// How long a request may take unless the operator says otherwise.
@@ -257,6 +262,7 @@ fn routes() -> Vec<Route> {
         limited("/v1/users/{user_id}/prekeys", READ, Class::KeyFetches, get(prekeys::take)),
         limited("/v1/users/me/devices/{device_id}", "DELETE, OPTIONS", Class::Writes, delete(devices::delete)),
         limited("/v1/users/me/devices/{device_id}/prekeys", "GET, HEAD, PUT, OPTIONS", Class::Writes, keys),
+        limited("/v1/reports", "POST, OPTIONS", Class::Reports, post(reports::file)),
         open("/v1/openapi.json", get(openapi::openapi)),
         open("/v1/asyncapi.json", get(openapi::asyncapi)),
         open("/docs", get(openapi::docs)),
@@ -269,7 +275,7 @@ fn routes() -> Vec<Route> {
 pub fn router_with(state: GatewayState, more: axum::Router<GatewayState>) -> axum::Router {
     let add = |router: axum::Router<GatewayState>, Route { path, allow, class, methods }| {
         let methods = match class {
-            Some(class) => limited(&state, class, methods),
+            Some(class) => limited(&state, class, path, methods),
             None => methods,
         };
         router.route(path, route(allow, methods))

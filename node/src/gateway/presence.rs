@@ -46,7 +46,17 @@ async fn may_see(state: &GatewayState, viewer: &UserId, user: &UserId, deadline:
     if !audience::shows(user, viewer) {
         return Ok(false);
     }
-    let (theirs, own) = tokio::try_join!(threads(state, user, deadline), threads(state, viewer, deadline))?;
+    share_a_thread(state, viewer, user, deadline).await
+}
+
+/// Whether two users are in a thread together.
+pub(super) async fn share_a_thread(
+    state: &GatewayState,
+    one: &UserId,
+    other: &UserId,
+    deadline: Instant,
+) -> Result<bool, ApiError> {
+    let (theirs, own) = tokio::try_join!(threads(state, other, deadline), threads(state, one, deadline))?;
     Ok(!theirs.is_disjoint(&own))
 }
 

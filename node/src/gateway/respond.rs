@@ -144,6 +144,8 @@ pub(super) fn unexpected(answer: &Answer) -> ApiError {
         Answer::Devices(_) => "devices",
         Answer::KeyCounts(_) => "key counts",
         Answer::DeviceStatus(_) => "device status",
+        Answer::Suspension(_) => "a suspension",
+        Answer::Reports(_) => "reports",
         Answer::ClusterState(_) => "cluster state",
     };
     ApiError::internal(format!("a query was answered with {kind}"))

@@ -1,10 +1,10 @@
-//! Tokens of devices that were deleted.
+//! Tokens of devices that were deleted, and of users and devices that are suspended.
 //!
-//! Owns: what this node knows of deletions, and when it asks again.
-//! Must not know: what a deletion is; the user's shard does.
-//! Invariants: a device that is known to be deleted stays so; that one is not is believed for [`FRESH`] and then asked
-//! anew. The node that carries a deletion out tells the others before it answers, but waits no longer than [`TELLING`]: one
-//! that was not reached has the deletion in force within [`FRESH`] and one question. What is remembered is bounded. While a user's shard does not answer, its devices go on as they were: what they write needs some shard all
+//! Owns: what this node knows of deletions and suspensions, and when it asks again.
+//! Must not know: what either is; the user's shard does.
+//! Invariants: a device that is known to be deleted stays so; that one is not, or that one is
+//! suspended, is believed for [`FRESH`] and then asked anew. The node that carries a change out tells the others before it answers, but waits no longer than [`TELLING`]: one
+//! that was not reached has it in force within [`FRESH`] and one question. What is remembered is bounded. While a user's shard does not answer, its devices go on as they were: what they write needs some shard all
 //! the same, and one without a leader is to stop nobody else's work.
 
 use crate::auth::{AuthError, Identity};
@@ -12,7 +12,7 @@ use lru::LruCache;
 use messenger_proto::ids::{DeviceId, Millis, UserId};
 use messenger_proto::keys::DeviceStatusQuery;
 use messenger_proto::query::{Answer, Query};
-use messenger_proto::rpc::ForgetDevice;
+use messenger_proto::rpc::{ForgetDevice, ForgetUser};
 use messenger_proto::slot::Slot;
 use messenger_router::Router;
 use std::num::NonZeroUsize;
@@ -34,6 +34,7 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 struct Known {
     asked: Instant,
     revoked_at: Option<Millis>,
+    suspended: bool,
 }
 
 #[derive(Debug)]
@@ -43,7 +44,7 @@ struct Devices {
     forgotten: u64,
 }
 
-/// What a node knows of deleted devices; a cheap handle to clone.
+/// What a node knows of deleted and suspended devices; a cheap handle to clone.
 #[derive(Clone)]
 pub struct Revocations(Arc<Inner>);
 
@@ -51,6 +52,8 @@ pub struct Revocations(Arc<Inner>);
 pub trait Peers: Send + Sync + 'static {
     /// Has them ask again whether a device was deleted; returns once they know, or can't be reached.
     fn forget_device(&self, device: ForgetDevice) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    /// Has them ask again how any device of a user stands; returns once they know, or can't be reached.
+    fn forget_user(&self, user: ForgetUser) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 struct Inner {
@@ -84,7 +87,8 @@ impl Revocations {
     /// Whether a verified token still counts.
     ///
     /// # Errors
-    /// [`AuthError::Revoked`] when its device was deleted since it was issued.
+    /// [`AuthError::Revoked`] when its device was deleted since it was issued, [`AuthError::Suspended`] while it or its user
+    /// is suspended.
     pub async fn check(&self, identity: &Identity) -> Result<(), AuthError> {
         let key = (identity.user.clone(), identity.device.clone());
         let now = Instant::now();
@@ -103,29 +107,56 @@ impl Revocations {
         if let Some(known) = known {
             refuse_if(known.revoked_at, identity)?;
             if now.duration_since(known.asked) < FRESH {
-                return Ok(());
+                return allow_unless(known.suspended);
             }
         }
         let query = DeviceStatusQuery { user: identity.user.clone(), device: identity.device.clone() };
         let slot = Slot::of_user(&identity.user);
-        let before = known.and_then(|known| known.revoked_at);
-        let revoked_at = match self.0.router.query(slot, Query::DeviceStatus(query), now + DEADLINE).await {
-            Ok(Answer::DeviceStatus(status)) => before.max(status.revoked_at),
+        let before = known.map_or((None, false), |known| (known.revoked_at, known.suspended));
+        let (revoked_at, suspended) = match self.0.router.query(slot, Query::DeviceStatus(query), now + DEADLINE).await
+        {
+            Ok(Answer::DeviceStatus(status)) => (before.0.max(status.revoked_at), status.suspended),
             other => {
-                tracing::debug!(?other, "it is not known whether a device was deleted");
+                tracing::debug!(?other, "it is not known how a device stands");
                 before
             }
         };
-        if self.lock().forgotten == forgotten || revoked_at.is_some() {
-            self.note(key, now, revoked_at);
-        }
-        refuse_if(revoked_at, identity)
+        self.note(key, Known { asked: now, revoked_at, suspended }, forgotten);
+        refuse_if(revoked_at, identity)?;
+        allow_unless(suspended)
     }
 
-    fn note(&self, key: (UserId, DeviceId), asked: Instant, revoked_at: Option<Millis>) {
+    /// Keeps an answer, unless something was forgotten while it was under way: then no more of it than that a device was
+    /// deleted, which stays so, to be asked again at once.
+    fn note(&self, key: (UserId, DeviceId), answer: Known, forgotten: u64) {
         let mut devices = self.lock();
-        let known = devices.known.get(&key).and_then(|known| known.revoked_at);
-        devices.known.put(key, Known { asked, revoked_at: known.max(revoked_at) });
+        let is_current = devices.forgotten == forgotten;
+        if !is_current && answer.revoked_at.is_none() {
+            return;
+        }
+        let before = devices.known.get(&key).and_then(|known| known.revoked_at);
+        let asked = if is_current { Some(answer.asked) } else { answer.asked.checked_sub(FRESH) };
+        let known = Known { asked: asked.unwrap_or(answer.asked), revoked_at: before.max(answer.revoked_at), ..answer };
+        devices.known.put(key, known);
+    }
+
+    /// What any node knows of a user's devices is out of date.
+    pub async fn forget_user_everywhere(&self, user: &UserId) {
+        self.forget_user(user);
+        if let Some(peers) = &self.0.peers {
+            let _ = tokio::time::timeout(TELLING, peers.forget_user(ForgetUser { user: user.clone() })).await;
+        }
+    }
+
+    /// What is known of a user's devices may be out of date. Looks at all that is remembered: for operators' acts, which are
+    /// few.
+    pub fn forget_user(&self, user: &UserId) {
+        let mut devices = self.lock();
+        devices.forgotten = devices.forgotten.wrapping_add(1);
+        let of_user = devices.known.iter().filter(|((owner, _), _)| owner == user).map(|(key, _)| key.clone());
+        for key in of_user.collect::<Vec<_>>() {
+            devices.known.pop(&key);
+        }
     }
 
     /// What any node knows of the device is out of date.
@@ -147,6 +178,10 @@ impl Revocations {
 
 fn refuse_if(revoked_at: Option<Millis>, identity: &Identity) -> Result<(), AuthError> {
     if revoked_at.is_some_and(|at| identity.issued_at <= at) { Err(AuthError::Revoked) } else { Ok(()) }
+}
+
+fn allow_unless(suspended: bool) -> Result<(), AuthError> {
+    if suspended { Err(AuthError::Suspended) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -195,7 +230,7 @@ mod tests {
     }
 
     fn world() -> World {
-        let (shard, says) = watch::channel(Some(DeviceStatus { revoked_at: None, low: None }));
+        let (shard, says) = watch::channel(Some(DeviceStatus { revoked_at: None, low: None, suspended: false }));
         let asked = Arc::new(AtomicU64::new(0));
         let (_, record) = watch::channel(Arc::new(cluster_state()));
         let router = Router::new(Shard { says, asked: Arc::clone(&asked) }, record);
@@ -203,7 +238,7 @@ mod tests {
     }
 
     fn deleted_at(ms: u64) -> DeviceStatus {
-        DeviceStatus { revoked_at: Some(Millis(ms)), low: None }
+        DeviceStatus { revoked_at: Some(Millis(ms)), low: None, suspended: false }
     }
 
     fn issued_at(ms: u64) -> Identity {
@@ -243,6 +278,33 @@ mod tests {
                 self.1.fetch_add(1, Ordering::SeqCst);
             })
         }
+        fn forget_user(&self, _: ForgetUser) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            self.forget_device(ForgetDevice { user: issued_at(5).user, device: issued_at(5).device })
+        }
+    }
+
+    fn suspended(suspended: bool) -> DeviceStatus {
+        DeviceStatus { revoked_at: None, low: None, suspended }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspension_is_in_force_and_lifted_as_soon_as_it_is_known() {
+        let world = world();
+        let identity = issued_at(5);
+        assert_eq!(world.revocations.check(&identity).await, Ok(()));
+        world.shard.send_replace(Some(suspended(true)));
+        world.revocations.forget_user_everywhere(&identity.user).await;
+        assert_eq!(world.revocations.check(&identity).await, Err(AuthError::Suspended));
+        world.shard.send_replace(Some(suspended(false)));
+        assert_eq!(world.revocations.check(&identity).await, Err(AuthError::Suspended), "it is believed for a while");
+        tokio::time::advance(FRESH).await;
+        assert_eq!(world.revocations.check(&identity).await, Ok(()));
+        world.shard.send_replace(Some(suspended(true)));
+        tokio::time::advance(FRESH).await;
+        assert_eq!(world.revocations.check(&identity).await, Err(AuthError::Suspended));
+        world.shard.send_replace(None);
+        tokio::time::advance(FRESH).await;
+        assert_eq!(world.revocations.check(&identity).await, Err(AuthError::Suspended), "nobody says otherwise");
     }
 
     #[tokio::test(start_paused = true)]
@@ -275,7 +337,7 @@ mod tests {
         let mut check = Box::pin(world.revocations.check(&old));
         assert!(futures_util::poll!(&mut check).is_pending());
         world.revocations.forget(&old.user, &old.device);
-        world.shard.send_replace(Some(DeviceStatus { revoked_at: None, low: None }));
+        world.shard.send_replace(Some(DeviceStatus { revoked_at: None, low: None, suspended: false }));
         assert_eq!(check.await, Ok(()));
         world.shard.send_replace(Some(deleted_at(5)));
         assert_eq!(world.revocations.check(&old).await, Err(AuthError::Revoked));

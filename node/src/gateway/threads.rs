@@ -228,7 +228,8 @@ pub(super) fn without_repeats(users: &[UserId], but: Option<&UserId>) -> Vec<Use
     users.iter().filter(|user| Some(*user) != but && seen.insert(*user)).cloned().collect()
 }
 
-fn bounded(value: &RawValue, max: usize) -> Result<String, Complaint> {
+/// A text of at most so many bytes.
+pub(super) fn bounded(value: &RawValue, max: usize) -> Result<String, Complaint> {
     let text = text(value)?;
     if text.len() > max { Err(format!("must be at most {max} bytes").into()) } else { Ok(text.into_owned()) }
 }

@@ -38,10 +38,12 @@ pub enum Class {
     Threads,
     /// A fetch of another user's keys.
     KeyFetches,
+    /// Something reported to the operators.
+    Reports,
 }
 
 impl Class {
-    const ALL: [Self; 5] = [Self::Sends, Self::Writes, Self::Reads, Self::Threads, Self::KeyFetches];
+    const ALL: [Self; 6] = [Self::Sends, Self::Writes, Self::Reads, Self::Threads, Self::KeyFetches, Self::Reports];
 
     fn name(self) -> &'static str {
         match self {
@@ -50,6 +52,7 @@ impl Class {
             Self::Reads => "reads",
             Self::Threads => "threads",
             Self::KeyFetches => "key-fetches",
+            Self::Reports => "reports",
         }
     }
 }
@@ -88,9 +91,9 @@ struct Rule {
 #[derive(Debug)]
 struct Rules {
     /// By class, then scope.
-    quotas: [[Option<Quota>; 4]; 5],
+    quotas: [[Option<Quota>; 4]; 6],
     /// What `RateLimit-Policy` says, by class.
-    policies: [Option<HeaderValue>; 5],
+    policies: [Option<HeaderValue>; 6],
     failed_auth: Option<Quota>,
     proxies: ProxiesConfig,
     users: Book,
@@ -112,6 +115,7 @@ impl Rules {
             Class::Reads => row(&limits.reads, 0),
             Class::Threads => row(&limits.threads, 0),
             Class::KeyFetches => key_row(keys.per_target),
+            Class::Reports => row(&limits.reports, 0),
         });
         let mut rules = Self {
             quotas,

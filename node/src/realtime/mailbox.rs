@@ -10,6 +10,7 @@ use super::event::{EphemeralFrame, EphemeralKind, LateReads, SharedEvent};
 use messenger_proto::event::UserEvent;
 use messenger_proto::ids::{DeviceId, Millis, ShardId, ThreadId, UserId};
 use messenger_proto::keys::{DeviceEvent, MemberDevices, PrekeysLow};
+use messenger_proto::moderation::SuspensionEvent;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -34,6 +35,8 @@ pub enum Mail {
     Device(DeviceEvent),
     /// One of the user's devices has few keys left.
     Low(PrekeysLow),
+    /// The user, or one of its devices, was suspended.
+    Suspension(SuspensionEvent),
     /// The devices of another member of a thread changed.
     Member(MemberDevices),
 }
@@ -46,6 +49,7 @@ impl Mail {
             Self::Index(_) => size_of::<UserEvent>(),
             Self::Device(_) => size_of::<DeviceEvent>(),
             Self::Low(_) => size_of::<PrekeysLow>(),
+            Self::Suspension(_) => size_of::<SuspensionEvent>(),
             Self::Member(_) => size_of::<MemberDevices>(),
         }
     }
@@ -60,6 +64,8 @@ pub enum CloseReason {
     Replaced,
     /// The device was deleted.
     Revoked,
+    /// The user or the device was suspended.
+    Suspended,
 }
 
 /// What was lost on the way to a session since it last looked.
@@ -145,6 +151,13 @@ impl Mailbox {
             && self.is_of(&event.device)
         {
             self.revoked(event.at);
+        }
+        // It closes whom it concerns, and tells the others nothing.
+        if let Mail::Suspension(event) = &mail {
+            if event.device.as_ref().is_none_or(|device| self.is_of(device)) {
+                self.close(CloseReason::Suspended);
+            }
+            return true;
         }
         let weight = mail.weight();
         let mut inner = self.lock();
@@ -331,6 +344,23 @@ mod tests {
         assert_eq!(mailbox.closing(), None, "its token is newer");
         assert!(!mailbox.push(deletion("d", 5)));
         assert_eq!(mailbox.closing(), Some(CloseReason::Revoked));
+    }
+
+    #[test]
+    fn a_suspension_closes_its_user_s_mailboxes_however_full_they_are() {
+        let suspension = |device: Option<&str>| {
+            let device = device.map(|name| DeviceId::new(name).unwrap());
+            Mail::Suspension(SuspensionEvent { user: UserId::new("u").unwrap(), device })
+        };
+        let mailbox = Mailbox::of(DeviceId::new("d").unwrap(), Millis(5));
+        assert!(mailbox.push(event(1, 1, MAILBOX_BYTES * 2)));
+        assert!(mailbox.push(suspension(Some("e"))));
+        assert_eq!(mailbox.closing(), None, "another device");
+        assert!(mailbox.push(suspension(Some("d"))));
+        assert_eq!(mailbox.closing(), Some(CloseReason::Suspended));
+        let other = Mailbox::of(DeviceId::new("e").unwrap(), Millis(5));
+        other.push(suspension(None));
+        assert_eq!(other.closing(), Some(CloseReason::Suspended));
     }
 
     #[tokio::test]

@@ -27,12 +27,14 @@ use self::mailbox::CloseReason;
 use self::presence::board::Board;
 use self::presence::{Desk, Leads, greeting};
 use self::registry::Registrations;
+use crate::audit::Audit;
 use crate::auth::{Authenticator, Clock};
 use crate::gateway::cors::Origins;
 use crate::gateway::{GatewayState, Revocations};
 use crate::rates::Rates;
 use axum::extract::Request;
 use axum::routing::any;
+use messenger_proto::audit::{SendersAnswer, SendersQuery};
 use messenger_proto::ephemeral::{Ephemeral, EphemeralItems, PresenceAnswer, PresenceCall};
 use messenger_proto::ids::{Millis, NodeId, ShardId, ThreadId, UserId};
 use messenger_proto::rpc::{ForgetDevice, RegisterSession, SessionCall};
@@ -64,6 +66,8 @@ pub struct RealtimeParts {
     pub origins: Origins,
     /// How much clients may ask; the gateway's.
     pub rates: Rates,
+    /// Where writes are recorded; the gateway's.
+    pub audit: Audit,
     /// The way to other nodes.
     pub caller: Arc<dyn NodeCaller>,
     /// Which shards the node leads.
@@ -163,6 +167,17 @@ impl Realtime {
         self.revocations().forget(&device.user, &device.device);
     }
 
+    /// Has this node ask again how a user's devices stand.
+    pub fn forget_user(&self, user: &UserId) {
+        self.revocations().forget_user(user);
+    }
+
+    /// Who sends the most through this node.
+    #[must_use]
+    pub fn senders(&self, query: &SendersQuery) -> SendersAnswer {
+        SendersAnswer { senders: self.audit().senders(query, self.now()) }
+    }
+
     /// Closes every connection with 1001, spread over `spread`, and writes what they acknowledged. Those that are being
     /// opened are closed at once, and new ones are the gateway's to refuse.
     pub async fn drain(&self, spread: Duration) {
@@ -219,6 +234,12 @@ impl Realtime {
 
     fn tuning(&self) -> &Tuning {
         &self.0.parts.tuning
+    }
+
+    /// Where writes are recorded.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.0.parts.audit
     }
 
     fn rates(&self) -> &Rates {

@@ -6,12 +6,13 @@
 
 use crate::boot::readiness::Readiness;
 use bytes::Bytes;
+use messenger_proto::audit::{AuditPage, AuditQuery, SendersAnswer, SendersQuery};
 use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::rpc::{
-    ForgetDevice, InterestChange, NodeCall, NodeStatus, Redirect, RegisterSession, SessionCall, SessionOutcome,
-    ShardCall, ShardOutcome, ShardRequest, StreamItem,
+    ForgetDevice, ForgetUser, InterestChange, NodeCall, NodeStatus, Redirect, RegisterSession, SessionCall,
+    SessionOutcome, ShardCall, ShardOutcome, ShardRequest, StreamItem,
 };
 use messenger_proto::wire::Wire;
 use messenger_raft::group::host::Host;
@@ -22,6 +23,9 @@ use messenger_raft::types::{GroupId, META_GROUP};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+
+/// No message at all.
+const UNREADABLE: &[u8] = &[0xff];
 
 /// What the node does with calls that no group answers.
 pub trait Sessions: Send + Sync + 'static {
@@ -35,6 +39,12 @@ pub trait Sessions: Send + Sync + 'static {
     fn hear(&self, items: EphemeralItems);
     /// What is known of a device is out of date.
     fn forget_device(&self, device: ForgetDevice);
+    /// What is known of a user's devices is out of date.
+    fn forget_user(&self, user: ForgetUser);
+    /// Records of writes that this node took, unless they can't be read. Reads files.
+    fn audit(&self, query: &AuditQuery) -> Option<AuditPage>;
+    /// Who sends the most through this node.
+    fn senders(&self, query: &SendersQuery) -> SendersAnswer;
 }
 
 /// The handler of a node; cheap to clone.
@@ -85,8 +95,7 @@ impl NodeHandler {
     }
 
     /// Carries out a call to the node itself and says what there is to say.
-    #[must_use]
-    pub fn node_call(&self, call: NodeCall) -> Bytes {
+    pub async fn node_call(&self, call: NodeCall) -> Bytes {
         match call {
             NodeCall::CloseReplaced(session) => {
                 self.sessions.close_replaced(session);
@@ -100,6 +109,17 @@ impl NodeHandler {
                 self.sessions.forget_device(device);
                 Bytes::new()
             }
+            NodeCall::ForgetUser(user) => {
+                self.sessions.forget_user(user);
+                Bytes::new()
+            }
+            NodeCall::Audit(query) => {
+                let sessions = Arc::clone(&self.sessions);
+                let page = self.queries.spawn_blocking(move || sessions.audit(&query)).await.ok().flatten();
+                // What nobody takes for a page counts as no answer.
+                page.map_or(Bytes::from_static(UNREADABLE), |page| page.to_wire().into())
+            }
+            NodeCall::Senders(query) => self.sessions.senders(&query).to_wire().into(),
             NodeCall::Status(_) => {
                 let replicas = self.host.replicas().iter().map(Replica::status).collect();
                 let status = NodeStatus {
@@ -134,7 +154,7 @@ impl LinkHandler for NodeHandler {
             }
             Method::Node => {
                 let call = NodeCall::decode_from(body).map_err(unreadable)?;
-                Ok(self.node_call(call))
+                Ok(self.node_call(call).await)
             }
             other => Err(format!("{other:?} for group {group} is not a call to a node")),
         }

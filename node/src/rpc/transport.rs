@@ -55,7 +55,7 @@ impl NodeTransport {
     /// [`CallError`] when it may not have heard.
     pub async fn tell(&self, node: NodeId, call: NodeCall) -> Result<Bytes, CallError> {
         if node == self.node {
-            return Ok(self.handler.node_call(call));
+            return Ok(self.handler.node_call(call).await);
         }
         let deadline = Instant::now() + NODE_CALL_WITHIN;
         let answer =

@@ -91,7 +91,11 @@ impl Erasures {
                 ThreadEventBody::Edited(edited) => Some((event.thread, edited.of.seq)),
                 _ => None,
             },
-            Event::User(_) | Event::Device(_) | Event::PrekeysLow(_) | Event::MemberDevices(_) => None,
+            Event::User(_)
+            | Event::Device(_)
+            | Event::PrekeysLow(_)
+            | Event::MemberDevices(_)
+            | Event::Suspension(_) => None,
         };
         let mut gone = events.iter().filter_map(gone).peekable();
         if gone.peek().is_none() {

@@ -85,6 +85,7 @@ impl Interest {
             Event::Thread(event) => self.threads.contains(&event.thread),
             Event::User(event) => self.users.contains(&event.user),
             Event::Device(event) => self.users.contains(&event.user),
+            Event::Suspension(event) => self.users.contains(&event.user),
             Event::PrekeysLow(event) => self.users.contains(&event.user),
             Event::MemberDevices(event) => self.threads.contains(&event.thread),
         }

@@ -11,7 +11,7 @@ use super::step::{Step, Stop, refuse, run_one};
 use super::tables::{Overlay, TableError, Tables};
 use super::{
     changes, dedupe, disappear, index, keys, membership, messages, outbox, pins, privacy, profile, reactions, receipts,
-    threads,
+    reports, suspension, threads,
 };
 use messenger_proto::command::{Command, CommandResult, Done, Op, OutboxBarrier, Pack, Reply, ReplyBody, Retention};
 use messenger_proto::error::ErrorCode;
@@ -102,6 +102,8 @@ fn carry_out<T: Tables>(step: &mut Step<'_, T>, command: &Command) -> Result<Out
         Op::DeleteDevice(op) => keys::delete(step, op),
         Op::UpdateProfile(op) => profile::update(step, op),
         Op::ProfileTold(op) => profile::told(step, op),
+        Op::Suspend(op) => suspension::set(step, op),
+        Op::FileReport(op) => reports::file(step, op, command),
         // Being remembered is all there is to it.
         Op::ClaimKey(_) => Ok(Outcome::claimed()),
         Op::Meta(_) => refuse(ErrorCode::Internal, "the cluster's record is not kept by a shard"),

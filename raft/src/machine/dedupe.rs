@@ -26,6 +26,7 @@ use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{Millis, UserId};
 use messenger_proto::keys::KeyCountsQuery;
 use messenger_proto::limits::{KEYED_RETENTION, MINTED_RETENTION};
+use messenger_proto::moderation::ReportReply;
 
 /// Rows that remembering one command sweeps at most: more than one, so that the sweep catches up.
 const SWEEP_ROWS: usize = 8;
@@ -85,6 +86,7 @@ pub(crate) fn replay<T: Tables>(step: &Step<'_, T>, command: &Command, reference
         (Reference::Thread(row), Op::UpdateThread(op)) => thread(step, &row, &op.actor)?,
         (Reference::Bundles(_), Op::TakePrekeys(_)) => (keys::replay(step, command)?, None),
         (Reference::Device(row), Op::PublishKeys(_)) => key_counts(step, row)?,
+        (Reference::Report(row), Op::FileReport(_)) => (ReplyBody::Report(ReportReply { id: row.id }), None),
         (Reference::Done(DoneRef { barrier }), _) => (ReplyBody::Done(Done {}), barrier),
         _ => return reused(),
     };

@@ -102,7 +102,9 @@ pub(crate) fn conceal_in_answer(answer: &mut Answer, now: Millis) {
         | Answer::Privacy(_)
         | Answer::Devices(_)
         | Answer::KeyCounts(_)
-        | Answer::DeviceStatus(_) => {}
+        | Answer::DeviceStatus(_)
+        | Answer::Suspension(_)
+        | Answer::Reports(_) => {}
     }
 }
 

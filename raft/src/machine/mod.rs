@@ -25,8 +25,10 @@ mod profile;
 mod query;
 mod reactions;
 mod receipts;
+mod reports;
 pub mod rows;
 mod step;
+mod suspension;
 pub mod tables;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,8 @@
 use crate::auth;
 use crate::cli::exit::CliError;
 use crate::config::{
-    AuthConfig, ClusterConfig, Config, LimitsConfig, LogConfig, NodeConfig, PeerConfig, ProxiesConfig, RateLimitsConfig,
+    AuditConfig, AuthConfig, ClusterConfig, Config, LimitsConfig, LogConfig, NodeConfig, PeerConfig, ProxiesConfig,
+    RateLimitsConfig,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -47,6 +48,7 @@ impl Layout {
             limits: LimitsConfig::default(),
             rate_limits: RateLimitsConfig::never_met(),
             proxies: ProxiesConfig::default(),
+            audit: AuditConfig::default(),
             log: LogConfig::default(),
         });
         let layout = Self { root, nodes: configs.collect() };
@@ -157,7 +159,7 @@ fn fit(existing: &str, config: &Config) -> Fit {
         return Fit::Other;
     };
     let limits = (config.rate_limits.clone(), config.proxies.clone());
-    let known = Config { rate_limits: limits.0, proxies: limits.1, ..known };
+    let known = Config { rate_limits: limits.0, proxies: limits.1, audit: config.audit.clone(), ..known };
     match (known == *config, table.contains_key("rate_limits")) {
         (true, true) => Fit::Same,
         (true, false) => Fit::WithoutLimits,

@@ -78,7 +78,7 @@ impl Operation {
         let mut codes = vec![E::HeadersTooLarge, E::Internal, E::Overloaded, E::Unavailable];
         codes.extend_from_slice(self.errors);
         if self.access != Access::Open {
-            codes.extend([E::Unauthenticated, E::TokenExpired, E::DeviceRevoked]);
+            codes.extend([E::Unauthenticated, E::TokenExpired, E::DeviceRevoked, E::Suspended]);
             codes.extend([E::MissingScope, E::InvalidRequest, E::RateLimited]);
         }
         if self.access == Access::Write {

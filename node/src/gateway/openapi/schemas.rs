@@ -7,6 +7,8 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "schemas are put together out of each other")]
 
+mod reports;
+
 use super::super::threads::USER_LIST_MAX;
 use super::envelopes::{self, mismatch, one_form};
 use super::frames;
@@ -67,7 +69,8 @@ pub(super) fn joined(about: &str, first: Value, second: Value) -> Value {
 /// Every schema, by name.
 pub(super) fn all() -> Map<String, Value> {
     let mut all = Map::new();
-    for part in [scalars(), threads(), messages(), requests(), envelopes::all(), keys(), problems(), rest()] {
+    let rest = [keys(), problems(), reports::reports(), rest()];
+    for part in [scalars(), threads(), messages(), requests(), envelopes::all()].into_iter().chain(rest) {
         if let Value::Object(part) = part {
             all.extend(part);
         }

@@ -1,5 +1,6 @@
 //! A cluster in memory: one node, a few shards, each the real state machine behind a lock.
 
+use crate::audit::Audit;
 use crate::auth::{Authenticator, Grant, Scopes, SigningKey};
 use crate::config::{ProxiesConfig, RateLimitsConfig};
 use crate::gateway::cors::Origins;
@@ -15,6 +16,7 @@ use messenger_proto::command::{Command, CommandResult, IndexMembership, Op};
 use messenger_proto::ephemeral::PresenceAnswer;
 use messenger_proto::ids::{DeviceId, Millis, NodeId, Seq, ShardId, ThreadId, UserId};
 use messenger_proto::limits::USER_THREADS_MAX;
+use messenger_proto::moderation::Suspend;
 use messenger_proto::rpc::{SessionOutcome, ShardCall, ShardOutcome, ShardRequest};
 use messenger_proto::slot::Slot;
 use messenger_router::{CallError, Router, ShardStream, ShardTransport};
@@ -78,6 +80,13 @@ impl Memory {
             let op = Op::IndexMembership(IndexMembership { user, thread, source_seq: Seq(1), present: true });
             self.apply(shard, plain(op)).unwrap();
         }
+    }
+
+    /// Throws an operator's switch.
+    pub(super) fn suspend(&self, user: &str, device: Option<&str>, suspended: bool) {
+        let (user, device) = (UserId::new(user).unwrap(), device.map(|name| DeviceId::new(name).unwrap()));
+        let shard = shard_of(Slot::of_user(&user));
+        self.apply(shard, plain(Op::Suspend(Suspend { user, device, suspended }))).unwrap();
     }
 
     fn carry_out(&self, request: ShardRequest) -> ShardOutcome {
@@ -215,14 +224,24 @@ pub(super) fn world() -> World {
 }
 
 pub(super) fn world_with(admission: AdmissionLimits, more: axum::Router<GatewayState>) -> World {
-    made(admission, more, &RateLimitsConfig::never_met())
+    made(admission, more, &RateLimitsConfig::never_met(), Audit::default())
 }
 
 pub(super) fn world_limited(limits: &RateLimitsConfig) -> World {
-    made(AdmissionLimits::default(), axum::Router::new(), limits)
+    made(AdmissionLimits::default(), axum::Router::new(), limits, Audit::default())
 }
 
-fn made(admission: AdmissionLimits, more: axum::Router<GatewayState>, limits: &RateLimitsConfig) -> World {
+/// A world whose writes are recorded.
+pub(super) fn world_audited(audit: &Audit) -> World {
+    made(AdmissionLimits::default(), axum::Router::new(), &RateLimitsConfig::never_met(), audit.clone())
+}
+
+fn made(
+    admission: AdmissionLimits,
+    more: axum::Router<GatewayState>,
+    limits: &RateLimitsConfig,
+    audit: Audit,
+) -> World {
     let clock = Arc::new(AtomicU64::new(START));
     let fault = watch::Sender::new(Fault::None);
     let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
@@ -254,6 +273,7 @@ fn made(admission: AdmissionLimits, more: axum::Router<GatewayState>, limits: &R
         deadline: Duration::from_millis(400),
         admission,
         origins: Origins::new(&[ORIGIN.into()]),
+        audit,
     };
     World { app: router_with(GatewayState::new(parts), more), memory, readiness, rates, clock, key }
 }

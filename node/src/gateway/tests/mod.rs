@@ -1,5 +1,6 @@
 //! The gateway through its front door: HTTP in, the router in between, the real state machine behind.
 
+mod audited;
 mod browsers;
 mod changes;
 mod edge;
@@ -13,4 +14,5 @@ mod participants;
 mod pins;
 mod prekeys;
 mod presence;
+mod reports;
 mod threads;

@@ -159,6 +159,9 @@ async fn follow(shard: ShardId, mut subscription: Subscription, routes: Arc<Mute
                 SubscriptionItem::Event(Event::Device(event)) => {
                     lock(&routes).deliver(&Topic::User(event.user.clone()), &Mail::Device(event));
                 }
+                SubscriptionItem::Event(Event::Suspension(event)) => {
+                    lock(&routes).deliver(&Topic::User(event.user.clone()), &Mail::Suspension(event));
+                }
                 SubscriptionItem::Event(Event::PrekeysLow(event)) => {
                     lock(&routes).deliver(&Topic::User(event.user.clone()), &Mail::Low(event));
                 }

@@ -5,6 +5,7 @@
 //! Invariants: one task; mail is taken and storage asked only when the socket took everything before, so a slow reader
 //! holds no more than a mailbox and a batch; frames leave in the order of their numbers.
 
+mod recorded;
 mod requests;
 
 use super::hints::Hints;
@@ -15,6 +16,7 @@ use super::replay::Replay;
 use super::sends::Sends;
 use super::wire::{BURST, Close, Heard, Wire, WireEvent};
 use super::work::{Done, Work};
+use crate::audit::Payload;
 use crate::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::realtime::mailbox::{CloseReason, Mail, Mailbox};
@@ -29,6 +31,7 @@ use messenger_proto::query::Answer;
 use messenger_proto::rpc::RegisterSession;
 use messenger_router::Topic;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +44,8 @@ const STRIKES_MAX: u32 = 20;
 pub(super) struct Connection {
     node: Realtime,
     identity: Arc<Identity>,
+    /// Where the client is.
+    address: Option<IpAddr>,
     id: ConnectionId,
     mailbox: Arc<Mailbox>,
     session: Session,
@@ -67,7 +72,13 @@ enum Step {
 struct Over(Option<Close>);
 
 impl Connection {
-    pub(super) fn new(node: Realtime, identity: Arc<Identity>, last_seen: Option<MessageId>, wire: Wire) -> Self {
+    pub(super) fn new(
+        node: Realtime,
+        identity: Arc<Identity>,
+        address: Option<IpAddr>,
+        last_seen: Option<MessageId>,
+        wire: Wire,
+    ) -> Self {
         let now = Instant::now();
         let (user, device) = (identity.user.clone(), identity.device.clone());
         let left = identity.valid_until().0.saturating_sub(node.now().0);
@@ -86,6 +97,7 @@ impl Connection {
             told: Told::default(),
             strikes: 0,
             last_strike: now,
+            address,
             identity,
             node,
         }
@@ -194,6 +206,10 @@ impl Connection {
                 self.node.revocations().forget(&self.identity.user, &self.identity.device);
                 return Err(Over(Some(Close::REVOKED)));
             }
+            Some(CloseReason::Suspended) => {
+                self.node.revocations().forget(&self.identity.user, &self.identity.device);
+                return Err(Over(Some(Close::SUSPENDED)));
+            }
             None => {}
         }
         let now = Instant::now();
@@ -239,7 +255,7 @@ impl Connection {
                 Some(Mail::Late(late)) => self.session.late(&late),
                 Some(Mail::Index(event)) if event.present => self.session.joined(event.thread, event.source_seq),
                 Some(Mail::Index(event)) => self.session.left(event.thread, event.source_seq),
-                Some(mail @ (Mail::Device(_) | Mail::Low(_) | Mail::Member(_))) => {
+                Some(mail @ (Mail::Device(_) | Mail::Low(_) | Mail::Suspension(_) | Mail::Member(_))) => {
                     if let Some(frame) = self.told.frame(&mail, &self.identity) {
                         self.session.push(frame);
                     }
@@ -292,6 +308,9 @@ impl Connection {
         if let Some(at) = status.revoked_at {
             self.mailbox.revoked(at);
         }
+        if status.suspended {
+            self.mailbox.close(CloseReason::Suspended);
+        }
         if let Some(remaining) = status.low {
             self.session.push(encode::prekeys_low(&self.identity.device, remaining));
         }
@@ -321,8 +340,12 @@ impl Connection {
         match inbound {
             Ok(Inbound::Pong) => self.pulse.pong(Instant::now()),
             Ok(Inbound::Ack(frame)) => return self.acknowledge(&request_id, FrameSeq(frame)),
-            Ok(Inbound::Send { thread, key, request }) => self.send(request_id, thread, key.as_ref(), *request),
-            Ok(Inbound::Read { thread, up_to }) => self.read(request_id, thread, up_to),
+            Ok(Inbound::Send { thread, key, request }) => {
+                self.send(request_id, thread, key.as_ref(), *request, Payload::of(text.as_bytes()));
+            }
+            Ok(Inbound::Read { thread, up_to }) => {
+                self.read(request_id, thread, up_to, Payload::of(text.as_bytes()));
+            }
             Ok(Inbound::Delivered { thread, up_to }) => self.deliver(request_id, thread, up_to),
             Ok(Inbound::Subscribe(threads)) => self.subscribe(&request_id, threads),
             Ok(Inbound::Typing { thread, stop }) => self.types(&request_id, thread, stop),
@@ -345,6 +368,7 @@ impl Connection {
         if self.strikes > STRIKES_MAX {
             return Err(Over(Some(Close::ABUSE)));
         }
+        self.record_refused("frame", None, None, error.code());
         self.refuse(request_id, error);
         Ok(())
     }

@@ -54,7 +54,7 @@ impl Told {
                 let news = event.user != me.user && self.is_news(event.user.clone(), event.version);
                 news.then(|| encode::device(&event.user))
             }
-            Mail::Event(_) | Mail::Late(_) | Mail::Index(_) => None,
+            Mail::Event(_) | Mail::Late(_) | Mail::Index(_) | Mail::Suspension(_) => None,
         }
     }
 

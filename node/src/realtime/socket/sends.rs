@@ -6,6 +6,7 @@
 //! waits is bounded, and beyond it the socket is not read; a send's time runs from when it came.
 
 use super::inbound::RequestId;
+use crate::audit::Payload;
 use messenger_proto::command::Command;
 use messenger_proto::ids::ThreadId;
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +23,8 @@ pub(super) struct Send {
     pub(super) thread: ThreadId,
     pub(super) request_id: RequestId,
     pub(super) command: Command,
+    /// The frame that it came in.
+    pub(super) payload: Payload,
     pub(super) bytes: usize,
     /// When it must have ended.
     pub(super) until: Instant,
@@ -82,7 +85,14 @@ mod tests {
     fn send(thread: u8, n: u64) -> Send {
         let op = Op::Acknowledge(Acknowledge { items: Vec::new() });
         let command = Command { id: CommandId([0; 16]), retention: Retention::None, body_hash: n, op };
-        Send { thread: ThreadId([thread; 16]), request_id: None, command, bytes: 1_000, until: Instant::now() }
+        Send {
+            thread: ThreadId([thread; 16]),
+            request_id: None,
+            command,
+            payload: Payload::of(b""),
+            bytes: 1_000,
+            until: Instant::now(),
+        }
     }
 
     fn hash(send: Option<Send>) -> Option<u64> {

@@ -252,7 +252,7 @@ async fn serve(node: Realtime, on_upgrade: OnUpgrade, ask: Ask, seat: Seat) {
     };
     if let Some(identity) = identity {
         wire.trust();
-        Box::pin(Connection::new(node, identity, last_seen, wire).run()).await;
+        Box::pin(Connection::new(node, identity, address, last_seen, wire).run()).await;
     }
     drop(seat);
 }

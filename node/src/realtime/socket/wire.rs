@@ -91,6 +91,7 @@ impl Close {
     pub(super) const UNAUTHENTICATED: Self = Self { code: 4401, reason: "a valid token is required" };
     pub(super) const EXPIRED: Self = Self { code: 4401, reason: "the token has expired" };
     pub(super) const REVOKED: Self = Self { code: 4401, reason: "the device was deleted" };
+    pub(super) const SUSPENDED: Self = Self { code: 4401, reason: "the user or the device is suspended" };
     pub(super) const NO_PONG: Self = Self { code: 4408, reason: "no pong" };
     pub(super) const REPLACED: Self = Self { code: 4409, reason: "replaced by a newer connection" };
     pub(super) const STALLED: Self = Self { code: 4429, reason: "the client stopped reading" };

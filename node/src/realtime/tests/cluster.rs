@@ -1,6 +1,7 @@
 //! A cluster in memory: a few nodes that serve real sockets, over shards that are the real state machine behind a lock.
 
 use super::device::Device;
+use crate::audit::Audit;
 use crate::auth::{Authenticator, Clock, Grant, Scopes, SigningKey};
 use crate::config::{ProxiesConfig, RateLimitsConfig};
 use crate::gateway::cors::Origins;
@@ -54,6 +55,7 @@ impl Subscriber {
             Event::Thread(event) => self.threads.contains(&event.thread),
             Event::User(event) => self.users.contains(&event.user),
             Event::Device(event) => self.users.contains(&event.user),
+            Event::Suspension(event) => self.users.contains(&event.user),
             Event::PrekeysLow(event) => self.users.contains(&event.user),
             Event::MemberDevices(event) => self.threads.contains(&event.thread),
         }
@@ -219,7 +221,8 @@ impl NodeCaller for Caller {
                 NodeCall::CloseReplaced(session) => node.close_replaced(&session),
                 NodeCall::Ephemeral(items) => node.hear(items),
                 NodeCall::ForgetDevice(device) => node.forget_device(&device),
-                NodeCall::Status(_) => return false,
+                NodeCall::ForgetUser(user) => node.forget_user(&user.user),
+                NodeCall::Status(_) | NodeCall::Audit(_) | NodeCall::Senders(_) => return false,
             }
             true
         })
@@ -295,6 +298,7 @@ impl Cluster {
                 node,
                 origins: Origins::new(&["https://chat.example".into()]),
                 rates: rates.clone(),
+                audit: Audit::default(),
                 caller: Arc::new(Caller(Arc::clone(&shared))),
                 leads: {
                     let shared = Arc::clone(&shared);
@@ -319,6 +323,7 @@ impl Cluster {
                 admission: AdmissionLimits::default(),
                 origins: Origins::default(),
                 rates,
+                audit: Audit::default(),
             });
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());

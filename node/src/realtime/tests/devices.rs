@@ -6,6 +6,7 @@ use messenger_proto::command::{CommandResult, Op};
 use messenger_proto::ids::{DeviceId, KeyId, Millis, RegistrationId, UserId};
 use messenger_proto::keys::{DeleteDevice, Prekey, PublishKeys, PublishedKeys, TakePrekeys};
 use messenger_proto::limits::PREKEYS_LOW;
+use messenger_proto::moderation::Suspend;
 use messenger_proto::slot::Slot;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Error;
@@ -105,6 +106,41 @@ async fn a_deleted_device_is_closed_wherever_it_is_and_not_let_in_again() {
     let mut nameless = Device::open_with(cluster.addresses[1], request(cluster.addresses[1], "", &[])).await.unwrap();
     nameless.say(&json!({"t": "auth", "token": token})).await;
     assert_eq!((&nameless.next().await["code"], nameless.closed().await), (&json!("device_revoked"), Some(4401)));
+}
+
+#[tokio::test]
+async fn who_is_suspended_is_closed_wherever_it_is_and_let_in_again_when_that_is_lifted() {
+    let cluster = Cluster::start(2).await;
+    let thread = cluster.group("ann", &["bob"]).await;
+    let (mut phone, mut tablet) = (cluster.online(1, "bob", "phone").await, cluster.online(2, "bob", "tablet").await);
+    let switch =
+        |on: Option<&str>, suspended| Op::Suspend(Suspend { user: user("bob"), device: on.map(device), suspended });
+    cluster.to_bob(switch(Some("phone"), true)).await.unwrap();
+    assert_eq!(phone.closed().await, Some(4401));
+    cluster.say(thread.id, "ann", 1, 1).await;
+    assert_eq!(tablet.next().await["t"], json!("msg"), "the other device goes on");
+    cluster.to_bob(switch(None, true)).await.unwrap();
+    assert_eq!(tablet.closed().await, Some(4401));
+    let token = cluster.token("bob", "tablet");
+    match Device::open(cluster.addresses[1], &token, "").await {
+        Err(Error::Http(response)) => assert_eq!(response.status(), 401),
+        other => panic!("{:?}", other.err()),
+    }
+    let mut nameless = Device::open_with(cluster.addresses[0], request(cluster.addresses[0], "", &[])).await.unwrap();
+    nameless.say(&json!({"t": "auth", "token": token})).await;
+    assert_eq!((&nameless.next().await["code"], nameless.closed().await), (&json!("suspended"), Some(4401)));
+    cluster.say(thread.id, "ann", 2, 1).await;
+
+    cluster.to_bob(switch(None, false)).await.unwrap();
+    cluster.nodes.iter().for_each(|node| node.forget_user(&user("bob")));
+    let mut tablet = cluster.connect(1, "bob", "tablet", "").await;
+    let missed = tablet.expect("msg").await;
+    assert_eq!(missed["client_seq"], json!(1), "what was not acknowledged comes again");
+    assert_eq!(tablet.expect("msg").await["client_seq"], json!(2), "and what came meanwhile");
+    match Device::open(cluster.addresses[0], &cluster.token("bob", "phone"), "").await {
+        Err(Error::Http(response)) => assert_eq!(response.status(), 401, "it was suspended by itself"),
+        other => panic!("{:?}", other.err()),
+    }
 }
 
 /// A frame without its number on the connection.

@@ -9,6 +9,7 @@ use crate::machine::rows::device::DeviceKey;
 use crate::machine::rows::device_past::DevicePastKey;
 use crate::machine::rows::{self};
 use crate::machine::step::{Stop, refuse};
+use crate::machine::suspension;
 use crate::machine::tables::Tables;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::keys::{
@@ -38,7 +39,8 @@ pub(crate) fn in_store(tables: &impl Tables, query: &KeyCountsQuery) -> Result<K
 pub(crate) fn status(tables: &impl Tables, query: &DeviceStatusQuery) -> Result<DeviceStatus, Stop> {
     let (user, device) = (query.user.clone(), query.device.clone());
     let past = rows::get(tables, &DevicePastKey { user: user.clone(), device: device.clone() })?;
+    let suspended = suspension::of(tables, &user)?.covers(&device);
     let row = rows::get(tables, &DeviceKey { user, device })?;
     let low = row.as_ref().and_then(take::low);
-    Ok(DeviceStatus { revoked_at: past.and_then(|past| past.revoked_at), low })
+    Ok(DeviceStatus { revoked_at: past.and_then(|past| past.revoked_at), low, suspended })
 }

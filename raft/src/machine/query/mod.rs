@@ -19,9 +19,11 @@ pub(super) mod view;
 use super::disappear;
 use super::keys;
 use super::privacy;
+use super::reports;
 use super::rows::shard::ShardKey;
 use super::rows::{self};
 use super::step::{Stop, refuse};
+use super::suspension;
 use super::tables::{TableError, Tables};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::Millis;
@@ -63,6 +65,8 @@ fn look_up(tables: &impl Tables, query: &Query, now: Millis) -> Result<Answer, S
         Query::Devices(query) => keys::query::list(tables, query).map(Answer::Devices),
         Query::KeyCounts(query) => keys::query::in_store(tables, query).map(Answer::KeyCounts),
         Query::DeviceStatus(query) => keys::query::status(tables, query).map(Answer::DeviceStatus),
+        Query::Suspension(query) => Ok(Answer::Suspension(suspension::of(tables, &query.user)?)),
+        Query::Reports(query) => Ok(Answer::Reports(reports::list(tables, query, now)?)),
         Query::ClusterState(_) => refuse(ErrorCode::Internal, "the cluster's record is not kept by a shard"),
     }
 }

@@ -8,7 +8,7 @@
 use super::Nothing;
 use super::key::{Key, KeyReader, KeyWriter};
 use messenger_proto::command::OutboxBarrier;
-use messenger_proto::ids::{CommandId, DeviceId, Millis, Seq, ThreadId, UserId};
+use messenger_proto::ids::{CommandId, DeviceId, Millis, ReportId, Seq, ThreadId, UserId};
 
 /// The key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +53,7 @@ messenger_proto::wire_enum! {
         /// What it took stands in a row of its own.
         20 => Bundles(Nothing),
         21 => Device(DeviceRef),
+        70 => Report(ReportRef),
     }
 }
 
@@ -79,6 +80,11 @@ messenger_proto::wire_struct! {
 messenger_proto::wire_struct! {
     /// A device that published keys.
     pub struct DeviceRef { 1 => user: UserId, 2 => device: DeviceId, 3 => barrier: Option<OutboxBarrier> }
+}
+
+messenger_proto::wire_struct! {
+    /// A report that was kept.
+    pub struct ReportRef { 1 => id: ReportId }
 }
 
 messenger_proto::wire_struct! {

@@ -6,7 +6,7 @@
 //! that no sequence of parts is a prefix of another of the same shape; reading refuses what writing cannot make.
 
 use crate::machine::tables::TableError;
-use messenger_proto::ids::{CommandId, DeviceId, MessageId, Millis, Seq, ThreadId, UserId};
+use messenger_proto::ids::{CommandId, DeviceId, MessageId, Millis, ReportId, Seq, ThreadId, UserId};
 use messenger_proto::slot::Slot;
 use messenger_proto::wire::Wire;
 
@@ -122,6 +122,12 @@ impl KeyWriter {
     /// Appends a time.
     pub fn millis(&mut self, at: Millis) -> &mut Self {
         self.number(at.0)
+    }
+
+    /// Appends a report id.
+    pub fn report(&mut self, id: ReportId) -> &mut Self {
+        self.0.extend_from_slice(&id.0.to_be_bytes());
+        self
     }
 
     /// Appends a command id.
@@ -253,6 +259,11 @@ impl KeyReader<'_> {
     /// Takes a time.
     pub fn millis(&mut self) -> Option<Millis> {
         self.number().map(Millis)
+    }
+
+    /// Takes a report id.
+    pub fn report(&mut self) -> Option<ReportId> {
+        self.array().map(|bytes| ReportId(u128::from_be_bytes(bytes)))
     }
 
     /// Takes a command id.

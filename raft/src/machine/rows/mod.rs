@@ -39,6 +39,9 @@
 //! | 35 | [`bundles`] | command | one per remembered command that took keys |
 //! | 36 | [`device_past`] | user, device | one per device that was deleted or began anew, 1,032 at most |
 //! | 37 | [`devices`] | user | one per user with devices |
+//! | 60 | [`suspension`] | user | one per user that is suspended, or has devices that are |
+//! | 61 | [`report`] | report | one per report that is kept |
+//! | 62 | [`user_report`] | user, report | one per report that is kept, 100 of a user at most |
 //!
 //! One message under an Idempotency-Key writes seven rows: message, message id, client seq, dedupe and expiry are new,
 //! head and shard are rewritten (once per pack). One receipt writes watermark, history (two when a read also delivers)
@@ -69,9 +72,12 @@ pub mod position;
 pub mod prekey;
 pub mod privacy;
 pub mod profile_due;
+pub mod report;
 pub mod shard;
+pub mod suspension;
 pub mod thread;
 pub mod user;
+pub mod user_report;
 pub mod user_thread;
 pub mod watermark;
 

@@ -15,8 +15,10 @@ mod profile;
 mod properties;
 mod reactions;
 mod receipts;
+mod reports;
 mod resume;
 mod sending;
+mod suspension;
 mod updating;
 
 use super::tables::{MemoryTables, Overlay};

@@ -4,6 +4,7 @@
 //! Must not know: how it is carried out.
 
 mod messages;
+mod reports;
 mod rest;
 mod threads;
 mod users;
@@ -70,5 +71,5 @@ fn a_message() -> Value {
 
 /// Every operation, in the order in which a reader meets them.
 pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
-    [threads::ALL, messages::ALL, users::ALL, rest::ALL].into_iter().flatten()
+    [threads::ALL, messages::ALL, users::ALL, reports::ALL, rest::ALL].into_iter().flatten()
 }

@@ -10,6 +10,8 @@ use super::super::sends::Send;
 use super::super::work::Done;
 use super::Connection;
 use super::Over;
+use super::recorded::ending_of;
+use crate::audit::Payload;
 use crate::auth::Scope;
 use crate::gateway::error::ApiError;
 use crate::gateway::idempotency::{IdempotencyKey, Origin};
@@ -30,6 +32,11 @@ use std::time::Duration;
 /// A send that has less time left when its turn comes is not begun: its outcome would hardly be known in time.
 const LEAST: Duration = Duration::from_millis(50);
 
+/// What a request is answered with that does the same as a send.
+const ACCEPTED: u16 = 202;
+/// And as a read.
+const NO_CONTENT: u16 = 204;
+
 impl Connection {
     pub(super) fn acknowledge(&mut self, request_id: &RequestId, frame: FrameSeq) -> Result<(), Over> {
         match self.session.ack(frame) {
@@ -49,21 +56,21 @@ impl Connection {
         self.session.push(subscribed);
     }
 
-    fn may_write(&mut self, request_id: &RequestId, class: Class) -> bool {
+    fn may_write(&mut self, request_id: &RequestId, class: Class) -> Result<(), ErrorCode> {
         if !self.identity.scopes.contains(Scope::Write) {
             self.refuse(request_id, &ApiError::missing_scope(Scope::Write));
-            return false;
+            return Err(ErrorCode::MissingScope);
         }
         self.may_ask(request_id, class)
     }
 
     /// Charges a frame to the same limits that requests are charged to.
-    fn may_ask(&mut self, request_id: &RequestId, class: Class) -> bool {
+    fn may_ask(&mut self, request_id: &RequestId, class: Class) -> Result<(), ErrorCode> {
         let outcome = self.node.rates().charge_identity(class, &self.identity).outcome;
         if let Err(error) = &outcome {
             self.refuse(request_id, error);
         }
-        outcome.is_ok()
+        outcome.map_err(|error| error.code())
     }
 
     pub(super) fn send(
@@ -72,28 +79,32 @@ impl Connection {
         thread: ThreadId,
         key: Option<&IdempotencyKey>,
         request: SendRequest,
+        payload: Payload,
     ) {
-        if !self.may_write(&request_id, Class::Sends) {
+        if let Err(code) = self.may_write(&request_id, Class::Sends) {
+            self.record_refused("send", Some(payload), Some(thread), code);
             return;
         }
         let bytes = request.size();
         let origin = Origin::of_send(&self.identity.user, thread, key);
         let command = request.into_command(thread, &self.identity, origin);
         let until = self.until();
-        if let Some(send) = self.sends.enter(Send { thread, request_id, command, bytes, until }) {
+        if let Some(send) = self.sends.enter(Send { thread, request_id, command, payload, bytes, until }) {
             self.begin_send(send);
         }
     }
 
     pub(super) fn begin_send(&mut self, send: Send) {
-        let Send { thread, request_id, command, bytes, until } = send;
-        let router = self.node.router().clone();
+        let Send { thread, request_id, command, payload, bytes, until } = send;
+        let (node, pending) = (self.node.clone(), self.begin_record("send", payload, thread));
         self.work.push(Box::pin(async move {
             let outcome = if until < tokio::time::Instant::now() + LEAST {
                 Err(Refusal::new(ErrorCode::Unavailable, "those before it took all of its time"))
             } else {
-                router.command(Slot::of_thread(thread), command, until).await
+                node.router().command(Slot::of_thread(thread), command, until).await
             };
+            let (ending, message) = ending_of(ACCEPTED, &outcome);
+            pending.end(node.now(), ending, |record| record.target.message = message);
             Done::Sent { thread, bytes, request_id, outcome }
         }));
     }
@@ -106,7 +117,7 @@ impl Connection {
     }
 
     pub(super) fn types(&mut self, request_id: &RequestId, thread: ThreadId, stop: bool) {
-        if !self.may_write(request_id, Class::Writes) {
+        if self.may_write(request_id, Class::Writes).is_err() {
             return;
         }
         match self.session.is_in(thread) {
@@ -120,23 +131,26 @@ impl Connection {
         }
     }
 
-    pub(super) fn read(&mut self, request_id: RequestId, thread: ThreadId, up_to: MessageId) {
-        if !self.may_write(&request_id, Class::Writes) {
+    pub(super) fn read(&mut self, request_id: RequestId, thread: ThreadId, up_to: MessageId, payload: Payload) {
+        if let Err(code) = self.may_write(&request_id, Class::Writes) {
+            self.record_refused("read", Some(payload), Some(thread), code);
             return;
         }
         let op = Op::MarkRead(MarkRead { thread, user: self.identity.user.clone(), up_to });
         let id = Origin::minted().id;
         let command = Command { id, retention: Retention::None, body_hash: 0, op };
-        let (router, until) = (self.node.router().clone(), self.until());
+        let (node, until) = (self.node.clone(), self.until());
+        let pending = self.begin_record("read", payload, thread);
         self.work.push(Box::pin(async move {
-            let outcome = router.command(Slot::of_thread(thread), command, until).await;
+            let outcome = node.router().command(Slot::of_thread(thread), command, until).await;
+            pending.end(node.now(), ending_of(NO_CONTENT, &outcome).0, |record| record.target.message = Some(up_to));
             Done::Noted { request_id, outcome: outcome.map(drop).map_err(ApiError::from) }
         }));
     }
 
     /// What came by another way counts as delivered, too.
     pub(super) fn deliver(&mut self, request_id: RequestId, thread: ThreadId, up_to: MessageId) {
-        if !self.may_ask(&request_id, Class::Writes) {
+        if self.may_ask(&request_id, Class::Writes).is_err() {
             return;
         }
         let (node, identity, until) = (self.node.clone(), Arc::clone(&self.identity), self.until());

@@ -1,0 +1,158 @@
+//! Talking to admin listeners.
+//!
+//! Owns: which ones are asked and in what order, and what it means when none answers; reading times on the command line.
+//! Must not know: what is asked.
+
+use super::CliError;
+use crate::client::{Answer, Call, Connection, Problem, ServerUrl, TransportError};
+use crate::gateway::time::{self, Rfc3339};
+use clap::Args;
+use messenger_proto::ids::Millis;
+use serde::de::DeserializeOwned;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::timeout;
+
+/// Of one admin listener.
+const LIMIT: Duration = Duration::from_secs(8);
+
+/// Which admin listeners to talk to.
+#[derive(Debug, Clone, Args)]
+pub struct AdminArgs {
+    /// Admin URL of a node; several, or a list with commas, of which the first that answers is asked
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MESSENGER_ADMIN",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7601,http://127.0.0.1:7602,http://127.0.0.1:7603"
+    )]
+    admin: Vec<ServerUrl>,
+}
+
+impl AdminArgs {
+    /// Sends a request to the first that answers, and reads its JSON.
+    ///
+    /// # Errors
+    /// [`CliError`] when none answers, or one refuses.
+    pub async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, CliError> {
+        let mut last = CliError::Usage("name at least one admin URL".into());
+        for admin in &self.admin {
+            match ask(admin, call).await {
+                Ok(answer) => return Ok(answer),
+                Err(error @ CliError::Unreachable(_)) => last = error,
+                // Another one would say the same.
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+}
+
+async fn ask<T: DeserializeOwned>(admin: &ServerUrl, call: &Call) -> Result<T, CliError> {
+    let exchange = async {
+        let mut connection = Connection::open(admin, LIMIT).await?;
+        connection.exchange(call).await
+    };
+    let unreachable = |reason: String| CliError::Unreachable(format!("{admin} does not answer: {reason}"));
+    let answer: Answer = match timeout(LIMIT, exchange).await {
+        Err(_) => return Err(unreachable(format!("nothing within {} s", LIMIT.as_secs()))),
+        Ok(Err(TransportError::NotSent(reason) | TransportError::Lost(reason))) => return Err(unreachable(reason)),
+        Ok(Ok(answer)) => answer,
+    };
+    if answer.status == http::StatusCode::NOT_FOUND.as_u16() {
+        return Err(not_for_operators(admin));
+    }
+    if !answer.is_success() {
+        let problem = Problem::from_answer(answer.status, None, &answer.body);
+        let text = format!("{admin}: {problem}");
+        let unavailable = answer.status == http::StatusCode::SERVICE_UNAVAILABLE.as_u16();
+        return Err(if unavailable { CliError::Unreachable(text) } else { CliError::Refused(text) });
+    }
+    serde_json::from_slice(&answer.body).map_err(|e| CliError::Failed(format!("{admin} answers something else: {e}")))
+}
+
+/// What answers and knows no such route is most likely a node's address for clients.
+fn not_for_operators(admin: &ServerUrl) -> CliError {
+    CliError::Usage(format!(
+        "{admin} answers, but not to operators: name a node's admin_addr with --admin, not its client_addr (a cluster of \
+         `messenger dev` has them 200 ports above, from http://127.0.0.1:7601)"
+    ))
+}
+
+/// Reads a time: RFC 3339, or how long ago, as `90s`, `15m`, `24h` or `7d`. As the API takes it.
+///
+/// # Errors
+/// When it is neither.
+pub fn when(text: &str) -> Result<String, String> {
+    let ago = super::token::duration(text).ok().filter(|_| text.ends_with(|last: char| last.is_ascii_alphabetic()));
+    let at = match ago {
+        Some(ago) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            Some(Millis(u64::try_from(now.saturating_sub(ago).as_millis()).unwrap_or(u64::MAX)))
+        }
+        None => time::parse(text),
+    };
+    let complaint = || format!("{text:?} is neither a time, as 2026-05-30T17:42:11Z, nor how long ago, as 15m or 24h");
+    at.map(|at| Rfc3339(at).to_string()).ok_or_else(complaint)
+}
+
+/// A query string.
+#[derive(Debug, Default)]
+pub struct Query(String);
+
+impl Query {
+    /// Adds a parameter, if there is a value.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
+        if let Some(value) = value {
+            self.0.push(if self.0.is_empty() { '?' } else { '&' });
+            self.0.push_str(name);
+            self.0.push('=');
+            for byte in value.to_string().bytes() {
+                if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                    self.0.push(char::from(byte));
+                } else {
+                    self.0.push_str(&format!("%{byte:02X}"));
+                }
+            }
+        }
+        self
+    }
+
+    /// Behind a path.
+    #[must_use]
+    pub fn of(&self, path: &str) -> String {
+        format!("{path}{}", self.0)
+    }
+}
+
+/// Nodes or shards that did not answer, for people.
+pub fn warn_of_silence(what: &str, ids: &[u64]) {
+    if !ids.is_empty() {
+        let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        eprintln!("messenger: {what} {} did not answer: what they have is missing", ids.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_and_written_as_the_api_takes_them() {
+        assert_eq!(when("2026-05-30T17:42:11Z").as_deref(), Ok("2026-05-30T17:42:11.000Z"));
+        let ago = time::parse(&when("1h").unwrap()).unwrap().0;
+        let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        assert!((now - 3_600_000).abs_diff(ago) < 60_000);
+        for text in ["", "soon", "7", "1w"] {
+            assert!(when(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_query_holds_is_escaped() {
+        let query = Query::default().with("user", Some("a b&c")).with("none", None::<&str>).with("n", Some(7));
+        assert_eq!(query.of("/x"), "/x?user=a%20b%26c&n=7");
+        assert_eq!(Query::default().of("/x"), "/x");
+    }
+}
