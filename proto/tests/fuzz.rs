@@ -4,6 +4,7 @@
 //! Inputs are made of protobuf's own parts, and those that some decoder took are kept and varied further. A run takes
 //! `FUZZ_SECONDS` (1 unless set) from `FUZZ_SEED` (random unless set, and printed).
 
+use messenger_proto::audit::{AuditPage, SendersAnswer};
 use messenger_proto::command::{Command, Op, Pack, Reply, Retention, SendMessage};
 use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer};
 use messenger_proto::error::Refusal;
@@ -33,7 +34,7 @@ fn holds<T: Wire + PartialEq + Debug>(bytes: &[u8]) -> bool {
     true
 }
 
-const DECODERS: [fn(&[u8]) -> bool; 17] = [
+const DECODERS: [fn(&[u8]) -> bool; 18] = [
     holds::<Pack>,
     holds::<Command>,
     holds::<Op>,
@@ -50,6 +51,7 @@ const DECODERS: [fn(&[u8]) -> bool; 17] = [
     holds::<NodeStatus>,
     holds::<InterestChange>,
     holds::<StreamItem>,
+    |bytes| holds::<AuditPage>(bytes) | holds::<SendersAnswer>(bytes),
     |bytes| holds::<EphemeralItems>(bytes) | holds::<PresenceAnswer>(bytes),
 ];
 
@@ -65,7 +67,7 @@ fn varint(mut value: u64, bytes: &mut Vec<u8>) {
 fn message(random: &mut StdRng, depth: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..random.random_range(0..6) {
-        let tag: u64 = random.random_range(1..48);
+        let tag: u64 = random.random_range(1..73);
         if random.random_bool(0.4) {
             varint(tag << 3, &mut bytes);
             let value = [0, 1, 2, random.random_range(0..64), random.random(), u64::MAX];

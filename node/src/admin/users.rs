@@ -113,13 +113,11 @@ fn route_of(path: &str) -> &'static str {
 fn operator(headers: &HeaderMap) -> Result<String, Problem> {
     let name = headers.get(OPERATOR).and_then(|value| value.to_str().ok());
     // A name is as long as a user's at most, and of the same characters.
-    match name.map(UserId::new) {
-        Some(Ok(name)) => Ok(name.to_string()),
-        _ => {
-            let complaint = "must say who you are: 1-64 of A-Z a-z 0-9 _ . ~ -";
-            Err(ApiError::fields(vec![FieldError::new("X-Operator", complaint)]).into())
-        }
+    if let Some(Ok(name)) = name.map(UserId::new) {
+        return Ok(name.to_string());
     }
+    let complaint = "must say who you are: 1-64 of A-Z a-z 0-9 _ . ~ -";
+    Err(ApiError::fields(vec![FieldError::new("X-Operator", complaint)]).into())
 }
 
 /// `POST /admin/users/{id}/suspend`, and of a device.

@@ -116,8 +116,8 @@ impl Audit {
         let (writes, writes_in) = sync_channel(WRITES_QUEUED);
         let (refused, refused_in) = sync_channel(REFUSED_QUEUED);
         let queues = Queues { writes: writes_in, refused: refused_in };
-        let writer = Writer::open(Arc::clone(&shared), queues, parts, now)?;
-        let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run())?;
+        let ready = Writer::open(Arc::clone(&shared), queues, parts, now)?;
+        let thread = std::thread::Builder::new().name("audit".into()).spawn(move || ready.run())?;
         let inner =
             Inner { shared, writes, refused, writer: thread.thread().clone(), thread: Mutex::new(Some(thread)) };
         Ok(Self(Some(Arc::new(inner))))

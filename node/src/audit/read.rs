@@ -9,7 +9,7 @@
 use super::record::{Chain, hex};
 use super::segment::{self, Head, Stream};
 use messenger_proto::audit::{AuditLine, AuditPart, AuditQuery};
-use messenger_proto::ids::{Millis, NodeId};
+use messenger_proto::ids::{DeviceId, Millis, NodeId, UserId};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -54,8 +54,8 @@ fn fits(query: &AuditQuery, line: &[u8]) -> bool {
         asked.is_none_or(|asked| one == Some(asked) || other == Some(asked))
     };
     let same = |asked: Option<&str>, one: Option<&str>| either(asked, one, None);
-    either(user.as_ref().map(|it| it.as_str()), seen.user, seen.target_user)
-        && either(device.as_ref().map(|it| it.as_str()), seen.device, seen.target_device)
+    either(user.as_ref().map(UserId::as_str), seen.user, seen.target_user)
+        && either(device.as_ref().map(DeviceId::as_str), seen.device, seen.target_device)
         && same(thread.map(|it| it.to_string()).as_deref(), seen.thread_id)
         && same(message.map(|it| it.to_string()).as_deref(), seen.message_id)
         && same(address.as_deref(), seen.address)
@@ -183,7 +183,7 @@ pub fn merge(
         *place = part.to.max(*place);
         all.extend(part.lines.into_iter().map(|line| (line.at, node, part.refused, line)));
     }
-    all.sort_by(|a, b| (a.0, a.1, a.2, a.3.n).cmp(&(b.0, b.1, b.2, b.3.n)));
+    all.sort_by_key(|(at, node, refused, line)| (*at, *node, *refused, line.n));
     let within = all.iter().take_while(|(at, ..)| horizon.is_none_or(|horizon| *at <= horizon)).count().min(limit);
     // Whatever is left is seen later, and all behind it in its log.
     for (_, node, refused, line) in all.split_off(within) {

@@ -81,8 +81,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn address(n: u32) -> Option<IpAddr> {
-        Some(IpAddr::from(n.to_be_bytes()))
+    fn address(n: u32) -> IpAddr {
+        IpAddr::from(n.to_be_bytes())
     }
 
     fn count(notes: &[Note]) -> u64 {
@@ -93,13 +93,15 @@ mod tests {
     fn an_address_beyond_its_share_leaves_others_theirs() {
         let mut sampler = Sampler::default();
         assert!(sampler.turn(1).is_empty());
-        let kept = (0..1_000).filter(|_| sampler.admit(address(1))).count();
+        let kept = (0..1_000).filter(|_| sampler.admit(Some(address(1)))).count();
         assert_eq!(kept, ADDRESS_MAX as usize);
-        assert!(sampler.admit(address(2)));
+        assert!(sampler.admit(Some(address(2))));
         assert!(sampler.turn(1).is_empty(), "the second goes on");
         let notes = sampler.turn(2);
-        assert!(matches!(notes.as_slice(), [Note::Refused { address, count: 990 }] if *address == self::address(1)));
-        assert!(sampler.admit(address(1)), "a second of its own");
+        assert!(
+            matches!(notes.as_slice(), [Note::Refused { address, count: 990 }] if *address == Some(self::address(1)))
+        );
+        assert!(sampler.admit(Some(address(1))), "a second of its own");
     }
 
     proptest! {
@@ -107,7 +109,7 @@ mod tests {
         fn each_is_recorded_or_counted_and_both_are_bounded(from in prop::collection::vec(0_u32..3_000, 0..5_000)) {
             let mut sampler = Sampler::default();
             sampler.turn(1);
-            let kept = from.iter().filter(|from| sampler.admit(address(**from))).count();
+            let kept = from.iter().filter(|from| sampler.admit(Some(address(**from)))).count();
             let notes = sampler.turn(2);
             prop_assert!(kept <= SECOND_MAX as usize && notes.len() <= TOLD_MAX);
             prop_assert_eq!(kept as u64 + count(&notes), from.len() as u64);

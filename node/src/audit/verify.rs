@@ -211,7 +211,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         change(&mut lines);
-        std::fs::write(path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        std::fs::write(path, lines.join("\n") + "\n").unwrap();
     }
 
     fn problems_after(doctor: impl FnOnce(&Path)) -> Vec<String> {
@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn what_was_done_to_a_log_shows() {
-        assert_eq!(problems_after(|_| {}), Vec::<String>::new());
         type Doctor = fn(&mut Vec<String>);
+        assert_eq!(problems_after(|_| {}), Vec::<String>::new());
         let doctors: [(&str, Doctor); 6] = [
             ("changed", |lines| lines[2] = lines[2].replace("bob", "eve")),
             ("taken out", |lines| drop(lines.remove(3))),

@@ -156,14 +156,14 @@ impl Writer {
         if room != Room::Enough {
             sampler.beyond(refused.len() as u64);
         }
-        let mut sampled = Vec::new();
+        let mut chosen = Vec::new();
         for record in refused.iter().filter(|_| room == Room::Enough) {
             if sampler.admit(record.address) {
-                sampled.push(Item::Record(record));
+                chosen.push(Item::Record(record));
             }
         }
         let told = summaries.iter().map(|note| Item::Note(note, now));
-        turned_away.write(&self.parts, room < Room::None, now, told.chain(sampled));
+        turned_away.write(&self.parts, room < Room::None, now, told.chain(chosen));
         self.tell_ends();
         some
     }

@@ -9,6 +9,7 @@ use crate::gateway::time::{self, Rfc3339};
 use clap::Args;
 use messenger_proto::ids::Millis;
 use serde::de::DeserializeOwned;
+use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
@@ -112,7 +113,8 @@ impl Query {
                 if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                     self.0.push(char::from(byte));
                 } else {
-                    self.0.push_str(&format!("%{byte:02X}"));
+                    // Writing to a String cannot fail.
+                    let _ = write!(self.0, "%{byte:02X}");
                 }
             }
         }

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use http::{HeaderName, HeaderValue, Method};
 use messenger_proto::ids::{DeviceId, UserId};
 use serde_json::Value;
+use std::fmt::Write;
 
 const SUSPEND_EXAMPLES: &str = "\
 Examples:
@@ -114,7 +115,8 @@ fn render(state: &Value) -> String {
     };
     for device in state["devices"].as_array().into_iter().flatten() {
         let (name, since) = (device["device_id"].as_str().unwrap_or("-"), device["since"].as_str().unwrap_or("-"));
-        text.push_str(&format!("  device {name} is suspended since {since}\n"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  device {name} is suspended since {since}");
     }
     text
 }

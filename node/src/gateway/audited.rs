@@ -173,6 +173,7 @@ impl GatewayState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use messenger_proto::ids::UserId;
 
     #[test]
     fn ids_are_taken_out_of_a_path_and_nothing_else() {
@@ -182,7 +183,7 @@ mod tests {
             &format!("/v1/threads/{thread}/participants/bob"),
         );
         assert_eq!(target.thread.map(|id| id.to_string()).as_deref(), Some(thread));
-        assert_eq!(target.user.as_ref().map(|id| id.as_str()), Some("bob"));
+        assert_eq!(target.user.as_ref().map(UserId::as_str), Some("bob"));
         let message = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
         let emoji =
             target_of("/v1/messages/{message_id}/reactions/{emoji}", &format!("/v1/messages/{message}/reactions/x"));

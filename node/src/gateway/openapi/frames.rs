@@ -28,7 +28,7 @@ pub(super) const CLOSE_CODES: [(u16, &str); 8] = [
     (1003, "A binary frame came; frames are text."),
     (1007, "Text that is not UTF-8 came."),
     (1008, "Too many malformed frames came."),
-    (4401, "The token is missing, has expired, or its device was deleted: connect with a new one."),
+    (4401, "The token is missing, has expired, its device was deleted, or its user or device is suspended."),
     (4408, "No pong came for 75 seconds."),
     (4409, "A newer connection of the same device took over."),
     (4429, "Frames were not read for too long."),
