@@ -76,6 +76,7 @@ crate::wire_enum! {
         25 => ProfileTold(ProfileTold),
         70 => Suspend(Suspend),
         71 => FileReport(FileReport),
+        26 => SetBlock(SetBlock),
     }
 }
 
@@ -229,6 +230,11 @@ crate::wire_struct! {
 crate::wire_struct! {
     /// To a user's shard: who may see whether the user is there.
     pub struct SetPrivacy { 1 => user: UserId, 2 => presence: PresenceAudience }
+}
+
+crate::wire_struct! {
+    /// To a user's shard: the user keeps another one away, or does so no longer.
+    pub struct SetBlock { 1 => user: UserId, 2 => other: UserId, 3 => present: bool }
 }
 
 /// The outcome of one command.

@@ -18,17 +18,30 @@ crate::wire_enum! {
         1 => Typing(Typing),
         2 => Presence(PresenceChange),
         3 => Privacy(PrivacyChange),
+        4 => Block(BlockChange),
     }
 }
 
 crate::wire_struct! {
     /// A member types in a thread, or stopped.
-    pub struct Typing { 1 => thread: ThreadId, 2 => user: UserId, 3 => stop: bool }
+    pub struct Typing {
+        1 => thread: ThreadId,
+        2 => user: UserId,
+        3 => stop: bool,
+        /// Whom the user keeps away, who are not shown it; at most [`crate::limits::USER_BLOCKS_MAX`].
+        4 => away: Vec<UserId>,
+    }
 }
 
 crate::wire_struct! {
     /// A user changed who may see its presence: whoever acts on that looks again.
     pub struct PrivacyChange { 1 => user: UserId }
+}
+
+crate::wire_struct! {
+    /// A user keeps another one away, or does so no longer: whoever acts on that looks again. If they are `parted` by it,
+    /// who share a thread, each is shown once more, as not being there.
+    pub struct BlockChange { 1 => user: UserId, 2 => other: UserId, 3 => parted: bool }
 }
 
 crate::wire_code! {
@@ -49,6 +62,8 @@ crate::wire_struct! {
         /// The user's shard, and the term of the leader that says so: an earlier leader is not believed after a later one.
         3 => shard: ShardId,
         4 => term: u64,
+        /// Whom the user keeps away, who are not shown it; at most [`crate::limits::USER_BLOCKS_MAX`].
+        5 => away: Vec<UserId>,
     }
 }
 
@@ -102,11 +117,12 @@ mod tests {
 
     #[test]
     fn the_tags_are_pinned() {
-        let typing = Ephemeral::Typing(Typing { thread: ThreadId([7; 16]), user: user("al"), stop: true });
+        let typing =
+            Ephemeral::Typing(Typing { thread: ThreadId([7; 16]), user: user("al"), stop: true, away: vec![] });
         let bytes: [&[u8]; 4] = [&[0x0a, 0x18, 0x0a, 0x10], &[7; 16], &[0x12, 2, b'a', b'l'], &[0x18, 1]];
         assert_eq!(typing.to_wire(), bytes.concat());
         let of = Presence { user: user("al"), status: PresenceStatus::Offline, last_seen: Some(Millis(5)) };
-        let change = PresenceChange { of, threads: vec![ThreadId([7; 16])], shard: ShardId(2), term: 9 };
+        let change = PresenceChange { of, threads: vec![ThreadId([7; 16])], shard: ShardId(2), term: 9, away: vec![] };
         let bytes: [&[u8]; 5] = [
             &[0x12, 0x24, 0x0a, 0x0a, 0x0a, 2, b'a', b'l', 0x10, 3, 0x1a, 2, 0x08, 5],
             &[0x12, 0x12, 0x0a, 0x10],
@@ -117,25 +133,36 @@ mod tests {
         assert_eq!(Ephemeral::Presence(change).to_wire(), bytes.concat());
         let privacy = Ephemeral::Privacy(PrivacyChange { user: user("al") });
         assert_eq!(privacy.to_wire(), [0x1a, 4, 0x0a, 2, b'a', b'l']);
+        let block = Ephemeral::Block(BlockChange { user: user("al"), other: user("b"), parted: true });
+        assert_eq!(block.to_wire(), [0x22, 9, 0x0a, 2, b'a', b'l', 0x12, 1, b'b', 0x18, 1]);
+        let typing = Typing { thread: ThreadId([7; 16]), user: user("al"), stop: false, away: vec![user("b")] };
+        let bytes: [&[u8]; 4] = [&[0x0a, 0x10], &[7; 16], &[0x12, 2, b'a', b'l', 0x18, 0], &[0x22, 3, 0x0a, 1, b'b']];
+        assert_eq!(typing.to_wire(), bytes.concat());
         assert_eq!(PresenceCall::Ask(AskPresence { users: vec![] }).to_wire(), [0x0a, 0]);
         assert_eq!(PresenceCall::Shown(ShownPresence { users: vec![] }).to_wire(), [0x12, 0]);
     }
 
     fn item() -> impl Strategy<Value = Ephemeral> {
         let (user, thread) = ("u[a-z]{1,8}", any::<[u8; 16]>().prop_map(ThreadId));
-        let typing = (user, thread.clone(), any::<bool>()).prop_map(|(user, thread, stop)| {
-            Ephemeral::Typing(Typing { thread, user: UserId::new(&user).unwrap(), stop })
+        let names = |names: Vec<String>| names.iter().map(|name| UserId::new(name).unwrap()).collect::<Vec<_>>();
+        let away = prop::collection::vec("u[a-z]{1,8}", 0..3).prop_map(names);
+        let typing = (user, thread.clone(), any::<bool>(), away.clone()).prop_map(|(user, thread, stop, away)| {
+            Ephemeral::Typing(Typing { thread, user: UserId::new(&user).unwrap(), stop, away })
         });
         let status = prop::sample::select(PresenceStatus::ALL);
         let threads = prop::collection::vec(thread, 0..5);
-        let change = (user, status, any::<Option<u64>>(), threads, any::<u32>(), any::<u64>()).prop_map(
-            |(user, status, last_seen, threads, shard, term)| {
+        let change = (user, status, any::<Option<u64>>(), threads, any::<u32>(), any::<u64>(), away).prop_map(
+            |(user, status, last_seen, threads, shard, term, away)| {
                 let of = Presence { user: UserId::new(&user).unwrap(), status, last_seen: last_seen.map(Millis) };
-                Ephemeral::Presence(PresenceChange { of, threads, shard: ShardId(shard), term })
+                Ephemeral::Presence(PresenceChange { of, threads, shard: ShardId(shard), term, away })
             },
         );
         let privacy = user.prop_map(|user| Ephemeral::Privacy(PrivacyChange { user: UserId::new(&user).unwrap() }));
-        prop_oneof![typing, change, privacy]
+        let block = (user, user, any::<bool>()).prop_map(|(user, other, parted)| {
+            let [user, other] = [user, other].map(|name| UserId::new(&name).unwrap());
+            Ephemeral::Block(BlockChange { user, other, parted })
+        });
+        prop_oneof![typing, change, privacy, block]
     }
 
     proptest! {

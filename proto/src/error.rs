@@ -49,6 +49,7 @@ crate::wire_code! {
         45 => DeviceRevoked = "device_revoked",
         46 => DeviceMismatch = "device_mismatch",
         70 => Suspended = "suspended",
+        60 => TooManyBlocks = "too_many_blocks",
     }
 }
 
@@ -77,7 +78,8 @@ impl ErrorCode {
             | Self::TooManyDevices
             | Self::StaleRegistration
             | Self::TooManyPrekeys
-            | Self::DeviceMismatch => 409,
+            | Self::DeviceMismatch
+            | Self::TooManyBlocks => 409,
             Self::BodyTooLarge | Self::CiphertextTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::IdempotencyKeyReused => 422,
@@ -118,6 +120,7 @@ impl ErrorCode {
             | Self::TooManyDevices
             | Self::StaleRegistration
             | Self::TooManyPrekeys
+            | Self::TooManyBlocks
             | Self::DeviceRevoked
             | Self::DeviceMismatch
             | Self::Suspended
@@ -167,6 +170,7 @@ impl ErrorCode {
             Self::DeviceRevoked => "The device was deleted",
             Self::DeviceMismatch => "The envelopes are not for the devices there are",
             Self::Suspended => "The user or device is suspended",
+            Self::TooManyBlocks => "The user blocks too many users",
             Self::BodyTooLarge => "The request body is too large",
             Self::CiphertextTooLarge => "The ciphertext is too large",
             Self::UnsupportedMediaType => "The content type is not supported",

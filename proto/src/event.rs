@@ -57,6 +57,7 @@ crate::wire_enum! {
         8 => Deleted(Deleted),
         9 => Reacted(Reacted),
         10 => Pinned(Pinned),
+        11 => Resent(Resent),
     }
 }
 
@@ -116,6 +117,11 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
+    /// A message that had failed was sent again to these. It is stored as this; they are told the message.
+    pub struct Resent { 1 => of: Subject, 2 => to: Vec<UserId> }
+}
+
+crate::wire_struct! {
     /// A member's watermark moved.
     pub struct Receipt {
         1 => kind: ReceiptKind,
@@ -144,6 +150,7 @@ impl ThreadEventBody {
             Self::Deleted(deleted) => Some(&deleted.of),
             Self::Reacted(reacted) => Some(&reacted.of),
             Self::Pinned(pinned) => Some(&pinned.of),
+            Self::Resent(resent) => Some(&resent.of),
             Self::Message(_)
             | Self::Created(_)
             | Self::ParticipantAdded(_)

@@ -73,6 +73,8 @@ pub const SPENT_RANGES_MAX: usize = 128;
 pub const PROFILE_THREADS_MAX: usize = 500;
 /// Users that one user blocks at most.
 pub const USER_BLOCKS_MAX: usize = 1_000;
+/// How long after it failed a message may be sent again.
+pub const RESEND_WINDOW: Duration = Duration::from_hours(24);
 /// Rows of a page at most.
 pub const PAGE_MAX: u32 = 100;
 /// Rows of a page when the client names no number.

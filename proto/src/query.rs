@@ -32,6 +32,7 @@ crate::wire_enum! {
         22 => DeviceStatus(DeviceStatusQuery),
         70 => Suspension(SuspensionQuery),
         71 => Reports(ReportsQuery),
+        41 => Blocks(BlocksQuery),
     }
 }
 
@@ -150,8 +151,14 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
-    /// To the shard of some users: which of them show their presence to nobody. Answer: [`Answer::Privacy`].
-    pub struct PrivacyQuery { 1 => users: Vec<UserId> }
+    /// To the shard of some users: which of them are not to be shown to `viewer`, since they show their presence to nobody
+    /// or keep the viewer away. Answer: [`Answer::Privacy`].
+    pub struct PrivacyQuery { 1 => users: Vec<UserId>, 2 => viewer: Option<UserId> }
+}
+
+crate::wire_struct! {
+    /// To a user's shard: whom it keeps away. Answer: [`Answer::Blocks`].
+    pub struct BlocksQuery { 1 => user: UserId }
 }
 
 crate::wire_struct! {
@@ -182,6 +189,7 @@ crate::wire_enum! {
         22 => DeviceStatus(DeviceStatus),
         70 => Suspension(SuspensionState),
         71 => Reports(ReportsAnswer),
+        41 => Blocks(BlocksAnswer),
     }
 }
 
@@ -225,8 +233,13 @@ crate::wire_struct! {
 }
 
 crate::wire_struct! {
-    /// The users that show their presence to nobody, in the order asked.
+    /// The users that are not shown, in the order asked.
     pub struct PrivacyAnswer { 1 => hidden: Vec<UserId> }
+}
+
+crate::wire_struct! {
+    /// Whom a user keeps away, in order of name, at most [`crate::limits::USER_BLOCKS_MAX`].
+    pub struct BlocksAnswer { 1 => users: Vec<UserId> }
 }
 
 crate::wire_struct! {

@@ -35,7 +35,8 @@ pub fn of_event(event: &Event) -> usize {
                     | ThreadEventBody::ParticipantRemoved(_)
                     | ThreadEventBody::Deleted(_)
                     | ThreadEventBody::Reacted(_)
-                    | ThreadEventBody::Pinned(_) => 0,
+                    | ThreadEventBody::Pinned(_)
+                    | ThreadEventBody::Resent(_) => 0,
                 }
         }
         Event::User(_) | Event::Device(_) | Event::PrekeysLow(_) | Event::MemberDevices(_) | Event::Suspension(_) => 0,

@@ -43,6 +43,7 @@ pub(crate) fn of_query(query: &Query) -> usize {
         | Query::DeviceStatus(_)
         | Query::Suspension(_)
         | Query::Reports(_)
+        | Query::Blocks(_)
         | Query::ClusterState(_) => 0,
     }
 }
@@ -73,6 +74,7 @@ fn of_op(op: &Op) -> usize {
         | Op::React(_)
         | Op::Pin(_)
         | Op::SetPrivacy(_)
+        | Op::SetBlock(_)
         | Op::ProfileTold(_)
         | Op::MarkRead(_)
         | Op::TakePrekeys(_)

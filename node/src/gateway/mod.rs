@@ -7,6 +7,7 @@
 
 mod admission;
 mod audited;
+mod blocks;
 mod changes;
 mod compress;
 pub mod cors;
@@ -63,7 +64,7 @@ use crate::audit::Audit;
 use crate::auth::{Authenticator, Clock};
 use crate::rates::{Class, Rates};
 use admission::Admission;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use compress::Compressor;
 use cors::Origins;
 use error::ApiError;
@@ -233,6 +234,7 @@ fn routes() -> Vec<Route> {
     let message = get(messages::one).patch(changes::edit).delete(changes::delete);
     let pins = get(pins::list).post(pins::pin);
     let keys = get(prekeys::in_store).put(prekeys::publish);
+    let block = put(blocks::add).delete(blocks::remove);
     vec![
         limited("/v1/threads", "GET, HEAD, POST, OPTIONS", Class::Threads, threads),
         limited("/v1/threads/{thread_id}", "GET, HEAD, PATCH, OPTIONS", Class::Writes, thread),
@@ -258,6 +260,8 @@ fn routes() -> Vec<Route> {
         ),
         limited("/v1/users/{user_id}/presence", READ, Class::Reads, get(presence::one)),
         limited("/v1/users/me/privacy", "GET, HEAD, PUT, OPTIONS", Class::Writes, get(privacy::one).put(privacy::set)),
+        limited("/v1/users/me/blocks", READ, Class::Reads, get(blocks::list)),
+        limited("/v1/users/me/blocks/{user_id}", "PUT, DELETE, OPTIONS", Class::Writes, block),
         limited("/v1/users/{user_id}/devices", READ, Class::Reads, get(devices::list)),
         limited("/v1/users/{user_id}/prekeys", READ, Class::KeyFetches, get(prekeys::take)),
         limited("/v1/users/me/devices/{device_id}", "DELETE, OPTIONS", Class::Writes, delete(devices::delete)),

@@ -11,7 +11,6 @@ use super::extract::{Reader, UserPath};
 use super::privacy::hides;
 use super::respond::{json, unexpected};
 use super::view::PresenceView;
-use crate::realtime::ephemeral::audience;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -31,37 +30,31 @@ pub(super) async fn one(
 ) -> Result<Response, ApiError> {
     let user = path.id(&viewer)?;
     let deadline = state.deadline();
-    if user != viewer.user && !may_see(&state, &viewer.user, &user, deadline).await? {
+    if user != viewer.user && !share_a_thread(&state, &viewer.user, &user, deadline).await? {
         return Err(ApiError::new(ErrorCode::Forbidden, "Only those who share a thread with a user see its presence."));
     }
     if user != viewer.user && hidden(&state, &viewer.user, &user, deadline).await? {
-        let detail = "Who hides its presence is shown nobody's, and it is shown to nobody.";
+        let detail = "Who hides its presence is shown nobody's, and it is shown to nobody; a block hides two users from each other.";
         return Err(ApiError::new(ErrorCode::PresenceHidden, detail));
     }
     let view = PresenceView::of(&presence(&state, user, deadline).await?);
     json(&state, StatusCode::OK, &view, 96)
 }
 
-async fn may_see(state: &GatewayState, viewer: &UserId, user: &UserId, deadline: Instant) -> Result<bool, ApiError> {
-    if !audience::shows(user, viewer) {
-        return Ok(false);
-    }
-    share_a_thread(state, viewer, user, deadline).await
-}
-
-/// Whether two users are in a thread together.
+/// Whether two users are in some thread together.
 pub(super) async fn share_a_thread(
     state: &GatewayState,
-    one: &UserId,
-    other: &UserId,
+    viewer: &UserId,
+    user: &UserId,
     deadline: Instant,
 ) -> Result<bool, ApiError> {
-    let (theirs, own) = tokio::try_join!(threads(state, other, deadline), threads(state, one, deadline))?;
+    let (theirs, own) = tokio::try_join!(threads(state, user, deadline), threads(state, viewer, deadline))?;
     Ok(!theirs.is_disjoint(&own))
 }
 
 async fn hidden(state: &GatewayState, viewer: &UserId, user: &UserId, deadline: Instant) -> Result<bool, ApiError> {
-    let (theirs, own) = tokio::try_join!(hides(state, user, deadline), hides(state, viewer, deadline))?;
+    let (theirs, own) =
+        tokio::try_join!(hides(state, user, Some(viewer), deadline), hides(state, viewer, Some(user), deadline))?;
     Ok(theirs || own)
 }
 

@@ -29,9 +29,14 @@ struct View {
 
 const SIZE: usize = 32;
 
-/// Whether a user shows its presence to nobody.
-pub(super) async fn hides(state: &GatewayState, user: &UserId, deadline: Instant) -> Result<bool, ApiError> {
-    let query = Query::Privacy(PrivacyQuery { users: vec![user.clone()] });
+/// Whether a user shows its presence to nobody, or keeps the viewer away, if there is one.
+pub(super) async fn hides(
+    state: &GatewayState,
+    user: &UserId,
+    viewer: Option<&UserId>,
+    deadline: Instant,
+) -> Result<bool, ApiError> {
+    let query = Query::Privacy(PrivacyQuery { users: vec![user.clone()], viewer: viewer.cloned() });
     match state.router().query(Slot::of_user(user), query, deadline).await? {
         Answer::Privacy(answer) => Ok(!answer.hidden.is_empty()),
         other => Err(unexpected(&other)),
@@ -40,7 +45,7 @@ pub(super) async fn hides(state: &GatewayState, user: &UserId, deadline: Instant
 
 /// `GET /v1/users/me/privacy`
 pub(super) async fn one(State(state): State<GatewayState>, Reader(viewer): Reader) -> Result<Response, ApiError> {
-    let hides = hides(&state, &viewer.user, state.deadline()).await?;
+    let hides = hides(&state, &viewer.user, None, state.deadline()).await?;
     let presence = if hides { PresenceAudience::Nobody } else { PresenceAudience::Everyone };
     json(&state, StatusCode::OK, &View { presence: presence.as_str() }, SIZE)
 }

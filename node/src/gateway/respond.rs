@@ -137,6 +137,7 @@ pub(super) fn unexpected(answer: &Answer) -> ApiError {
         Answer::Messages(_) => "messages",
         Answer::UserThreads(_) => "user threads",
         Answer::Privacy(_) => "privacy",
+        Answer::Blocks(_) => "blocks",
         Answer::Room(_) => "room",
         Answer::Activity(_) => "activity",
         Answer::Summaries(_) => "summaries",

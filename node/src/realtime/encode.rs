@@ -60,7 +60,7 @@ fn form(event: ThreadEvent, large: u32, sealed: bool) -> SharedEvent {
     let (kind, body, for_sender) = match body {
         ThreadEventBody::Message(message) => {
             let (body, for_sender) = message_members(&message, sealed);
-            (EventKind::Message { sender: message.sender }, body, for_sender)
+            (EventKind::Message { sender: message.sender, hidden_from }, body, for_sender)
         }
         ThreadEventBody::Created(created) => {
             let by = created.thread.created_by.as_str();
@@ -123,6 +123,11 @@ fn form(event: ThreadEvent, large: u32, sealed: bool) -> SharedEvent {
             let message_id = Text(pinned.of.id);
             let body = PinFrame { t: "thread", op, head, by: pinned.by.as_str(), message_id };
             (EventKind::Change { hidden_from }, members(&body), Bytes::new())
+        }
+        ThreadEventBody::Resent(_) => {
+            // Whoever reads storage makes the message of it for whom it concerns, and leaves it out for all others.
+            tracing::error!(%thread, "an event was read that is told to nobody");
+            (EventKind::Change { hidden_from }, Bytes::new(), Bytes::new())
         }
         ThreadEventBody::Receipt(receipt) => {
             let (by, up_to, at) = (receipt.by.as_str(), Text(receipt.up_to), Rfc3339(at));

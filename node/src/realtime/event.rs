@@ -35,6 +35,8 @@ pub enum EventKind {
     Message {
         /// Who sent it.
         sender: UserId,
+        /// Members for whom it failed, or who have it already.
+        hidden_from: Vec<UserId>,
     },
     /// Something about an older message changed.
     Change {
@@ -65,12 +67,14 @@ pub enum EventKind {
 /// Something that is told once and stored nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EphemeralFrame {
-    /// Whom it is about.
+    /// Whom it is about, and comes from.
     pub from: UserId,
     /// What it is about.
     pub kind: EphemeralKind,
     /// As [`SharedEvent::body`].
     pub body: Bytes,
+    /// Whom that user keeps away.
+    pub away: Vec<UserId>,
 }
 
 /// What an [`EphemeralFrame`] is about; of the same kind and user, a later one takes the place of an earlier one.
@@ -78,6 +82,10 @@ pub struct EphemeralFrame {
 pub enum EphemeralKind {
     /// The session's own user changed who may see its presence. It is no frame, and tells the session to look again.
     Privacy,
+    /// The session's own user keeps the user away from now on, who is shown as not being there.
+    Blocked,
+    /// The user keeps the session's own away from now on, and is shown as not being there.
+    Parted,
     /// The user came, went or is away.
     Presence,
     /// The user types in the thread, or stopped.
@@ -98,8 +106,8 @@ impl SharedEvent {
     #[must_use]
     pub fn concerns(&self, viewer: &UserId) -> bool {
         match &self.kind {
-            EventKind::Message { .. } | EventKind::Thread { .. } => true,
-            EventKind::Change { hidden_from } => !hidden_from.contains(viewer),
+            EventKind::Thread { .. } => true,
+            EventKind::Message { hidden_from, .. } | EventKind::Change { hidden_from } => !hidden_from.contains(viewer),
             EventKind::Read { by, .. } => by != viewer,
             EventKind::Delivered { by, senders } => {
                 by != viewer && senders.as_ref().is_none_or(|senders| senders.contains(viewer))
@@ -117,9 +125,9 @@ impl SharedEvent {
     #[must_use]
     pub fn weight(&self) -> usize {
         let names = match &self.kind {
-            EventKind::Change { hidden_from } => hidden_from.len(),
+            EventKind::Message { hidden_from, .. } | EventKind::Change { hidden_from } => hidden_from.len(),
             EventKind::Delivered { senders, .. } => senders.as_ref().map_or(0, Vec::len),
-            EventKind::Message { .. } | EventKind::Thread { .. } | EventKind::Read { .. } => 0,
+            EventKind::Thread { .. } | EventKind::Read { .. } => 0,
         };
         size_of::<Self>() + self.body.len() + self.for_sender.len() + self.for_device.len() + names * ITEM
     }

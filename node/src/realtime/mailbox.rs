@@ -188,6 +188,9 @@ impl Mailbox {
     /// Adds what is told once, in the place of what is out of date by it. Whether there was room.
     pub fn push_ephemeral(&self, frame: &Arc<EphemeralFrame>) -> bool {
         let mut inner = self.lock();
+        if matches!(frame.kind, EphemeralKind::Blocked | EphemeralKind::Parted) {
+            inner.ephemeral.remove(&(EphemeralKind::Presence, frame.from.clone()));
+        }
         let key = (frame.kind, frame.from.clone());
         let mut fits = inner.ephemeral.len() < EPHEMERAL_MAX || inner.ephemeral.contains_key(&key);
         if !fits
@@ -262,7 +265,7 @@ mod tests {
     use messenger_proto::ids::{Rev, Seq, UserId};
 
     fn event(thread: u8, rev: u64, size: usize) -> Mail {
-        let kind = EventKind::Message { sender: UserId::new("u").unwrap() };
+        let kind = EventKind::Message { sender: UserId::new("u").unwrap(), hidden_from: Vec::new() };
         let body = Bytes::from(vec![b'x'; size]);
         let thread = ThreadId([thread; 16]);
         let for_sender = Bytes::new();
@@ -300,7 +303,7 @@ mod tests {
 
     fn ephemeral(kind: EphemeralKind, from: usize, body: &'static str) -> Arc<EphemeralFrame> {
         let from = UserId::new(&format!("u{from}")).unwrap();
-        Arc::new(EphemeralFrame { from, kind, body: Bytes::from_static(body.as_bytes()) })
+        Arc::new(EphemeralFrame { from, kind, body: Bytes::from_static(body.as_bytes()), away: Vec::new() })
     }
 
     #[test]
@@ -352,13 +355,13 @@ mod tests {
             let device = device.map(|name| DeviceId::new(name).unwrap());
             Mail::Suspension(SuspensionEvent { user: UserId::new("u").unwrap(), device })
         };
-        let mailbox = Mailbox::of(DeviceId::new("d").unwrap(), Millis(5));
+        let mailbox = Mailbox::of(UserId::new("u").unwrap(), DeviceId::new("d").unwrap(), Millis(5));
         assert!(mailbox.push(event(1, 1, MAILBOX_BYTES * 2)));
         assert!(mailbox.push(suspension(Some("e"))));
         assert_eq!(mailbox.closing(), None, "another device");
         assert!(mailbox.push(suspension(Some("d"))));
         assert_eq!(mailbox.closing(), Some(CloseReason::Suspended));
-        let other = Mailbox::of(DeviceId::new("e").unwrap(), Millis(5));
+        let other = Mailbox::of(UserId::new("u").unwrap(), DeviceId::new("e").unwrap(), Millis(5));
         other.push(suspension(None));
         assert_eq!(other.closing(), Some(CloseReason::Suspended));
     }

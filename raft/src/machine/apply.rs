@@ -10,8 +10,8 @@ use super::rows::dedupe::{DoneRef, Reference};
 use super::step::{Step, Stop, refuse, run_one};
 use super::tables::{Overlay, TableError, Tables};
 use super::{
-    changes, dedupe, disappear, index, keys, membership, messages, outbox, pins, privacy, profile, reactions, receipts,
-    reports, suspension, threads,
+    blocks, changes, dedupe, disappear, index, keys, membership, messages, outbox, pins, privacy, profile, reactions,
+    receipts, reports, suspension, threads,
 };
 use messenger_proto::command::{Command, CommandResult, Done, Op, OutboxBarrier, Pack, Reply, ReplyBody, Retention};
 use messenger_proto::error::ErrorCode;
@@ -104,6 +104,7 @@ fn carry_out<T: Tables>(step: &mut Step<'_, T>, command: &Command) -> Result<Out
         Op::ProfileTold(op) => profile::told(step, op),
         Op::Suspend(op) => suspension::set(step, op),
         Op::FileReport(op) => reports::file(step, op, command),
+        Op::SetBlock(op) => blocks::own::set(step, op),
         // Being remembered is all there is to it.
         Op::ClaimKey(_) => Ok(Outcome::claimed()),
         Op::Meta(_) => refuse(ErrorCode::Internal, "the cluster's record is not kept by a shard"),

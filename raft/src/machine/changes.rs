@@ -7,14 +7,17 @@
 //! may not see the message is not told of its changes.
 
 use super::apply::Outcome;
+use super::blocks;
+use super::blocks::veil::Veil;
 use super::disappear;
 use super::envelopes::{self, Viewer};
 use super::membership::members;
 use super::pins;
 use super::query::{message, receipts};
+use super::resend;
 use super::rows::dedupe::{MessageRef, Reference};
 use super::rows::event::{EventKey, EventRow};
-use super::rows::head::HeadKey;
+use super::rows::head::{HeadKey, HeadRow};
 use super::rows::message::{MessageKey, MessageRow};
 use super::step::{Step, Stop, refuse};
 use super::tables::{TableError, Tables};
@@ -152,17 +155,37 @@ pub(crate) fn tell<T: Tables>(
             sealed = envelopes::all(&step.rows, key)?;
         }
     }
-    let hidden_from = hidden_from(step, key)?;
+    let hidden_from = hidden_from(step, &head, key, &row.meta.sender)?;
     let event = ThreadEvent { thread, rev, seq: Some(seq), at, body, hidden_from, envelopes: sealed };
     step.emit_event(Event::Thread(event));
     Ok(seq)
 }
 
 /// Members who may not see the message.
-fn hidden_from<T: Tables>(step: &Step<'_, T>, key: MessageKey) -> Result<Vec<UserId>, TableError> {
-    let mut members = members(&step.rows, key.thread)?;
-    members.retain(|(_, member)| member.present() && !member.sees(key.seq));
-    Ok(members.into_iter().map(|(user, _)| user).collect())
+fn hidden_from<T: Tables>(
+    step: &Step<'_, T>,
+    head: &HeadRow,
+    key: MessageKey,
+    sender: &UserId,
+) -> Result<Vec<UserId>, TableError> {
+    let MessageKey { thread, seq } = key;
+    // Beside those that a block says so of, those to whom it was not sent again.
+    let mut failed = blocks::failed_for(&step.rows, head, thread, sender, seq)?;
+    if head.veiled && head.resent {
+        failed.extend(resend::standings(&step.rows, thread, seq)?.into_keys());
+    }
+    let mut hidden = Vec::new();
+    for (user, member) in members(&step.rows, thread)? {
+        if !member.present() {
+            continue;
+        }
+        let veiled =
+            failed.contains(&user) && Veil::of(&step.rows, thread, head, &user)?.hides(&step.rows, sender, seq)?;
+        if veiled || !member.sees(seq) {
+            hidden.push(user);
+        }
+    }
+    Ok(hidden)
 }
 
 /// An answer with a message as `actor` sees it.

@@ -100,6 +100,7 @@ pub(crate) fn conceal_in_answer(answer: &mut Answer, now: Millis) {
         | Answer::Room(_)
         | Answer::Pins(_)
         | Answer::Privacy(_)
+        | Answer::Blocks(_)
         | Answer::Devices(_)
         | Answer::KeyCounts(_)
         | Answer::DeviceStatus(_)

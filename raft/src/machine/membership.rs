@@ -15,7 +15,7 @@ use super::rows::thread::ThreadKey;
 use super::rows::{self};
 use super::step::{Step, Stop, refuse};
 use super::tables::{Direction, TableError, Tables};
-use super::{outbox, profile, threads};
+use super::{blocks, outbox, profile, threads};
 use messenger_proto::command::{AddParticipants, RemoveParticipant};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::event::{ParticipantAdded, ParticipantRemoved, ThreadEventBody};
@@ -71,7 +71,7 @@ pub(crate) fn add<T: Tables>(step: &mut Step<'_, T>, op: &AddParticipants) -> Re
         return refuse(ErrorCode::ThreadFull, "a thread has at most 250 participants");
     }
     head.members = u32::try_from(members).unwrap_or(u32::MAX);
-    let changed = !new.is_empty();
+    let (changed, mut joined) = (!new.is_empty(), Vec::new());
     for (user, mut spans) in new {
         let (seq, rev) = head.next_event()?;
         spans.push(Span { joined_seq: seq, joined_rev: rev, joined_at: step.now, end: None });
@@ -79,8 +79,10 @@ pub(crate) fn add<T: Tables>(step: &mut Step<'_, T>, op: &AddParticipants) -> Re
         let participant = Participant { user: user.clone(), role: Role::Member, joined_at: step.now };
         let body = ThreadEventBody::ParticipantAdded(ParticipantAdded { by: op.actor.clone(), participant });
         record(step, op.thread, (seq, rev), user, true, body);
+        joined.push((user.clone(), seq));
     }
     if changed {
+        blocks::thread::joined(step, op.thread, &mut head, &joined)?;
         save(step, op.thread, &head)?;
     }
     let thread = View::open(&step.rows, op.thread, &op.actor)?.thread()?;
@@ -105,6 +107,7 @@ pub(crate) fn remove<T: Tables>(step: &mut Step<'_, T>, op: &RemoveParticipant) 
     row.role = Role::Member;
     step.put(&key, &row);
     profile::leave(step, op.thread, &op.user)?;
+    blocks::thread::left(step, op.thread, &mut head, &op.user, seq.next())?;
     let promoted = promote(step, op.thread)?;
     head.members = head.members.saturating_sub(1);
     let body = ParticipantRemoved { by: op.actor.clone(), user: op.user.clone(), promoted };

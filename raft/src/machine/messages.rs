@@ -5,10 +5,13 @@
 //! Invariants: ids grow along a thread's order; one number of one device is one message for as long as it lives.
 
 use super::apply::Outcome;
+use super::blocks;
+use super::blocks::veil::Veil;
 use super::disappear;
 use super::envelopes::{self, Viewer};
 use super::membership;
 use super::query::receipts;
+use super::resend;
 use super::rows::client_seq::{ClientSeqKey, ClientSeqRow};
 use super::rows::dedupe::{MessageRef, Reference};
 use super::rows::head::{HeadKey, LastMessage};
@@ -21,7 +24,7 @@ use super::tables::{TableError, Tables};
 use messenger_proto::command::{Command, MessageReply, Reply, ReplyBody, SendMessage};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::event::{Event, ThreadEvent, ThreadEventBody};
-use messenger_proto::ids::{ClientSeq, MessageId, Millis, Seq, ThreadId};
+use messenger_proto::ids::{ClientSeq, MessageId, Millis, Seq, ThreadId, UserId};
 use messenger_proto::limits::{CIPHERTEXT_MAX, TTL_MAX};
 use messenger_proto::model::{Message, ReceiptCounts};
 use messenger_proto::slot::Slot;
@@ -37,6 +40,9 @@ pub(crate) fn send<T: Tables>(step: &mut Step<'_, T>, op: &SendMessage, command:
         client_seq: op.client_seq,
     };
     if let Some(row) = step.get(&number)? {
+        if row.body_hash == command.body_hash && resend::attempt(step, op, command, row.seq)? {
+            return again(step, op, row.seq);
+        }
         return duplicate(step, op, &row, command.body_hash);
     }
     validate(step, op, &sender)?;
@@ -77,7 +83,7 @@ pub(crate) fn send<T: Tables>(step: &mut Step<'_, T>, op: &SendMessage, command:
         seq: Some(seq),
         at: id.created_at(),
         body: ThreadEventBody::Message(message.clone()),
-        hidden_from: Vec::new(),
+        hidden_from: blocks::keeping_away(&step.rows, &head, op.thread, &op.sender)?,
         envelopes: sealed,
     }));
     Ok(Outcome {
@@ -88,6 +94,14 @@ pub(crate) fn send<T: Tables>(step: &mut Step<'_, T>, op: &SendMessage, command:
 
 fn reply(message: Message, duplicate: bool) -> Reply {
     Reply { replayed: false, body: ReplyBody::Message(MessageReply { message, duplicate }), barrier: None }
+}
+
+/// It failed for somebody, and was sent again.
+fn again<T: Tables>(step: &Step<'_, T>, op: &SendMessage, seq: Seq) -> Result<Outcome, Stop> {
+    Ok(Outcome {
+        reply: reply(sent(step, op, MessageKey { thread: op.thread, seq })?, false),
+        reference: Some(Reference::Message(MessageRef { thread: op.thread, seq })),
+    })
 }
 
 /// The number was used: with the same body that is the same message, with another one a mistake. Neither is remembered
@@ -127,14 +141,20 @@ fn validate<T: Tables>(step: &Step<'_, T>, op: &SendMessage, sender: &MemberRow)
         return refuse_field("ttl_seconds", "is between 1 and 31536000, a year");
     }
     match op.reply_to {
-        Some(id) if !visible(step, op.thread, sender, id)? => {
+        Some(id) if !visible(step, (op.thread, &op.sender), sender, id)? => {
             refuse_field("reply_to_msg_id", "is no message of the thread that the sender can see")
         }
         _ => Ok(()),
     }
 }
 
-fn visible<T: Tables>(step: &Step<'_, T>, thread: ThreadId, member: &MemberRow, id: MessageId) -> Result<bool, Stop> {
+fn visible<T: Tables>(
+    step: &Step<'_, T>,
+    (thread, viewer): (ThreadId, &UserId),
+    member: &MemberRow,
+    id: MessageId,
+) -> Result<bool, Stop> {
     let place = step.get(&MessageIdKey { id })?;
-    Ok(place.is_some_and(|place| place.thread == thread && member.sees(place.seq)))
+    let Some(place) = place.filter(|place| place.thread == thread && member.sees(place.seq)) else { return Ok(false) };
+    Ok(!Veil::of(&step.rows, thread, &step.head(thread)?, viewer)?.hides_at(&step.rows, place.seq)?)
 }

@@ -9,6 +9,7 @@
 //! Commands run in a [`step::Step`]: an overlay of its own, the time, and the events so far.
 
 mod apply;
+mod blocks;
 mod changes;
 mod dedupe;
 mod disappear;
@@ -26,6 +27,7 @@ mod query;
 mod reactions;
 mod receipts;
 mod reports;
+mod resend;
 pub mod rows;
 mod step;
 mod suspension;

@@ -23,13 +23,16 @@ use messenger_proto::model::Pin;
 
 /// Pins a message, or unpins it.
 pub(crate) fn pin<T: Tables>(step: &mut Step<'_, T>, op: &PinMessage) -> Result<Outcome, Stop> {
-    let member = View::open(&step.rows, op.thread, &op.actor)?.member;
+    let View { member, veil, .. } = View::open(&step.rows, op.thread, &op.actor)?;
     let place = step.get(&MessageIdKey { id: op.id })?.filter(|place| place.thread == op.thread);
     let Some(place) = place else {
         return refuse(ErrorCode::NotFound, "there is no such message in the thread");
     };
     if !member.sees(place.seq) {
         return refuse(ErrorCode::Forbidden, "the message was sent while the member was no participant");
+    }
+    if veil.hides_at(&step.rows, place.seq)? {
+        return refuse(ErrorCode::NotFound, "there is no such message in the thread");
     }
     let key = MessageKey { thread: op.thread, seq: place.seq };
     if op.present { add(step, op, key) } else { remove(step, op, key) }

@@ -8,11 +8,12 @@
 //! order of the two leaves a thread behind. The answer to a change waits until it was told.
 
 use super::apply::Outcome;
+use super::blocks;
 use super::keys;
 use super::rows::key::KeyWriter;
 use super::rows::member::{MemberKey, MemberRow};
-use super::rows::member_blocks::{MemberBlocksKey, MemberBlocksRow};
 use super::rows::member_devices::{MemberDevicesKey, MemberDevicesRow};
+use super::rows::outbox::OutboxRowKey;
 use super::rows::profile_due::{ProfileDueKey, ProfileDueRow};
 use super::rows::user::UserKey;
 use super::rows::{self};
@@ -77,7 +78,8 @@ pub fn profile_of(tables: &impl Tables, user: &UserId) -> Result<Profile, TableE
         registration: row.registration,
     };
     let devices = keys::devices(tables, user)?.into_iter().map(device).collect();
-    Ok(Profile { version: row.profile, devices_version: row.devices_version, devices, blocks: Vec::new() })
+    let blocks = blocks::own::of(tables, user)?;
+    Ok(Profile { version: row.profile, devices_version: row.devices_version, devices, blocks })
 }
 
 /// Takes word that all threads have a version.
@@ -140,10 +142,6 @@ pub(crate) fn leave<T: Tables>(step: &mut Step<'_, T>, thread: ThreadId, user: &
     if step.get(&devices)?.is_some() {
         step.delete(&devices);
     }
-    let blocks = MemberBlocksKey { thread, user: user.clone() };
-    if step.get(&blocks)?.is_some() {
-        step.delete(&blocks);
-    }
     Ok(())
 }
 
@@ -155,35 +153,20 @@ fn take<T: Tables>(
     profile: &Profile,
 ) -> Result<Option<u64>, Stop> {
     let member = step.get(&MemberKey { thread, user: user.clone() })?;
-    if !member.as_ref().is_some_and(MemberRow::present) {
+    let Some(joined) = member.as_ref().and_then(MemberRow::current).map(|stay| stay.joined_seq) else {
         return Ok(None);
-    }
+    };
     let key = MemberDevicesKey { thread, user: user.clone() };
-    let (version, devices_version) = step.get(&key)?.map_or((0, 0), |row| (row.version, row.devices_version));
+    let known = step.get(&key)?;
+    let (version, devices_version) = known.as_ref().map_or((0, 0), |row| (row.version, row.devices_version));
     if profile.version <= version {
         return Ok(None);
     }
-    let Profile { version, devices_version: newest, devices, blocks } = profile.clone();
+    let Profile { version, devices_version: newest, devices, .. } = profile.clone();
     step.put(&key, &MemberDevicesRow { version, devices_version: newest, devices });
-    take_blocks(step, thread, user, blocks)?;
+    // Until its user's shard has answered that it joined, what comes first was so when it did.
+    let entry = OutboxRowKey { thread, seq: joined, user: user.clone() };
+    let enters = known.is_none() && step.get(&entry)?.is_some();
+    blocks::thread::told(step, thread, user, profile, enters.then_some(joined))?;
     Ok(Some(devices_version))
-}
-
-fn take_blocks<T: Tables>(
-    step: &mut Step<'_, T>,
-    thread: ThreadId,
-    user: &UserId,
-    users: Vec<UserId>,
-) -> Result<(), Stop> {
-    let key = MemberBlocksKey { thread, user: user.clone() };
-    let former = step.get(&key)?.unwrap_or_default();
-    if former.users == users {
-        return Ok(());
-    }
-    if users.is_empty() {
-        step.delete(&key);
-    } else {
-        step.put(&key, &MemberBlocksRow { users });
-    }
-    Ok(())
 }

@@ -9,14 +9,17 @@
 //! Who left a thread still takes what it saw of it, up to its removal, which its devices may hear of later.
 
 use super::apply::Outcome;
+use super::blocks::veil::Veil;
 use super::membership;
+use super::resend::{self, Taken};
 use super::rows::head::{HeadKey, HeadRow};
 use super::rows::history::{HistoryKey, HistoryRow};
 use super::rows::member::{MemberKey, MemberRow};
 use super::rows::message::{self, MessageKey};
 use super::rows::message_id::MessageIdKey;
 use super::rows::position::{PositionKey, PositionRow};
-use super::rows::watermark::{Mark, WatermarkKey};
+use super::rows::resent::ResentKey;
+use super::rows::watermark::{Mark, WatermarkKey, WatermarkRow};
 use super::rows::{self};
 use super::step::{Step, Stop, refuse};
 use super::tables::{Direction, TableError, Tables};
@@ -30,6 +33,8 @@ use std::ops::ControlFlow;
 
 /// Messages that one step of a mark looks at for their senders; beyond it everyone is told.
 const SENDERS_SCAN: usize = 256;
+/// Messages that it steps over since the marks don't speak of them; beyond it what lies before them stays as it is.
+const HIDDEN_SCAN: usize = 2_000;
 
 /// Moves a member's read mark.
 pub(crate) fn mark_read<T: Tables>(step: &mut Step<'_, T>, op: &MarkRead) -> Result<Outcome, Stop> {
@@ -42,12 +47,19 @@ pub(crate) fn mark_read<T: Tables>(step: &mut Step<'_, T>, op: &MarkRead) -> Res
     if !member.sees(place.seq) {
         return refuse(ErrorCode::Forbidden, "the message was sent while the reader was no participant");
     }
+    let veil = Veil::of(&step.rows, op.thread, &head, &op.user)?;
+    if veil.hides_at(&step.rows, place.seq)? {
+        return refuse(ErrorCode::NotFound, "there is no such message in the thread");
+    }
     let key = WatermarkKey { thread: op.thread, user: op.user.clone() };
     let mut marks = step.get(&key)?.unwrap_or_default();
+    let again = resend::read(step, &head, (op.thread, &op.user), place.seq)?;
     if place.seq <= marks.read_seq() {
+        touch(step, (op.thread, &mut head), ReceiptKind::Read, (key, marks), again)?;
         return Ok(Outcome::done(None));
     }
-    let covered = covered(&step.rows, op.thread, &op.user, &member, (marks.read_seq(), place.seq))?;
+    let reader = Member { thread: op.thread, user: &op.user, row: &member, veil: &veil, resent: head.resent };
+    let covered = covered(&step.rows, &reader, (marks.read_seq(), place.seq))?;
     let mark = Mark { seq: place.seq, id: op.up_to, at: step.now, rev: head.next_rev()? };
     if place.seq > marks.delivered_seq() {
         marks.delivered = Some(mark.clone());
@@ -87,8 +99,14 @@ fn deliver<T: Tables>(
     let key = WatermarkKey { thread: item.thread, user: item.user.clone() };
     let mut marks = step.get(&key)?.unwrap_or_default();
     let up_to = item.delivered.min(head.seq);
-    let covered = covered(&step.rows, item.thread, &item.user, member, (marks.delivered_seq(), up_to))?;
-    let Some((seq, id)) = covered.highest else { return Ok(()) };
+    let again = resend::delivered(step, head, (item.thread, &item.user), (marks.delivered_seq(), up_to))?;
+    let veil = Veil::of(&step.rows, item.thread, head, &item.user)?;
+    let taker = Member { thread: item.thread, user: &item.user, row: member, veil: &veil, resent: head.resent };
+    let mut covered = covered(&step.rows, &taker, (marks.delivered_seq(), up_to))?;
+    let Some((seq, id)) = covered.highest else {
+        return touch(step, (item.thread, head), ReceiptKind::Delivered, (key, marks), again);
+    };
+    covered.others.extend(again.senders);
     let mark = Mark { seq, id, at: step.now, rev: head.next_rev()? };
     marks.delivered = Some(mark.clone());
     step.put(&key, &marks);
@@ -145,28 +163,48 @@ impl Covered {
     }
 }
 
-fn covered(
-    tables: &impl Tables,
+/// A member, and what it sees.
+struct Member<'a> {
     thread: ThreadId,
-    user: &UserId,
-    member: &MemberRow,
-    (after, up_to): (Seq, Seq),
-) -> Result<Covered, TableError> {
-    let (mut covered, mut newest, mut left) = (Covered::default(), None, SENDERS_SCAN);
-    for range in member.visible(after, up_to).into_iter().rev() {
+    user: &'a UserId,
+    row: &'a MemberRow,
+    veil: &'a Veil,
+    /// Some message was sent again, which has a standing of its own.
+    resent: bool,
+}
+
+impl Member<'_> {
+    /// Whether a message is none that its marks speak of.
+    fn passes_over(&self, tables: &impl Tables, sender: &UserId, seq: Seq) -> Result<bool, TableError> {
+        if self.veil.hides(tables, sender, seq)? {
+            return Ok(true);
+        }
+        let key = ResentKey { thread: self.thread, seq, user: self.user.clone() };
+        Ok(self.resent && rows::get(tables, &key)?.is_some())
+    }
+}
+
+fn covered(tables: &impl Tables, member: &Member<'_>, (after, up_to): (Seq, Seq)) -> Result<Covered, TableError> {
+    let (mut covered, mut newest) = (Covered::default(), None);
+    let (mut left, mut hidden) = (SENDERS_SCAN, HIDDEN_SCAN);
+    for range in member.row.visible(after, up_to).into_iter().rev() {
         if covered.too_many {
             break;
         }
-        let range = message::messages(thread, range);
+        let range = message::messages(member.thread, range);
         rows::scan::<MessageKey>(tables, &range, Direction::Backward, |key, row| {
-            if left == 0 {
+            if left == 0 || hidden == 0 {
                 covered.too_many = true;
                 return Ok(ControlFlow::Break(()));
             }
-            left -= 1;
             let meta = message::meta_of(row)?;
+            if member.passes_over(tables, &meta.sender, key.seq)? {
+                hidden -= 1;
+                return Ok(ControlFlow::Continue(()));
+            }
+            left -= 1;
             newest = newest.or(Some((key.seq, meta.id)));
-            if meta.sender != *user {
+            if meta.sender != *member.user {
                 covered.highest = covered.highest.or(Some((key.seq, meta.id)));
                 covered.others.insert(meta.sender);
             }
@@ -177,4 +215,39 @@ fn covered(
         covered.highest = covered.highest.or(newest);
     }
     Ok(covered)
+}
+
+/// Tells that messages which came twice were taken or read, where no mark moves. The mark says so anew, so that whoever
+/// misses it is told of the mark; where there is none yet, it begins at the last of them, as nothing before is missing.
+fn touch<T: Tables>(
+    step: &mut Step<'_, T>,
+    (thread, head): (ThreadId, &mut HeadRow),
+    kind: ReceiptKind,
+    (key, mut marks): (WatermarkKey, WatermarkRow),
+    taken: Taken,
+) -> Result<(), Stop> {
+    let Some((seq, id)) = taken.highest else { return Ok(()) };
+    let (at, rev) = (step.now, head.next_rev()?);
+    let told = Mark { seq, id, at, rev };
+    let moved = |mark: Option<Mark>| match mark {
+        Some(mark) if mark.seq >= seq => (Mark { at, rev, ..mark }, false),
+        _ => (told.clone(), true),
+    };
+    let delivered = moved(marks.delivered.take());
+    let mut steps = vec![(ReceiptKind::Delivered, delivered.clone())];
+    if kind == ReceiptKind::Read {
+        let read = moved(marks.read.take());
+        steps.push((ReceiptKind::Read, read.clone()));
+        marks.read = Some(read.0);
+    }
+    marks.delivered = Some(delivered.0);
+    for (kind, (mark, moved)) in &steps {
+        if *moved {
+            keep(step, thread, *kind, &key.user, mark);
+        }
+    }
+    step.put(&key, &marks);
+    step.put(&HeadKey { thread }, head);
+    tell(step, (thread, head.members), kind, &key.user, &told, Some(taken.senders.into_iter().collect()));
+    Ok(())
 }

@@ -19,7 +19,7 @@ use super::{membership, outbox};
 use messenger_proto::command::{CreateThread, Reply, ReplyBody, ThreadReply, UpdateThread};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::event::{Created, ThreadEventBody, Updated};
-use messenger_proto::ids::{Rev, Seq, ThreadId, UserId};
+use messenger_proto::ids::{Seq, ThreadId, UserId};
 use messenger_proto::limits::{DESCRIPTION_MAX, THREAD_MEMBERS_MAX, TITLE_MAX};
 use messenger_proto::model::{Role, TextChange, Thread, ThreadKind};
 use std::collections::BTreeSet;
@@ -44,7 +44,7 @@ pub(crate) fn create<T: Tables>(step: &mut Step<'_, T>, op: &CreateThread) -> Re
         pins: Vec::new(),
     };
     let members = u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
-    let mut head = HeadRow { seq: Seq(0), rev: Rev(0), members, last: None };
+    let mut head = HeadRow { members, ..HeadRow::default() };
     let (seq, rev) = head.next_event()?;
     for user in others.into_iter().chain([&op.creator]) {
         let role = if op.kind == ThreadKind::Group && *user == op.creator { Role::Admin } else { Role::Member };

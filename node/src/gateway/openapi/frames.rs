@@ -6,7 +6,7 @@
 //! receive), and every kind that it reads is described.
 
 use super::envelopes::one_form;
-use super::schemas::{body, conflict, joined, list, message, object, or_null, problem, to};
+use super::schemas::{body, conflict, joined, list, message, object, or_null, to};
 use messenger_proto::limits::{TYPING_TTL, USER_THREADS_MAX};
 use serde_json::{Map, Value, json};
 

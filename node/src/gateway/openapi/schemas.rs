@@ -16,7 +16,7 @@ use messenger_proto::ephemeral::PresenceStatus;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::limits::{
     ATTACHMENTS_MAX, CIPHERTEXT_MAX, CURVE_KEY_MAX, DESCRIPTION_MAX, EMOJI_MAX, PINS_MAX, PQ_KEY_MAX, PREKEYS_PER_PUT,
-    THREAD_MEMBERS_MAX, TITLE_MAX, TTL_MAX, UNREAD_MAX,
+    THREAD_MEMBERS_MAX, TITLE_MAX, TTL_MAX, UNREAD_MAX, USER_BLOCKS_MAX,
 };
 use messenger_proto::model::{ContentType, DeliveryState, PresenceAudience, Role, ThreadKind};
 use serde_json::{Map, Value, json};
@@ -411,6 +411,9 @@ pub(super) fn presence() -> Value {
 fn rest() -> Value {
     json!({
         "Presence": presence(),
+        "Blocks": object("Whom a user keeps away.", json!({
+            "blocks": { "type": "array", "items": to("UserId"), "maxItems": USER_BLOCKS_MAX },
+        }), &[]),
         "Privacy": body("Who is shown one's presence.", json!({
             "presence": codes(PresenceAudience::ALL, |it| it.as_str()),
         }), &[]),

@@ -109,7 +109,7 @@ async fn a_trace_is_followed() {
 async fn what_is_not_there_is_404_and_what_is_not_done_405() {
     let world = world();
     let alice = world.client("alice");
-    let gone = ["/", "/v1", "/v1/", "/v2/threads", "/v1/threads/", "/metrics", "/v1/nothing", "/v1/users/me/blocks"];
+    let gone = ["/", "/v1", "/v1/", "/v2/threads", "/v1/threads/", "/metrics", "/v1/nothing", "/v1/users/me/reports"];
     for path in gone {
         alice.get(path).await.problem(404, "not_found");
     }

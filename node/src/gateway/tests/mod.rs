@@ -1,6 +1,7 @@
 //! The gateway through its front door: HTTP in, the router in between, the real state machine behind.
 
 mod audited;
+mod blocks;
 mod browsers;
 mod changes;
 mod edge;

@@ -21,13 +21,13 @@ pub fn typing(typing: &Typing) -> EphemeralFrame {
         user_id: &'a str,
         ttl_s: u64,
     }
-    let Typing { thread, user, stop } = typing;
+    let Typing { thread, user, stop, away } = typing;
     let ttl_s = if *stop { 0 } else { TYPING_TTL.as_secs() };
     let body = members(&Members { t: "typing", thread_id: Text(*thread), user_id: user.as_str(), ttl_s });
-    EphemeralFrame { from: user.clone(), kind: EphemeralKind::Typing(*thread), body }
+    EphemeralFrame { from: user.clone(), kind: EphemeralKind::Typing(*thread), body, away: away.clone() }
 }
 
-/// How a user is.
+/// How a user is; for those that it does not keep away.
 #[must_use]
 pub fn presence(presence: &Presence) -> EphemeralFrame {
     #[derive(Serialize)]
@@ -39,5 +39,5 @@ pub fn presence(presence: &Presence) -> EphemeralFrame {
     }
     let body =
         members(&Members { t: "presence", user_id: presence.user.as_str(), presence: PresenceView::of(presence) });
-    EphemeralFrame { from: presence.user.clone(), kind: EphemeralKind::Presence, body }
+    EphemeralFrame { from: presence.user.clone(), kind: EphemeralKind::Presence, body, away: Vec::new() }
 }

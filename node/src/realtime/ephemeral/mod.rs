@@ -200,12 +200,17 @@ mod tests {
     }
 
     fn typing() -> Ephemeral {
-        Ephemeral::Typing(Typing { thread: ThreadId([1; 16]), user: UserId::new("u").unwrap(), stop: false })
+        Ephemeral::Typing(Typing {
+            thread: ThreadId([1; 16]),
+            user: UserId::new("u").unwrap(),
+            stop: false,
+            away: vec![],
+        })
     }
 
     fn presence(status: PresenceStatus) -> Ephemeral {
         let of = Presence { user: UserId::new("u").unwrap(), status, last_seen: None };
-        Ephemeral::Presence(PresenceChange { of, threads: vec![], shard: ShardId(1), term: 1 })
+        Ephemeral::Presence(PresenceChange { of, threads: vec![], shard: ShardId(1), term: 1, away: vec![] })
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,8 +2,8 @@
 //!
 //! Owns: its bounds, and what is dropped beyond them.
 //! Must not know: tasks, nodes.
-//! Invariants: at most [`SMALL_MAX`] small items (typing, and word that a setting changed) and [`PRESENCE_BYTES`] of presence wait, and one presence per user, the
-//! latest; what does not fit takes the place of the oldest; small items never take the place of presence.
+//! Invariants: at most [`SMALL_MAX`] small items (typing, and word that a setting changed) of [`SMALL_BYTES`], and
+//! [`PRESENCE_BYTES`] of presence wait, and one presence per user, the latest; what does not fit takes the place of the oldest; small items never take the place of presence.
 
 use messenger_proto::ephemeral::{Ephemeral, PresenceChange};
 use messenger_proto::ids::UserId;
@@ -11,10 +11,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Small items that wait for one node at most.
 const SMALL_MAX: usize = 1_024;
+/// Bytes of them, about: a typing names whom its user keeps away.
+const SMALL_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of presence that wait for one node at most.
 const PRESENCE_BYTES: usize = 4 * 1024 * 1024;
-/// Small items in one call at most.
+/// Small items in one call at most, and bytes of them, and one more.
 const SMALL_TAKE: usize = 256;
+const SMALL_TAKE_BYTES: usize = 256 * 1024;
 /// Bytes of presence in one call, and a change more.
 const PRESENCE_TAKE: usize = 64 * 1024;
 
@@ -22,14 +25,25 @@ const PRESENCE_TAKE: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     small: VecDeque<Ephemeral>,
+    small_bytes: usize,
     presence: BTreeMap<UserId, PresenceChange>,
     /// The users of `presence`, in the order in which they first changed.
     order: VecDeque<UserId>,
     bytes: usize,
 }
 
+/// A user's name, about.
+const NAME: usize = 70;
+
+fn small_weight(item: &Ephemeral) -> usize {
+    match item {
+        Ephemeral::Typing(typing) => 256 + NAME * typing.away.len(),
+        Ephemeral::Privacy(_) | Ephemeral::Block(_) | Ephemeral::Presence(_) => 256,
+    }
+}
+
 fn weight(change: &PresenceChange) -> usize {
-    256 + 20 * change.threads.len()
+    256 + 20 * change.threads.len() + NAME * change.away.len()
 }
 
 fn dropped() {
@@ -40,9 +54,9 @@ impl Queue {
     /// Adds an item at the end, or where an older one of the same user waits.
     pub(super) fn push(&mut self, item: Ephemeral) {
         match item {
-            small @ (Ephemeral::Typing(_) | Ephemeral::Privacy(_)) => {
-                if self.small.len() >= SMALL_MAX {
-                    self.small.pop_front();
+            small @ (Ephemeral::Typing(_) | Ephemeral::Privacy(_) | Ephemeral::Block(_)) => {
+                self.small_bytes += small_weight(&small);
+                while (self.small.len() >= SMALL_MAX || self.small_bytes > SMALL_BYTES) && self.pop_small().is_some() {
                     dropped();
                 }
                 self.small.push_back(small);
@@ -67,10 +81,22 @@ impl Queue {
         Some(change)
     }
 
+    fn pop_small(&mut self) -> Option<Ephemeral> {
+        let small = self.small.pop_front()?;
+        self.small_bytes -= small_weight(&small);
+        Some(small)
+    }
+
     /// Takes what fits in one call.
     pub(super) fn take(&mut self) -> Vec<Ephemeral> {
-        let small = self.small.len().min(SMALL_TAKE);
-        let mut items: Vec<_> = self.small.drain(..small).collect();
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        while items.len() < SMALL_TAKE
+            && bytes < SMALL_TAKE_BYTES
+            && let Some(small) = self.pop_small()
+        {
+            bytes += small_weight(&small);
+            items.push(small);
+        }
         let mut bytes = 0;
         while bytes < PRESENCE_TAKE
             && let Some(change) = self.pop()
@@ -84,10 +110,11 @@ impl Queue {
     /// Puts back what could not be told, where nothing newer came; typing is not worth telling late.
     pub(super) fn give_back(&mut self, items: Vec<Ephemeral>) {
         self.small.retain(|item| !matches!(item, Ephemeral::Typing(_)));
+        self.small_bytes = self.small.iter().map(small_weight).sum();
         for item in items.into_iter().rev() {
             let change = match item {
                 Ephemeral::Typing(_) => continue,
-                Ephemeral::Privacy(_) => {
+                Ephemeral::Privacy(_) | Ephemeral::Block(_) => {
                     self.push(item);
                     continue;
                 }
@@ -121,12 +148,18 @@ mod tests {
             status: PresenceStatus::Online,
             last_seen: None,
         };
-        Ephemeral::Presence(PresenceChange { of, threads: vec![ThreadId([1; 16]); threads], shard: ShardId(0), term })
+        Ephemeral::Presence(PresenceChange {
+            of,
+            threads: vec![ThreadId([1; 16]); threads],
+            shard: ShardId(0),
+            term,
+            away: vec![],
+        })
     }
 
     fn typing(n: usize) -> Ephemeral {
         let user = UserId::new(&format!("u{n}")).unwrap();
-        Ephemeral::Typing(Typing { thread: ThreadId([1; 16]), user, stop: false })
+        Ephemeral::Typing(Typing { thread: ThreadId([1; 16]), user, stop: false, away: vec![] })
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::realtime::hub::Hub;
 use crate::realtime::presence::Desk;
 use crate::realtime::presence::board::Board;
 use bytes::Bytes;
-use messenger_proto::ephemeral::{Ephemeral, PresenceChange, Typing};
+use messenger_proto::ephemeral::{BlockChange, Ephemeral, Presence, PresenceChange, PresenceStatus, Typing};
 use messenger_proto::ids::{ThreadId, UserId};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,6 +46,7 @@ impl Show {
                     Ephemeral::Typing(typing) => self.typing(&typing),
                     Ephemeral::Presence(change) => self.presence(change),
                     Ephemeral::Privacy(change) => self.privacy(change.user),
+                    Ephemeral::Block(change) => self.block(change),
                 }
             }
         }
@@ -63,18 +64,37 @@ impl Show {
     fn privacy(&self, user: UserId) {
         let sessions = self.hub.sessions_of(&user);
         self.desk.look_again(&user);
-        sessions.show(EphemeralFrame { from: user, kind: EphemeralKind::Privacy, body: Bytes::new() });
+        sessions.show(EphemeralFrame {
+            from: user,
+            kind: EphemeralKind::Privacy,
+            body: Bytes::new(),
+            away: Vec::new(),
+        });
+    }
+
+    /// A block between two that share a thread takes back, on either side, what was shown of the other. Where one ended, the
+    /// user's sessions look again, and its shard's leader tells anew how it is.
+    fn block(&self, BlockChange { user, other, parted }: BlockChange) {
+        if !parted {
+            return self.privacy(user);
+        }
+        let gone = |user: &UserId, kind| {
+            let of = Presence { user: user.clone(), status: PresenceStatus::Offline, last_seen: None };
+            EphemeralFrame { kind, ..encode::presence(&of) }
+        };
+        self.hub.sessions_of(&user).show(gone(&other, EphemeralKind::Blocked));
+        self.hub.sessions_of(&other).show(gone(&user, EphemeralKind::Parted));
     }
 
     fn presence(&self, change: PresenceChange) {
-        let PresenceChange { of, threads, shard, term } = change;
+        let PresenceChange { of, threads, shard, term, away } = change;
         let listeners = self.hub.listeners(&threads);
         let believed = {
             let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
             board.hear(shard, term, &of, !listeners.is_empty())
         };
         if believed {
-            listeners.show(encode::presence(&of));
+            listeners.show(EphemeralFrame { away, ..encode::presence(&of) });
             self.desk.hear(of);
         }
     }

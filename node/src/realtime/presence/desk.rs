@@ -15,7 +15,7 @@ use crate::auth::Clock;
 use crate::realtime::ephemeral::Relay;
 use messenger_proto::ephemeral::{Ephemeral, Presence, PresenceAnswer, PresenceCall, PresenceChange, PresenceStatus};
 use messenger_proto::ids::{ShardId, ThreadId, UserId};
-use messenger_proto::query::{Answer, PrivacyQuery, Query, UserThreadsQuery};
+use messenger_proto::query::{Answer, BlocksQuery, PrivacyQuery, Query, UserThreadsQuery};
 use messenger_proto::rpc::SessionCall;
 use messenger_proto::slot::Slot;
 use messenger_router::Router;
@@ -128,9 +128,20 @@ async fn work(desk: Weak<Shared>) {
     }
 }
 
+/// Whom a user's presence is told.
+struct Audience {
+    /// Those in these threads.
+    threads: Vec<ThreadId>,
+    /// But none of them.
+    hides: bool,
+    /// But not these.
+    away: Vec<UserId>,
+}
+
 impl Shared {
     /// Tells everyone. Of one that hides nothing is told but, once, what takes back what was told before.
-    fn tell(&self, due: Due, threads: Vec<ThreadId>, hides: bool) {
+    fn tell(&self, due: Due, audience: Audience) {
+        let Audience { threads, hides, away } = audience;
         let user = due.presence.user.clone();
         let nothing = Presence { user: user.clone(), status: PresenceStatus::Offline, last_seen: None };
         let of = if hides { nothing.clone() } else { due.presence };
@@ -142,7 +153,8 @@ impl Shared {
             lock(&self.rumours).hear(of);
             return;
         }
-        self.relay.tell(&Ephemeral::Presence(PresenceChange { of, threads, shard: due.shard, term: due.term }));
+        let (shard, term) = (due.shard, due.term);
+        self.relay.tell(&Ephemeral::Presence(PresenceChange { of, threads, shard, term, away }));
     }
 
     fn keep(&self) {
@@ -161,21 +173,23 @@ impl Shared {
         }
     }
 
-    /// The user's threads, and whether it shows its presence to nobody.
-    async fn audience(&self, due: &Due) -> Option<(Vec<ThreadId>, bool)> {
+    /// Whom to tell how a user is.
+    async fn audience(&self, due: &Due) -> Option<Audience> {
         let user = due.presence.user.clone();
         let slot = Slot::of_user(&user);
-        let privacy = Query::Privacy(PrivacyQuery { users: vec![user.clone()] });
+        let privacy = Query::Privacy(PrivacyQuery { users: vec![user.clone()], viewer: None });
+        let blocks = Query::Blocks(BlocksQuery { user: user.clone() });
         let threads = Query::UserThreads(UserThreadsQuery { user, left_since: None });
         let until = tokio::time::Instant::now() + READING;
-        let asked = tokio::join!(self.router.query(slot, threads, until), self.router.query(slot, privacy, until));
+        let ask = |query| self.router.query(slot, query, until);
+        let asked = tokio::join!(ask(threads), ask(privacy), ask(blocks));
         match asked {
-            (Ok(Answer::UserThreads(answer)), Ok(Answer::Privacy(privacy))) => {
+            (Ok(Answer::UserThreads(answer)), Ok(Answer::Privacy(privacy)), Ok(Answer::Blocks(blocks))) => {
                 let threads = answer.threads.into_iter().map(|row| row.thread).collect();
-                Some((threads, !privacy.hidden.is_empty()))
+                Some(Audience { threads, hides: !privacy.hidden.is_empty(), away: blocks.users })
             }
-            (threads, privacy) => {
-                tracing::debug!(?threads, ?privacy, "it could not be read whom to tell how a user is");
+            (threads, privacy, blocks) => {
+                tracing::debug!(?threads, ?privacy, ?blocks, "it could not be read whom to tell how a user is");
                 None
             }
         }
@@ -186,7 +200,7 @@ async fn publish(shared: Arc<Shared>, due: Due, permit: Option<OwnedSemaphorePer
     match shared.audience(&due).await {
         None => lock(&shared.book).untold(&due, Instant::now()),
         Some(_) if (shared.leads)(due.shard) != Some(due.term) => {}
-        Some((threads, hides)) => shared.tell(due, threads, hides),
+        Some(audience) => shared.tell(due, audience),
     }
     drop(permit);
     shared.stirred.notify_one();

@@ -1,17 +1,19 @@
 //! Who is there when a device connects.
 //!
-//! Owns: finding out for one device, among the members of its user's threads; and whether it is shown anybody's presence.
+//! Owns: finding out for one device, among the members of its user's threads; whether it is shown anybody's presence; and
+//! whom its user keeps away.
 //! Must not know: sockets, frames.
-//! Invariants: nobody who hides is named, and who hides is named nobody; it is tried until it is known; at most [`GREETINGS`] devices of a node find out at a time, the others wait; of a user in more threads the
+//! Invariants: nobody who hides or keeps the user away is named, and who hides is named nobody; it is tried until it is known; at most [`GREETINGS`] devices of a node find out at a time, the others wait; of a user in more threads the
 //! [`THREADS_MAX`] that were active last count, and of those at most [`MEMBERS_MAX`] members, in the order of threads.
 
 use crate::realtime::Realtime;
-use crate::realtime::ephemeral::audience;
 use futures_util::future::join_all;
 use messenger_proto::ephemeral::{AskPresence, Presence, PresenceCall, PresenceStatus};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{MessageId, Millis, ShardId, ThreadId, UserId};
-use messenger_proto::query::{ActivityQuery, Answer, PrivacyQuery, Query, QueryResult, ThreadActivity, ThreadQuery};
+use messenger_proto::query::{
+    ActivityQuery, Answer, BlocksQuery, PrivacyQuery, Query, QueryResult, ThreadActivity, ThreadQuery,
+};
 use messenger_proto::slot::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,16 +32,25 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// Between the first failure and the next try; doubled up to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Those who are online or away, among the members of these threads of a user's; `None` when the user hides, and so is
-/// shown nobody's presence.
-pub(in crate::realtime) async fn greet(node: Realtime, user: UserId, threads: Vec<ThreadId>) -> Option<Vec<Presence>> {
+/// What was found out for a user.
+#[derive(Debug)]
+pub(in crate::realtime) struct Found {
+    /// Whom the user keeps away.
+    pub(in crate::realtime) away: Vec<UserId>,
+    /// Those who are online or away, among the members of its threads; `None` when the user hides, and so is shown nobody's
+    /// presence.
+    pub(in crate::realtime) present: Option<Vec<Presence>>,
+}
+
+/// Finds out whom a user keeps away, and who is there in these threads of its.
+pub(in crate::realtime) async fn greet(node: Realtime, user: UserId, threads: Vec<ThreadId>) -> Found {
     let mut pause = PAUSE.0;
     loop {
         {
             // The semaphore is never closed; without it there would only be less restraint.
             let _turn = node.greetings().acquire().await;
             match look(&node, &user, &threads).await {
-                Ok(present) => return present,
+                Ok(found) => return found,
                 Err(refusal) => tracing::debug!(%refusal, "a device was not told who is there"),
             }
         }
@@ -48,10 +59,11 @@ pub(in crate::realtime) async fn greet(node: Realtime, user: UserId, threads: Ve
     }
 }
 
-async fn look(node: &Realtime, user: &UserId, threads: &[ThreadId]) -> Result<Option<Vec<Presence>>, Refusal> {
+async fn look(node: &Realtime, user: &UserId, threads: &[ThreadId]) -> Result<Found, Refusal> {
     let own = node.shard_of_user(user);
-    if !hidden(node, BTreeMap::from([(own, vec![user.clone()])])).await?.is_empty() {
-        return Ok(None);
+    let away = away(node, user).await?;
+    if !hidden(node, None, BTreeMap::from([(own, vec![user.clone()])])).await?.is_empty() {
+        return Ok(Found { away, present: None });
     }
     let threads = latest(node, user, threads).await?;
     let mut shards: BTreeMap<ShardId, Vec<UserId>> = BTreeMap::new();
@@ -65,22 +77,35 @@ async fn look(node: &Realtime, user: &UserId, threads: &[ThreadId]) -> Result<Op
     };
     let answers = join_all(shards.iter().map(ask)).await;
     // Asked after that: whoever hid before it was asked for is not named.
-    let hidden = hidden(node, shards).await?;
+    let hidden = hidden(node, Some(user), shards).await?;
     let mut present = Vec::new();
     for (shard, answer) in answers {
         let answer = answer?;
-        let there = |of: &Presence| of.status != PresenceStatus::Offline && !hidden.contains(&of.user);
+        let shown = |of: &UserId| !hidden.contains(of) && away.binary_search(of).is_err();
+        let there = |of: &Presence| of.status != PresenceStatus::Offline && shown(&of.user);
         for presence in answer.people.into_iter().filter(there) {
             node.board().hear(shard, answer.term, &presence, true);
             present.push(presence);
         }
     }
-    Ok(Some(present))
+    Ok(Found { away, present: Some(present) })
 }
 
-/// Those who show their presence to nobody.
-async fn hidden(node: &Realtime, shards: BTreeMap<ShardId, Vec<UserId>>) -> Result<BTreeSet<UserId>, Refusal> {
-    let query = |(shard, users)| (shard, Query::Privacy(PrivacyQuery { users }));
+async fn away(node: &Realtime, user: &UserId) -> Result<Vec<UserId>, Refusal> {
+    let query = Query::Blocks(BlocksQuery { user: user.clone() });
+    match node.router().query(Slot::of_user(user), query, Instant::now() + DEADLINE).await? {
+        Answer::Blocks(answer) => Ok(answer.users),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Those who show their presence to nobody, or not to the viewer.
+async fn hidden(
+    node: &Realtime,
+    viewer: Option<&UserId>,
+    shards: BTreeMap<ShardId, Vec<UserId>>,
+) -> Result<BTreeSet<UserId>, Refusal> {
+    let query = |(shard, users)| (shard, Query::Privacy(PrivacyQuery { users, viewer: viewer.cloned() }));
     let queries = shards.into_iter().map(query).collect();
     let mut hidden = BTreeSet::new();
     for answer in node.router().scatter(queries, Instant::now() + DEADLINE).await {
@@ -137,7 +162,7 @@ async fn members(node: &Realtime, user: &UserId, threads: &[ThreadId]) -> Result
                 if members.len() >= MEMBERS_MAX {
                     return Ok(members);
                 }
-                if audience::shows(&member.user, user) {
+                if member.user != *user {
                     members.insert(member.user);
                 }
             }

@@ -5,21 +5,39 @@
 //! Invariants: such a frame moves no cursor, and its acknowledgement means nothing; of a thread that the user is not in, or
 //! that the device does not want to hear, nothing is shown.
 
-use super::{Feed, Session, Stay, ThreadId};
-use crate::realtime::ephemeral::audience;
+use super::{Feed, Session, Stay, ThreadId, UserId};
+use crate::realtime::ephemeral::audience::{self, Viewer};
 use crate::realtime::event::{EphemeralFrame, EphemeralKind};
 
 impl Session {
     /// Appends the frame, if the device is to be shown it.
     pub fn show(&mut self, frame: &EphemeralFrame) {
-        let heard = match frame.kind {
-            EphemeralKind::Presence => true,
+        let viewer = Viewer { user: &self.user, away: &self.away };
+        let shown = match frame.kind {
             EphemeralKind::Privacy => false,
-            EphemeralKind::Typing(thread) => self.hears(thread),
+            // It takes back what was shown before.
+            EphemeralKind::Parted => true,
+            EphemeralKind::Blocked => {
+                self.away.insert(frame.from.clone());
+                true
+            }
+            EphemeralKind::Presence => audience::shows(&frame.from, &frame.away, viewer),
+            EphemeralKind::Typing(thread) => self.hears(thread) && audience::shows(&frame.from, &frame.away, viewer),
         };
-        if heard && audience::shows(&frame.from, &self.user) {
+        if shown {
             self.push(frame.body.clone());
         }
+    }
+
+    /// Whom the user keeps away, as its shard tells it.
+    pub fn keep_away(&mut self, users: Vec<UserId>) {
+        self.away = users.into_iter().collect();
+    }
+
+    /// Whom the user keeps away.
+    #[must_use]
+    pub fn kept_away(&self) -> Vec<UserId> {
+        self.away.iter().cloned().collect()
     }
 
     fn hears(&self, thread: ThreadId) -> bool {

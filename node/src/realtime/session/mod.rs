@@ -38,6 +38,8 @@ const CONTRADICTIONS_MAX: u8 = 8;
 #[derive(Debug)]
 pub struct Session {
     user: UserId,
+    /// Whom the user keeps away.
+    away: BTreeSet<UserId>,
     threads: BTreeMap<ThreadId, Cursor>,
     /// Threads whose storage is to be asked; entries whose thread is no longer [`Feed::Behind`] are void.
     behind: VecDeque<ThreadId>,
@@ -60,6 +62,7 @@ impl Session {
     pub fn new(user: UserId) -> Self {
         Self {
             user,
+            away: BTreeSet::new(),
             threads: BTreeMap::new(),
             behind: VecDeque::new(),
             gone: BTreeMap::new(),
@@ -277,7 +280,7 @@ impl Session {
     /// Appends the frame of an event that the cursor has taken already.
     fn tell(&mut self, event: &Arc<SharedEvent>) {
         let Some(cursor) = self.threads.get_mut(&event.thread) else { return };
-        let own = matches!(&event.kind, EventKind::Message { sender } if *sender == self.user);
+        let own = matches!(&event.kind, EventKind::Message { sender, .. } if *sender == self.user);
         let message = matches!(event.kind, EventKind::Message { .. });
         let delivered = event.seq.filter(|_| message && !own).unwrap_or_default();
         let seq = self.window.stamp_thread(event.thread, delivered, cursor.resume_from());

@@ -394,7 +394,7 @@ impl World {
         match op {
             Op::Message { thread, mine } => {
                 let sender = if *mine { self.me.clone() } else { user("other") };
-                self.append(*thread, true, EventKind::Message { sender });
+                self.append(*thread, true, EventKind::Message { sender, hidden_from: Vec::new() });
             }
             Op::Read { thread, by } => {
                 // One of the threads is large enough for its reads to be held back.
@@ -565,7 +565,7 @@ proptest! {
         for (thread, delivered) in &world.device.delivered {
             let acked: HashSet<_> = world.device.acked[thread].iter().filter_map(|event| event.seq).collect();
             for event in world.threads[thread].after(&world.me, None) {
-                let foreign = matches!(&event.kind, EventKind::Message { sender } if *sender != world.me);
+                let foreign = matches!(&event.kind, EventKind::Message { sender, .. } if *sender != world.me);
                 let claimed = event.seq.filter(|seq| foreign && seq.0 <= *delivered);
                 prop_assert!(claimed.is_none_or(|seq| acked.contains(&seq)), "claims more than the device took");
             }
@@ -615,7 +615,7 @@ proptest! {
 }
 
 fn message(thread: ThreadId, n: u64) -> Arc<SharedEvent> {
-    let kind = EventKind::Message { sender: user("other") };
+    let kind = EventKind::Message { sender: user("other"), hidden_from: Vec::new() };
     let (body, for_sender) = (Bytes::new(), Bytes::new());
     Arc::new(SharedEvent { thread, rev: Rev(n), seq: Some(Seq(n)), kind, body, for_sender, for_device: Bytes::new() })
 }

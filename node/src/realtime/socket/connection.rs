@@ -277,9 +277,12 @@ impl Connection {
         let now = Instant::now();
         match done {
             Done::Registered | Done::Noted { outcome: Ok(()), .. } => {}
-            Done::Indexed { index, status } => {
-                // One that could not be asked is asked with the index again; both are of one shard.
-                let index = if status.is_ok() { index } else { status.clone() };
+            Done::Indexed { index, status, blocks } => {
+                // What could not be asked is asked with the index again; all are of one shard.
+                let index = status.clone().and(blocks.clone()).and(index);
+                if let Ok(Answer::Blocks(blocks)) = blocks {
+                    self.session.keep_away(blocks.users);
+                }
                 self.replay.indexed(&mut self.session, index, now);
                 if let Ok(Answer::DeviceStatus(status)) = status {
                     self.stands(&status);
@@ -292,7 +295,7 @@ impl Connection {
             }
             Done::Turn(permit) => self.replay.turn(permit, now),
             Done::Resumed(answered) => self.replay.resumed(&mut self.session, answered, now),
-            Done::Greeted(greeting, present) => self.hints.greet(&mut self.session, greeting, present.as_deref()),
+            Done::Greeted(greeting, found) => self.hints.greet(&mut self.session, greeting, found),
             Done::Noted { request_id, outcome: Err(error) } => self.refuse(&request_id, &error),
             Done::Sent { thread, bytes, request_id, outcome } => {
                 self.answer_send(&request_id, outcome);

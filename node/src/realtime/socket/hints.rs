@@ -8,10 +8,10 @@
 
 use crate::realtime::ephemeral::gate::Gate;
 use crate::realtime::event::{EphemeralFrame, EphemeralKind};
-use crate::realtime::presence::greeting::MEMBERS_MAX;
+use crate::realtime::presence::greeting::{Found, MEMBERS_MAX};
 use crate::realtime::session::Session;
 use crate::realtime::{Realtime, encode};
-use messenger_proto::ephemeral::{Ephemeral, Presence, Typing};
+use messenger_proto::ephemeral::{Ephemeral, Typing};
 use messenger_proto::ids::{ThreadId, UserId};
 use messenger_proto::limits::TYPING_INTERVAL;
 use std::collections::BTreeMap;
@@ -51,6 +51,20 @@ impl Default for Greeting {
     }
 }
 
+impl Greeting {
+    /// What came of a user is out of date, and what is being found out may be.
+    fn parted(&mut self, user: &UserId) {
+        match self {
+            Self::Due(held) => drop(held.remove(user)),
+            Self::UnderWay(held) => {
+                held.remove(user);
+                *self = Self::Due(std::mem::take(held));
+            }
+            Self::Open | Self::Closed => {}
+        }
+    }
+}
+
 impl Hints {
     /// Whether it is to be found out now who is there, and for the how manieth time.
     pub(super) fn begin_greeting(&mut self) -> Option<u32> {
@@ -63,6 +77,10 @@ impl Hints {
     /// What came for the device: gives what it is to be shown now.
     pub(super) fn take(&mut self, frame: Arc<EphemeralFrame>) -> Option<Arc<EphemeralFrame>> {
         match (frame.kind, &mut self.greeting) {
+            (EphemeralKind::Blocked | EphemeralKind::Parted, greeting) => {
+                greeting.parted(&frame.from);
+                return Some(frame);
+            }
             (EphemeralKind::Typing(_), _) | (EphemeralKind::Presence, Greeting::Open) => return Some(frame),
             (EphemeralKind::Presence, Greeting::Due(held) | Greeting::UnderWay(held)) => {
                 if held.len() < MEMBERS_MAX || held.contains_key(&frame.from) {
@@ -77,13 +95,14 @@ impl Hints {
     }
 
     /// It was found out who is there, or that the user hides; tells the device, unless that is out of date.
-    pub(super) fn greet(&mut self, session: &mut Session, greeting: u32, present: Option<&[Presence]>) {
+    pub(super) fn greet(&mut self, session: &mut Session, greeting: u32, found: Found) {
         let Greeting::UnderWay(held) = &mut self.greeting else { return };
         if greeting != self.greetings {
             return;
         }
         let held = std::mem::take(held);
-        let Some(present) = present else {
+        session.keep_away(found.away);
+        let Some(present) = found.present else {
             self.greeting = Greeting::Closed;
             return;
         };
@@ -97,10 +116,11 @@ impl Hints {
     }
 
     /// The user types in a thread that it is in, or stopped.
-    pub(super) fn typing(&mut self, node: &Realtime, user: &UserId, thread: ThreadId, stop: bool) {
+    pub(super) fn typing(&mut self, node: &Realtime, session: &Session, user: &UserId, thread: ThreadId, stop: bool) {
         let gate = self.typing.get_or_insert_with(|| Box::new(Gate::new(TYPING_INTERVAL, THREADS_MAX)));
         if gate.passes(thread, stop, Instant::now()) {
-            node.relay().tell(&Ephemeral::Typing(Typing { thread, user: user.clone(), stop }));
+            let (user, away) = (user.clone(), session.kept_away());
+            node.relay().tell(&Ephemeral::Typing(Typing { thread, user, stop, away }));
         }
     }
 }
@@ -108,7 +128,7 @@ impl Hints {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use messenger_proto::ephemeral::PresenceStatus;
+    use messenger_proto::ephemeral::{Presence, PresenceStatus};
 
     fn presence(user: &str, status: PresenceStatus) -> Presence {
         Presence { user: UserId::new(user).unwrap(), status, last_seen: None }
@@ -120,7 +140,11 @@ mod tests {
 
     fn privacy() -> Arc<EphemeralFrame> {
         let from = UserId::new("self").unwrap();
-        Arc::new(EphemeralFrame { from, kind: EphemeralKind::Privacy, body: bytes::Bytes::new() })
+        Arc::new(EphemeralFrame { from, kind: EphemeralKind::Privacy, body: bytes::Bytes::new(), away: Vec::new() })
+    }
+
+    fn found(present: Option<Vec<Presence>>) -> Found {
+        Found { away: Vec::new(), present }
     }
 
     fn shown(session: &mut Session) -> Vec<String> {
@@ -134,8 +158,8 @@ mod tests {
         let greeting = hints.begin_greeting().unwrap();
         assert_eq!(hints.begin_greeting(), None);
         assert!(hints.take(change("ann", PresenceStatus::Offline)).is_none());
-        let present = [presence("ann", PresenceStatus::Online), presence("bob", PresenceStatus::Away)];
-        hints.greet(&mut session, greeting, Some(&present));
+        let present = vec![presence("ann", PresenceStatus::Online), presence("bob", PresenceStatus::Away)];
+        hints.greet(&mut session, greeting, found(Some(present)));
         let frames = shown(&mut session);
         assert_eq!(frames.len(), 2, "{frames:?}");
         assert!(frames[0].contains("bob") && frames[0].contains("away"), "{frames:?}");
@@ -149,13 +173,13 @@ mod tests {
         let outdated = hints.begin_greeting().unwrap();
         assert!(hints.take(privacy()).is_none());
         let greeting = hints.begin_greeting().unwrap();
-        hints.greet(&mut session, outdated, Some(&[presence("ann", PresenceStatus::Online)]));
-        hints.greet(&mut session, greeting, None);
+        hints.greet(&mut session, outdated, found(Some(vec![presence("ann", PresenceStatus::Online)])));
+        hints.greet(&mut session, greeting, found(None));
         assert!(hints.take(change("ann", PresenceStatus::Online)).is_none());
         assert!(shown(&mut session).is_empty() && hints.begin_greeting().is_none());
         assert!(hints.take(privacy()).is_none());
         let greeting = hints.begin_greeting().unwrap();
-        hints.greet(&mut session, greeting, Some(&[presence("ann", PresenceStatus::Online)]));
+        hints.greet(&mut session, greeting, found(Some(vec![presence("ann", PresenceStatus::Online)])));
         assert_eq!(shown(&mut session).len(), 1);
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use messenger_proto::ids::{DeviceId, Millis, UserId};
 use messenger_proto::keys::DeviceStatusQuery;
 use messenger_proto::limits::DEPARTURE_RETENTION;
-use messenger_proto::query::{Query, UserThreadsQuery};
+use messenger_proto::query::{BlocksQuery, Query, UserThreadsQuery};
 use messenger_proto::slot::Slot;
 use messenger_router::Topic;
 use std::collections::VecDeque;
@@ -23,17 +23,19 @@ use std::sync::Arc;
 /// Changes of devices that are remembered as told.
 const TOLD_MAX: usize = 16;
 
-/// Listens to the user's shard, then asks it for the user's threads and how the device stands.
+/// Listens to the user's shard, then asks it for the user's threads, whom it keeps away and how the device stands.
 pub(super) async fn ask(node: Realtime, user: UserId, device: DeviceId, mailbox: Arc<Mailbox>) -> Done {
     let slot = Slot::of_user(&user);
     node.hub().listen(node.shard_of_user(&user), vec![Topic::User(user.clone())], &mailbox).await;
     let retention = u64::try_from(DEPARTURE_RETENTION.as_millis()).unwrap_or(u64::MAX);
     let left_since = Some(Millis(node.now().0.saturating_sub(retention)));
     let threads = Query::UserThreads(UserThreadsQuery { user: user.clone(), left_since });
+    let blocks = Query::Blocks(BlocksQuery { user: user.clone() });
     let status = Query::DeviceStatus(DeviceStatusQuery { user, device });
     let router = node.router();
-    let (index, status) = tokio::join!(router.query(slot, threads, deadline()), router.query(slot, status, deadline()));
-    Done::Indexed { index, status }
+    let ask = |query| router.query(slot, query, deadline());
+    let (index, status, blocks) = tokio::join!(ask(threads), ask(status), ask(blocks));
+    Done::Indexed { index, status, blocks }
 }
 
 /// Which changes of devices were told.

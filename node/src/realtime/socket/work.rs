@@ -6,9 +6,9 @@
 use super::inbound::RequestId;
 use super::replay::Answered;
 use crate::gateway::error::ApiError;
+use crate::realtime::presence::greeting::Found;
 use futures_util::stream::FuturesUnordered;
 use messenger_proto::command::CommandResult;
-use messenger_proto::ephemeral::Presence;
 use messenger_proto::ids::ThreadId;
 use messenger_proto::query::QueryResult;
 use std::future::Future;
@@ -22,8 +22,8 @@ pub(super) type Work = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send
 pub(super) enum Done {
     /// The connection is registered, or will be tried again elsewhere.
     Registered,
-    /// The user's index was asked for, and how its device stands.
-    Indexed { index: QueryResult, status: QueryResult },
+    /// The user's index was asked for, how its device stands, and whom the user keeps away.
+    Indexed { index: QueryResult, status: QueryResult, blocks: QueryResult },
     /// The streams carry these threads.
     Listening(Vec<ThreadId>),
     /// Storage was asked.
@@ -32,8 +32,8 @@ pub(super) enum Done {
     Turn(Option<OwnedSemaphorePermit>),
     /// A send has ended.
     Sent { thread: ThreadId, bytes: usize, request_id: RequestId, outcome: CommandResult },
-    /// Who is there was found out for the so manieth time, or that the user hides.
-    Greeted(u32, Option<Vec<Presence>>),
+    /// Who is there was found out for the so manieth time.
+    Greeted(u32, Found),
     /// A read or a delivery was noted, or not.
     Noted { request_id: RequestId, outcome: Result<(), ApiError> },
 }

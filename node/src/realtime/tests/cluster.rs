@@ -372,6 +372,11 @@ impl Cluster {
         self.routers[0].command(thread_slot, command, Instant::now() + Duration::from_secs(5)).await
     }
 
+    /// A command as it is, which must succeed.
+    pub(super) async fn command_as(&self, command: Command, slot: Slot) {
+        self.routers[0].command(slot, command, Instant::now() + Duration::from_secs(5)).await.unwrap();
+    }
+
     pub(super) async fn group(&self, creator: &str, others: &[&str]) -> Thread {
         let thread = ThreadId(rand::random());
         let op = Op::CreateThread(CreateThread {

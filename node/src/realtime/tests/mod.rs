@@ -1,5 +1,6 @@
 //! Realtime over real sockets, on shards in memory that run the real state machine.
 
+mod blocks;
 mod changes;
 mod chat;
 mod cluster;

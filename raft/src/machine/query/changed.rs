@@ -72,8 +72,11 @@ impl Found {
 fn unchanged<T: Tables>(view: &View<'_, T>, range: SeqRange, limit: usize) -> Result<Found, TableError> {
     let mut found = Found::default();
     rows::scan::<MessageKey>(view.tables, &message::messages(view.id, range), Direction::Forward, |key, row| {
-        if view.member.sees(key.seq) && message::meta_of(row)?.changed == Seq(0) {
-            found.places.insert(key.seq, key.seq);
+        if view.member.sees(key.seq) {
+            let meta = message::meta_of(row)?;
+            if meta.changed == Seq(0) && !view.veil.hides(view.tables, &meta.sender, key.seq)? {
+                found.places.insert(key.seq, key.seq);
+            }
         }
         Ok(found.looked(key.seq, range.last, limit))
     })?;
@@ -92,7 +95,11 @@ fn changes<T: Tables>(view: &View<'_, T>, range: SeqRange, limit: usize) -> Resu
             let known = latest.get(&of).copied();
             let changed = match known {
                 Some(changed) => changed,
-                None => rows::expect(view.tables, &MessageKey { thread: view.id, seq: of })?.meta.changed,
+                None => {
+                    let meta = rows::expect(view.tables, &MessageKey { thread: view.id, seq: of })?.meta;
+                    // No event has the number that one hidden from the viewer is given here.
+                    if view.veil.hides(view.tables, &meta.sender, of)? { Seq(0) } else { meta.changed }
+                }
             };
             latest.insert(of, changed);
             if changed == key.seq {

@@ -2,8 +2,8 @@
 //!
 //! Owns: the ranges a page is cut from, in either direction.
 //! Must not know: cursors' text form.
-//! Invariants: pages that follow `next` give every visible message once, in order; `next` is absent exactly when there
-//! is no more.
+//! Invariants: pages that follow `next` give every visible message once, in order; `next` is absent when there is no
+//! more, and only where blocks hide a great many messages does it lead to a page without any.
 
 use super::super::envelopes::{self, Viewer};
 use super::super::rows::key::KeyRange;
@@ -13,12 +13,14 @@ use super::super::step::{Stop, refuse};
 use super::super::tables::{Direction, TableError, Tables};
 use super::view::View;
 use super::{changed, locate, receipts};
+use bytes::Bytes;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{MessageId, Millis, Seq};
 use messenger_proto::limits::PAGE_MAX;
 use messenger_proto::model::Message;
 use messenger_proto::query::{HistoryQuery, HistoryRange, MessagesAnswer};
 use messenger_proto::slot::Slot;
+use std::ops::ControlFlow;
 
 /// Events `after < seq <= up_to`, from one end or the other.
 struct Window {
@@ -35,9 +37,7 @@ pub(crate) fn history(tables: &impl Tables, query: &HistoryQuery) -> Result<Mess
         HistoryRange::ChangedAfter(bound) => changed::changed(&view, bound.seq, limit)?,
         range => {
             let window = window(&view, range)?;
-            let (messages, more) = page(&view, &window, limit)?;
-            let next = messages.last().filter(|_| more).map(|message| message.seq);
-            MessagesAnswer { messages, next }
+            page(&view, &window, limit)?
         }
     };
     receipts::count_own(tables, &query.viewer, &mut answer.messages)?;
@@ -78,22 +78,32 @@ fn place<T: Tables>(view: &View<'_, T>, id: MessageId, below: MessageId) -> Resu
     Ok(locate::last_below(view.tables, view.id, &view.head, below)?.seq)
 }
 
-/// Up to `limit` visible messages of a window, and whether there are more.
-fn page<T: Tables>(view: &View<'_, T>, window: &Window, limit: usize) -> Result<(Vec<Message>, bool), TableError> {
+/// Messages that a page steps over since blocks hide them; with more, it is short.
+const HIDDEN_MAX: usize = 2_000;
+
+/// Up to `limit` visible messages of a window, and where to go on if there may be more.
+fn page<T: Tables>(view: &View<'_, T>, window: &Window, limit: usize) -> Result<MessagesAnswer, TableError> {
     let mut ranges = view.member.visible(window.after, window.up_to);
     if window.direction == Direction::Backward {
         ranges.reverse();
     }
-    let mut messages = Vec::new();
+    let (mut messages, mut hidden, mut next) = (Vec::new(), 0, None);
     for range in ranges {
         let range: KeyRange = message::messages(view.id, range);
-        let wanted = limit + 1 - messages.len();
-        let rows = rows::collect::<MessageKey>(view.tables, &range, window.direction, wanted)?;
-        messages.extend(rows.into_iter().map(|(key, row)| row.into_message(key)));
-        if messages.len() > limit {
-            messages.truncate(limit);
-            return Ok((messages, true));
+        rows::scan::<MessageKey>(view.tables, &range, window.direction, |key, row| {
+            if !view.veil.is_open() && view.veil.hides(view.tables, &message::meta_of(row)?.sender, key.seq)? {
+                hidden += 1;
+                next = (hidden == HIDDEN_MAX).then_some(key.seq);
+            } else if messages.len() == limit {
+                next = messages.last().map(|message: &Message| message.seq);
+            } else {
+                messages.push(rows::decode::<MessageKey>(Bytes::copy_from_slice(row))?.into_message(key));
+            }
+            Ok(if next.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        if next.is_some() {
+            break;
         }
     }
-    Ok((messages, false))
+    Ok(MessagesAnswer { messages, next })
 }

@@ -139,9 +139,10 @@ fn unread<T: Tables>(view: &View<'_, T>, viewer: &UserId, read: Seq) -> Result<u
     let (mut unread, mut looked_at) = (0, 0);
     for range in view.member.visible(read, view.head.seq) {
         let range = message::messages(view.id, range);
-        rows::scan::<MessageKey>(view.tables, &range, Direction::Forward, |_, row| {
+        rows::scan::<MessageKey>(view.tables, &range, Direction::Forward, |key, row| {
             let meta = message::meta_of(row)?;
-            unread += u32::from(meta.sender != *viewer && !meta.deleted);
+            let counts = meta.sender != *viewer && !meta.deleted;
+            unread += u32::from(counts && !view.veil.hides(view.tables, &meta.sender, key.seq)?);
             looked_at += 1;
             let on = unread < UNREAD_MAX && looked_at < UNREAD_SCAN;
             Ok(if on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })

@@ -21,11 +21,16 @@ pub(crate) fn find(tables: &impl Tables, id: MessageId, viewer: &UserId) -> Resu
     let Some(place) = rows::get(tables, &MessageIdKey { id })? else {
         return refuse(ErrorCode::NotFound, "there is no such message");
     };
-    if !View::open(tables, place.thread, viewer)?.member.sees(place.seq) {
+    let view = View::open(tables, place.thread, viewer)?;
+    if !view.member.sees(place.seq) {
         return refuse(ErrorCode::Forbidden, "the message was sent while the viewer was no participant");
     }
     let key = MessageKey { thread: place.thread, seq: place.seq };
-    Ok((key, rows::expect(tables, &key)?))
+    let row = rows::expect(tables, &key)?;
+    if view.veil.hides(tables, &row.meta.sender, place.seq)? {
+        return refuse(ErrorCode::NotFound, "there is no such message");
+    }
+    Ok((key, row))
 }
 
 /// One message.

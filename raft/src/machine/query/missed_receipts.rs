@@ -5,6 +5,7 @@
 //! Invariants: at most one receipt of each kind per member, the latest, and none of the user's own; a delivery that a
 //! read implied is told by the read alone; deliveries are told only to those who sent something they cover.
 
+use super::super::blocks;
 use super::super::rows::client_seq::ClientSeqKey;
 use super::super::rows::key::KeyWriter;
 use super::super::rows::watermark::Mark;
@@ -37,11 +38,11 @@ pub(crate) fn collect<T: Tables>(missed: &Missed<'_, T>) -> Result<Vec<ThreadEve
         }
         let implied = marks.read.as_ref().map(|read| read.rev);
         if let Some(mark) = marks.delivered.filter(|mark| is_new(mark) && Some(mark.rev) != implied) {
-            let own = match own {
+            let known = match own.take() {
                 Some(own) => own,
-                None => *own.insert(Own::of(missed)?),
+                None => Own::of(missed)?,
             };
-            if own.sent_up_to(mark.seq) {
+            if own.insert(known).sent_up_to(missed, mark.seq, &by)? {
                 let senders = Some(vec![missed.query.user.clone()]);
                 events.push(event(missed, ReceiptKind::Delivered, &by, &mark, senders));
             }
@@ -74,9 +75,9 @@ fn event<T: Tables>(
 }
 
 /// What the user sent in the thread.
-#[derive(Clone, Copy)]
 struct Own {
-    first: Option<Seq>,
+    /// In order.
+    messages: Vec<Seq>,
     too_many: bool,
 }
 
@@ -84,11 +85,23 @@ impl Own {
     fn of<T: Tables>(missed: &Missed<'_, T>) -> Result<Self, TableError> {
         let range = KeyWriter::of::<ClientSeqKey>().thread(missed.thread).user(&missed.query.user).range();
         let rows = rows::collect::<ClientSeqKey>(missed.tables, &range, Direction::Forward, OWN_SCAN)?;
-        Ok(Self { first: rows.iter().map(|(_, row)| row.seq).min(), too_many: rows.len() == OWN_SCAN })
+        let (mut messages, too_many) = (Vec::new(), rows.len() == OWN_SCAN);
+        messages.extend(rows.into_iter().map(|(_, row)| row.seq));
+        messages.sort_unstable();
+        Ok(Self { messages, too_many })
     }
 
-    /// Whether a message of the user may be among those up to `seq`.
-    fn sent_up_to(self, seq: Seq) -> bool {
-        self.too_many || self.first.is_some_and(|first| first <= seq)
+    /// Whether a message of the user's that did not fail for `by` may be among those up to `seq`.
+    fn sent_up_to<T: Tables>(&self, missed: &Missed<'_, T>, seq: Seq, by: &UserId) -> Result<bool, TableError> {
+        if self.too_many {
+            return Ok(true);
+        }
+        for own in self.messages.iter().take_while(|own| **own <= seq) {
+            let user = &missed.query.user;
+            if !blocks::has_failed(missed.tables, &missed.head, (missed.thread, user), by, *own)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

@@ -16,6 +16,7 @@ pub(super) mod receipts;
 pub(super) mod resume;
 pub(super) mod view;
 
+use super::blocks;
 use super::disappear;
 use super::keys;
 use super::privacy;
@@ -64,6 +65,7 @@ fn look_up(tables: &impl Tables, query: &Query, now: Millis) -> Result<Answer, S
         Query::Resume(query) => resume::resume(tables, query, now).map(Answer::Resume),
         Query::Devices(query) => keys::query::list(tables, query).map(Answer::Devices),
         Query::KeyCounts(query) => keys::query::in_store(tables, query).map(Answer::KeyCounts),
+        Query::Blocks(query) => blocks::own::list(tables, query).map(Answer::Blocks),
         Query::DeviceStatus(query) => keys::query::status(tables, query).map(Answer::DeviceStatus),
         Query::Suspension(query) => Ok(Answer::Suspension(suspension::of(tables, &query.user)?)),
         Query::Reports(query) => Ok(Answer::Reports(reports::list(tables, query, now)?)),

@@ -15,6 +15,7 @@
 //! is still to hear: a device that never was in the thread, neither by what it acknowledged nor by `last_seen`, is told
 //! nothing.
 
+use super::super::blocks::veil::Veil;
 use super::super::disappear;
 use super::super::envelopes::{self, Viewer};
 use super::super::rows::event::{EventKey, EventRow};
@@ -34,6 +35,7 @@ use bytes::Bytes;
 use messenger_proto::event::{Edited, ThreadEvent, ThreadEventBody};
 use messenger_proto::ids::{MessageId, Millis, Position, Rev, Seq, ThreadId};
 use messenger_proto::limits::{CLOCK_OVERLAP, GAP_TAIL, RESUME_EVENTS_MAX};
+use messenger_proto::model::Message;
 use messenger_proto::query::{Gap, ResumeAnswer, ResumeFrom, ResumeQuery, ResumedThread};
 use std::ops::ControlFlow;
 
@@ -86,7 +88,8 @@ pub(crate) struct Missed<'a, T: Tables> {
     now: Millis,
     pub(crate) thread: ThreadId,
     member: MemberRow,
-    head: HeadRow,
+    veil: Veil,
+    pub(crate) head: HeadRow,
     /// Everything up to here is behind the device.
     pub(crate) start: Position,
     /// Nothing of the thread after here is in the user's sight.
@@ -127,13 +130,14 @@ impl<'a, T: Tables> Missed<'a, T> {
         if from.unless_new && from.position.is_none() && !member.present() && is_new(tables, query, thread)? {
             return Ok(None);
         }
+        let veil = Veil::of(tables, thread, &head, &query.user)?;
         let end = member.end().unwrap_or_else(|| head.end());
         let (start, behind) = match from.position {
             Some(position) => (position, None),
             None => place(tables, query, thread, &head)?,
         };
         let start = earlier(later(start, member.start()), end);
-        Ok(Some(Self { tables, query, now, thread, member, head, start, end, behind }))
+        Ok(Some(Self { tables, query, now, thread, member, veil, head, start, end, behind }))
     }
 
     fn collect(self, budget: &mut Budget) -> Result<ResumedThread, TableError> {
@@ -176,12 +180,23 @@ impl<'a, T: Tables> Missed<'a, T> {
         if !answer.more {
             answer.position = self.end;
         }
-        answer.events.retain(|event| {
-            let in_sight = event.body.subject().is_none_or(|of| self.member.sees(of.seq));
-            in_sight && !self.behind.is_some_and(|behind| behind.covers(event))
-        });
+        for event in std::mem::take(&mut answer.events) {
+            if self.in_sight(&event)? && !self.behind.is_some_and(|behind| behind.covers(&event)) {
+                answer.events.push(event);
+            }
+        }
         self.count_receipts(&mut answer.events)?;
         Ok(answer)
+    }
+
+    /// Whether an event of its user's stays concerns the user.
+    fn in_sight(&self, event: &ThreadEvent) -> Result<bool, TableError> {
+        match event.body.subject() {
+            // Those it was sent to again are told the message.
+            _ if matches!(event.body, ThreadEventBody::Resent(_)) => Ok(false),
+            Some(of) => Ok(self.member.sees(of.seq) && !self.veil.hides_at(self.tables, of.seq)?),
+            None => Ok(true),
+        }
     }
 
     /// Counts the receipts of the user's own messages.
@@ -248,6 +263,9 @@ impl<'a, T: Tables> Missed<'a, T> {
     /// Messages until they take more than the budget, and whether that was all.
     fn messages(&self, ranges: &[SeqRange], budget: &Budget) -> Result<(Vec<Sized>, bool), TableError> {
         self.scan::<MessageKey>(ranges, budget, |key, row| {
+            if !self.veil.is_open() && self.veil.hides(self.tables, &message::meta_of(&row)?.sender, key.seq)? {
+                return Ok(None);
+            }
             let mut bytes = row.len() + EVENT_OVERHEAD;
             let mut event = rows::decode::<MessageKey>(row)?.into_event(key);
             if let ThreadEventBody::Message(message) = &mut event.body
@@ -256,7 +274,7 @@ impl<'a, T: Tables> Missed<'a, T> {
                 envelopes::open(self.tables, self.viewer(), std::slice::from_mut(message))?;
                 bytes += message.ciphertext.as_ref().map_or(0, Bytes::len);
             }
-            Ok((event, bytes))
+            Ok(Some((event, bytes)))
         })
     }
 
@@ -271,23 +289,30 @@ impl<'a, T: Tables> Missed<'a, T> {
                 self.tell_edited(edited)?;
                 bytes += edited.ciphertext.as_ref().map_or(0, Bytes::len);
             }
-            Ok((
-                ThreadEvent {
-                    thread: key.thread,
-                    rev,
-                    seq: Some(key.seq),
-                    at,
-                    body,
-                    hidden_from: Vec::new(),
-                    envelopes: Vec::new(),
-                },
-                bytes,
-            ))
+            if let ThreadEventBody::Resent(resent) = &body
+                && resent.to.contains(&self.query.user)
+            {
+                let message = self.resent(resent.of.seq)?;
+                bytes += message.ciphertext.as_ref().map_or(0, Bytes::len);
+                body = ThreadEventBody::Message(message);
+            }
+            let (seq, hidden_from, envelopes) = (Some(key.seq), Vec::new(), Vec::new());
+            let event = ThreadEvent { thread: key.thread, rev, seq, at, body, hidden_from, envelopes };
+            Ok(Some((event, bytes)))
         })
     }
 
     fn viewer(&self) -> Viewer<'_> {
         Viewer { user: &self.query.user, device: Some(&self.query.device) }
+    }
+
+    /// A message that was sent to the user again.
+    fn resent(&self, seq: Seq) -> Result<Message, TableError> {
+        let key = MessageKey { thread: self.thread, seq };
+        let mut message = [rows::expect(self.tables, &key)?.into_message(key)];
+        envelopes::open(self.tables, self.viewer(), &mut message)?;
+        let [message] = message;
+        Ok(message)
     }
 
     /// Puts into an edit what its message says now.
@@ -311,7 +336,7 @@ impl<'a, T: Tables> Missed<'a, T> {
         &self,
         ranges: &[SeqRange],
         budget: &Budget,
-        event: impl Fn(K, Bytes) -> Result<Sized, TableError>,
+        event: impl Fn(K, Bytes) -> Result<Option<Sized>, TableError>,
     ) -> Result<(Vec<Sized>, bool), TableError> {
         let (mut events, mut left, mut all) = (Vec::new(), budget.left, true);
         for range in ranges {
@@ -321,9 +346,10 @@ impl<'a, T: Tables> Missed<'a, T> {
                     all = false;
                     return Ok(ControlFlow::Break(()));
                 }
-                let (event, bytes) = event(key, Bytes::copy_from_slice(row))?;
-                left = left.saturating_sub(bytes);
-                events.push((event, bytes));
+                if let Some((event, bytes)) = event(key, Bytes::copy_from_slice(row))? {
+                    left = left.saturating_sub(bytes);
+                    events.push((event, bytes));
+                }
                 Ok(ControlFlow::Continue(()))
             })?;
             if !all {

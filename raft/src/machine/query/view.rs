@@ -2,8 +2,10 @@
 //!
 //! Owns: who may look, and what of the thread is in sight.
 //! Must not know: which query asks.
-//! Invariants: a view exists for members present only, and shows no message from outside their stays.
+//! Invariants: a view exists for members present only, and shows no message from outside their stays, nor one that a
+//! block hides from them.
 
+use super::super::blocks::veil::Veil;
 use super::super::membership::members;
 use super::super::rows::head::{HeadKey, HeadRow, LastMessage};
 use super::super::rows::member::{MemberKey, MemberRow};
@@ -17,12 +19,16 @@ use messenger_proto::ids::{Seq, ThreadId, UserId};
 use messenger_proto::model::{Participant, Pin, Thread};
 use std::ops::ControlFlow;
 
+/// Hidden messages that a search steps over.
+const HIDDEN_MAX: usize = 2_000;
+
 /// A member's look at a thread.
 pub(crate) struct View<'a, T: Tables> {
     pub(crate) tables: &'a T,
     pub(crate) id: ThreadId,
     pub(crate) head: HeadRow,
     pub(crate) member: MemberRow,
+    pub(crate) veil: Veil,
 }
 
 impl<'a, T: Tables> View<'a, T> {
@@ -32,7 +38,10 @@ impl<'a, T: Tables> View<'a, T> {
             return refuse(ErrorCode::NotFound, "there is no such thread");
         };
         match rows::get(tables, &MemberKey { thread, user: viewer.clone() })? {
-            Some(member) if member.present() => Ok(Self { tables, id: thread, head, member }),
+            Some(member) if member.present() => {
+                let veil = Veil::of(tables, thread, &head, viewer)?;
+                Ok(Self { tables, id: thread, head, member, veil })
+            }
             _ => refuse(ErrorCode::NotAMember, "only participants see the thread"),
         }
     }
@@ -49,22 +58,32 @@ impl<'a, T: Tables> View<'a, T> {
     /// The newest message in sight.
     pub(crate) fn last_message(&self) -> Result<Option<LastMessage>, TableError> {
         let Some(last) = &self.head.last else { return Ok(None) };
-        if self.member.sees(last.seq) {
+        if self.sees(last.seq)? {
             return Ok(Some(last.clone()));
         }
         self.last_message_up_to(last.seq)
     }
 
-    /// The newest message in sight up to an event.
+    /// Whether a message is in sight.
+    pub(crate) fn sees(&self, message: Seq) -> Result<bool, TableError> {
+        Ok(self.member.sees(message) && !self.veil.hides_at(self.tables, message)?)
+    }
+
+    /// The newest message in sight up to an event; none if those before it are hidden by the thousand.
     pub(crate) fn last_message_up_to(&self, up_to: Seq) -> Result<Option<LastMessage>, TableError> {
-        let mut found = None;
+        let (mut found, mut hidden) = (None, 0);
         for range in self.member.visible(Seq(0), up_to).into_iter().rev() {
             let range = message::messages(self.id, range);
             rows::scan::<MessageKey>(self.tables, &range, Direction::Backward, |key, row| {
-                found = Some(LastMessage { id: message::meta_of(row)?.id, seq: key.seq });
+                let meta = message::meta_of(row)?;
+                if self.veil.hides(self.tables, &meta.sender, key.seq)? {
+                    hidden += 1;
+                    return Ok(if hidden < HIDDEN_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) });
+                }
+                found = Some(LastMessage { id: meta.id, seq: key.seq });
                 Ok(ControlFlow::Break(()))
             })?;
-            if found.is_some() {
+            if found.is_some() || hidden >= HIDDEN_MAX {
                 break;
             }
         }
@@ -74,7 +93,13 @@ impl<'a, T: Tables> View<'a, T> {
     /// The thread's pins in sight, in the order in which they were made.
     pub(crate) fn pins(&self) -> Result<Vec<Pin>, TableError> {
         let pins = rows::expect(self.tables, &ThreadKey { thread: self.id })?.pins;
-        Ok(pins.into_iter().filter(|pinned| self.member.sees(pinned.seq)).map(|pinned| pinned.pin).collect())
+        let mut seen = Vec::new();
+        for pinned in pins {
+            if self.sees(pinned.seq)? {
+                seen.push(pinned.pin);
+            }
+        }
+        Ok(seen)
     }
 
     /// The thread, with those present in order of joining, then of name.

@@ -31,6 +31,7 @@ impl Key for HeadKey {
 
 messenger_proto::wire_struct! {
     /// A thread's counters; the thread exists when this row does.
+    #[derive(Default)]
     pub struct HeadRow {
         /// The last event's number.
         1 => seq: Seq,
@@ -39,6 +40,12 @@ messenger_proto::wire_struct! {
         /// Members present.
         3 => members: u32,
         4 => last: Option<LastMessage>,
+        /// Pairs of which one keeps the other away now.
+        10 => blocks: u32,
+        /// Some pair once was one.
+        11 => veiled: bool,
+        /// Some message was sent again.
+        12 => resent: bool,
     }
 }
 
@@ -95,13 +102,14 @@ mod tests {
         #[test]
         fn rows_round_trip(seq: u64, rev: u64, members: u32, last: Option<(u128, u64)>) {
             let last = last.map(|(id, seq)| LastMessage { id: MessageId(id), seq: Seq(seq) });
-            row_round_trips(&HeadRow { seq: Seq(seq), rev: Rev(rev), members, last });
+            let (blocks, veiled, resent) = (members / 2, members % 2 == 0, seq % 2 == 0);
+            row_round_trips(&HeadRow { seq: Seq(seq), rev: Rev(rev), members, last, blocks, veiled, resent });
         }
     }
 
     #[test]
     fn counters_at_the_end_of_their_range_are_corrupt() {
-        let mut head = HeadRow { seq: Seq(1), rev: Rev(u64::MAX), members: 0, last: None };
+        let mut head = HeadRow { seq: Seq(1), rev: Rev(u64::MAX), ..HeadRow::default() };
         assert!(head.next_rev().is_err() && head.next_event().is_err());
     }
 

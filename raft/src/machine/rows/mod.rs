@@ -20,11 +20,15 @@
 //! | 14 | [`event`] | thread, seq | one per event that is no message |
 //! | 15 | [`message_id`] | slot, id | one per message |
 //! | 16 | [`client_seq`] | thread, user, device, number | one per message |
+//! | 17 | [`unread_resent`] | thread, user, seq | one per message sent again to a member that has not read it |
 //! | 18 | [`watermark`] | thread, user | one per member that took a message |
 //! | 19 | [`history`] | thread, kind, user, seq | one per step of a watermark |
 //! | 1a | [`position`] | thread, user, device | one per device that acknowledged |
 //! | 1b | [`member_devices`] | thread, user | one per member that has devices or had |
-//! | 1c | [`member_blocks`] | thread, user | one per member that blocks someone |
+//! | 1c | [`member_blocks`] | user | one per user that was a member here and blocks someone or did |
+//! | 1d | [`block`] | thread, user, user, seq | one per stretch in which one member blocked another |
+//! | 1e | [`blocker`] | thread, user, user | one per pair of them |
+//! | 1f | [`resent`] | thread, seq, user | one per recipient that a message was sent to again |
 //! | 20 | [`dedupe`] | command | one per remembered command |
 //! | 21 | [`expiry`] | time, command | one per remembered command |
 //! | 22 | [`due`] | time, thread, seq | one per message that is to disappear |
@@ -42,11 +46,15 @@
 //! | 60 | [`suspension`] | user | one per user that is suspended, or has devices that are |
 //! | 61 | [`report`] | report | one per report that is kept |
 //! | 62 | [`user_report`] | user, report | one per report that is kept, 100 of a user at most |
+//! | 3a | [`blocks`] | user | one per user that blocks someone |
 //!
 //! One message under an Idempotency-Key writes seven rows: message, message id, client seq, dedupe and expiry are new,
 //! head and shard are rewritten (once per pack). One receipt writes watermark, history (two when a read also delivers)
 //! and head; a device's position is one row more.
 
+pub mod block;
+pub mod blocker;
+pub mod blocks;
 pub mod bundles;
 pub mod client_seq;
 pub mod cluster;
@@ -73,9 +81,11 @@ pub mod prekey;
 pub mod privacy;
 pub mod profile_due;
 pub mod report;
+pub mod resent;
 pub mod shard;
 pub mod suspension;
 pub mod thread;
+pub mod unread_resent;
 pub mod user;
 pub mod user_report;
 pub mod user_thread;

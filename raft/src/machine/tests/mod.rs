@@ -1,5 +1,7 @@
 //! The rules, tested through their public doors.
 
+mod blocks;
+mod blocks_model;
 mod changes;
 mod disappear;
 mod envelopes;
@@ -16,6 +18,7 @@ mod properties;
 mod reactions;
 mod receipts;
 mod reports;
+mod resend;
 mod resume;
 mod sending;
 mod suspension;

@@ -16,7 +16,7 @@ fn set(name: &str, presence: PresenceAudience) -> Op {
 }
 
 fn hidden(shard: &Shard) -> Vec<UserId> {
-    match shard.ask(&Query::Privacy(PrivacyQuery { users: users(&NAMES) })).unwrap() {
+    match shard.ask(&Query::Privacy(PrivacyQuery { users: users(&NAMES), viewer: None })).unwrap() {
         Answer::Privacy(answer) => answer.hidden,
         other => panic!("{other:?}"),
     }

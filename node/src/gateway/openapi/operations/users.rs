@@ -78,6 +78,38 @@ pub(super) const ALL: &[Operation] = &[
         ..BASE
     },
     Operation {
+        path: "/v1/users/me/blocks",
+        id: "listBlocks",
+        tag: "users",
+        summary: "Whom one keeps away",
+        successes: &[success(200, "Blocks", "Everyone, in order of name.")],
+        ..BASE
+    },
+    Operation {
+        method: "put",
+        path: "/v1/users/me/blocks/{user_id}",
+        id: "block",
+        tag: "users",
+        summary: "Keeps another user away",
+        about: "In force for every message that is accepted after the answer: it fails for oneself, and is never shown. Neither                 is shown the other's typing and presence. Anybody may be kept away; again is 204.",
+        access: Access::Write,
+        successes: DONE,
+        errors: &[E::TooManyBlocks, E::OutcomeUnknown],
+        ..BASE
+    },
+    Operation {
+        method: "delete",
+        path: "/v1/users/me/blocks/{user_id}",
+        id: "unblock",
+        tag: "users",
+        summary: "Keeps a user away no longer",
+        about: "Messages that failed stay so until their sender sends them again.",
+        access: Access::Write,
+        successes: DONE,
+        errors: &[E::OutcomeUnknown],
+        ..BASE
+    },
+    Operation {
         path: "/v1/users/me/privacy",
         id: "getPrivacy",
         tag: "users",

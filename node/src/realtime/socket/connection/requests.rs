@@ -121,7 +121,7 @@ impl Connection {
             return;
         }
         match self.session.is_in(thread) {
-            Some(true) => self.hints.typing(&self.node, &self.identity.user, thread, stop),
+            Some(true) => self.hints.typing(&self.node, &self.session, &self.identity.user, thread, stop),
             Some(false) => {
                 let error = ApiError::new(ErrorCode::NotAMember, "Only participants are shown typing in a thread.");
                 self.refuse(request_id, &error);
