@@ -123,6 +123,7 @@ fn a_send() -> Vec<u8> {
         attachments: vec!["{\"id\":\"a\"}".into()],
         reply_to: None,
         ttl_s: Some(9),
+        envelopes: None,
     });
     let command = Command { id: CommandId([1; 16]), retention: Retention::Keyed, body_hash: 1, op };
     let pack = Pack { stamp: Millis(1), commands: vec![command.clone(), command.clone()] };
