@@ -36,6 +36,24 @@ impl Serialize for Base64<'_> {
     }
 }
 
+/// A ciphertext in what is told to several devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Told<'a> {
+    /// It is the same for all.
+    Here(Option<Base64<'a>>),
+    /// Each is told its own beside it.
+    Apart,
+}
+
+impl Told<'_> {
+    /// Whether it is left out here.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        matches!(self, Self::Apart)
+    }
+}
+
 /// How a user is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PresenceView {
@@ -106,8 +124,8 @@ pub struct MessageView<'a> {
     sender_id: &'a str,
     sender_device_id: &'a str,
     client_seq: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ciphertext: Option<Option<Base64<'a>>>,
+    #[serde(skip_serializing_if = "Told::is_apart")]
+    ciphertext: Told<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     envelope_type: Option<KindView<'a>>,
     content_type: &'static str,
@@ -141,7 +159,7 @@ impl<'a> MessageView<'a> {
             sender_id: message.sender.as_str(),
             sender_device_id: message.device.as_str(),
             client_seq: message.client_seq.0,
-            ciphertext: Some(message.ciphertext.as_deref().map(Base64)),
+            ciphertext: Told::Here(message.ciphertext.as_deref().map(Base64)),
             envelope_type: message.enveloped.as_ref().and_then(|own| own.kind.as_ref()).map(KindView),
             content_type: message.content_type.as_str(),
             attachments: AttachmentsView(&message.attachments),
@@ -162,7 +180,7 @@ impl<'a> MessageView<'a> {
     /// The view without what differs from device to device.
     #[must_use]
     pub fn unopened(message: &'a Message) -> Self {
-        Self { ciphertext: None, envelope_type: None, ..Self::of(message) }
+        Self { ciphertext: Told::Apart, envelope_type: None, ..Self::of(message) }
     }
 
     /// About how many bytes the view takes.

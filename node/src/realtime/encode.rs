@@ -16,7 +16,7 @@ use crate::gateway::envelopes::KindView;
 use crate::gateway::error::ApiError;
 use crate::gateway::time::Rfc3339;
 use crate::gateway::trace::TraceId;
-use crate::gateway::view::{Base64, MessageView, ParticipantView, Text, ThreadView};
+use crate::gateway::view::{Base64, MessageView, ParticipantView, Text, ThreadView, Told};
 use bytes::Bytes;
 use messenger_proto::envelope::Envelope;
 use messenger_proto::error::ErrorCode;
@@ -97,7 +97,8 @@ fn form(event: ThreadEvent, large: u32, sealed: bool) -> SharedEvent {
             (EventKind::Thread { removed: None }, members(&body), Bytes::new())
         }
         ThreadEventBody::Edited(edited) => {
-            let ciphertext = (!sealed).then(|| edited.ciphertext.as_deref().map(Base64));
+            let common = || Told::Here(edited.ciphertext.as_deref().map(Base64));
+            let ciphertext = if sealed { Told::Apart } else { common() };
             let envelope_type = edited.kind.as_ref().map(KindView);
             let (id, thread_id, edited_at) = (Text(edited.of.id), head.thread_id, head.at);
             let body = Edit { t: "edit", id, thread_id, seq: head.seq, ciphertext, envelope_type, edited_at };
@@ -228,8 +229,8 @@ struct Edit<'a> {
     id: Text<MessageId>,
     thread_id: Text<ThreadId>,
     seq: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ciphertext: Option<Option<Base64<'a>>>,
+    #[serde(skip_serializing_if = "Told::is_apart")]
+    ciphertext: Told<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     envelope_type: Option<KindView<'a>>,
     edited_at: Rfc3339,

@@ -68,7 +68,9 @@ fn check_sizes(envelopes: &[Envelope]) -> Result<(), Stop> {
 /// In order of user and device, without what only the check needs.
 fn sorted(envelopes: &[Envelope]) -> Vec<Envelope> {
     let mut sealed: Vec<Envelope> = envelopes.to_vec();
-    sealed.iter_mut().for_each(|envelope| envelope.registration = None);
+    for envelope in &mut sealed {
+        envelope.registration = None;
+    }
     sealed.sort_by(|a, b| (&a.user, &a.device).cmp(&(&b.user, &b.device)));
     sealed
 }
@@ -129,7 +131,9 @@ pub(crate) fn put<T: Tables>(step: &mut Step<'_, T>, key: MessageKey, envelopes:
 /// Takes a message's envelopes away.
 pub(crate) fn forget<T: Tables>(step: &mut Step<'_, T>, key: MessageKey) -> Result<(), TableError> {
     let rows = rows::collect::<EnvelopesKey>(&step.rows, &of_message(key), Direction::Forward, usize::MAX)?;
-    rows.iter().for_each(|(key, _)| step.delete(key));
+    for (key, _) in rows {
+        step.delete(&key);
+    }
     Ok(())
 }
 

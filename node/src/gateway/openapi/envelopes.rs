@@ -1,10 +1,10 @@
-//! The shapes of messages that are sent in envelopes.
+//! The shapes of messages to be sent, to all alike or in envelopes.
 //!
-//! Owns: the schemas of an envelope, of a message's two forms, and of a difference from the devices there are.
+//! Owns: the schemas of a message's two forms, of an envelope, and of a difference from the devices there are.
 //! Must not know: which operation or frame uses which.
 
 use super::schemas::{body, object, or_null, to};
-use messenger_proto::limits::{ENVELOPE_KIND_MAX, ENVELOPE_KIND_NAME_MAX, ENVELOPES_MAX};
+use messenger_proto::limits::{ATTACHMENTS_MAX, ENVELOPE_KIND_MAX, ENVELOPE_KIND_NAME_MAX, ENVELOPES_MAX, TTL_MAX};
 use serde_json::{Value, json};
 
 /// Every schema, by name.
@@ -32,10 +32,35 @@ pub(super) fn all() -> Value {
         "DeviceName": object("A device of a user.", json!({
             "user_id": to("UserId"), "device_id": to("DeviceId"),
         }), &[]),
+        "NewMessage": new_message(),
         "MessageChange": one_form(body("What a message says instead.", json!({
             "ciphertext": to("Ciphertext"), "envelopes": to("Envelopes"),
         }), &["ciphertext", "envelopes"])),
     })
+}
+
+/// What is sent.
+pub(super) fn new_message() -> Value {
+    one_form(body(
+        "A message to be sent.",
+        json!({
+            "client_seq": to("ClientSeq"),
+            "ciphertext": to("Ciphertext"),
+            "envelopes": to("Envelopes"),
+            "content_type": or_null(to("ContentType")),
+            "attachments": or_null(json!({ "type": "array", "items": to("Attachment"), "maxItems": ATTACHMENTS_MAX })),
+            "attachment_id": or_null(json!({
+                "type": "string", "minLength": 1, "maxLength": 256,
+                "description": "Short for one attachment with this id; not together with `attachments`.",
+            })),
+            "reply_to_msg_id": or_null(to("MessageId")),
+            "ttl_seconds": or_null(json!({
+                "type": "integer", "minimum": 1, "maximum": TTL_MAX.as_secs(),
+                "description": "It disappears after so long.",
+            })),
+        }),
+        &["ciphertext", "envelopes", "content_type", "attachments", "attachment_id", "reply_to_msg_id", "ttl_seconds"],
+    ))
 }
 
 /// A body with exactly one of the two forms.

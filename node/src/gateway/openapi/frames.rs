@@ -5,7 +5,7 @@
 //! Invariants: every frame that a node sends has exactly the members described (the realtime tests check each they
 //! receive), and every kind that it reads is described.
 
-use super::envelopes::one_form;
+use super::envelopes::{new_message, one_form};
 use super::schemas::{body, conflict, joined, list, message, object, or_null, to};
 use messenger_proto::limits::{TYPING_TTL, USER_THREADS_MAX};
 use serde_json::{Map, Value, json};
@@ -239,7 +239,7 @@ pub(super) fn from_client() -> Vec<Frame> {
             &["idempotency_key", "allow_mismatch"],
         )
         .schema,
-        super::schemas::new_message(),
+        new_message(),
     ));
     let send_about = "A message to be sent: as good as the POST; answered by `sent` or `error`.";
     vec![

@@ -10,13 +10,13 @@
 mod reports;
 
 use super::super::threads::USER_LIST_MAX;
-use super::envelopes::{self, mismatch, one_form};
+use super::envelopes::{self, mismatch};
 use super::frames;
 use messenger_proto::ephemeral::PresenceStatus;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::limits::{
-    ATTACHMENTS_MAX, CIPHERTEXT_MAX, CURVE_KEY_MAX, DESCRIPTION_MAX, EMOJI_MAX, PINS_MAX, PQ_KEY_MAX, PREKEYS_PER_PUT,
-    THREAD_MEMBERS_MAX, TITLE_MAX, TTL_MAX, UNREAD_MAX, USER_BLOCKS_MAX,
+    CIPHERTEXT_MAX, CURVE_KEY_MAX, DESCRIPTION_MAX, EMOJI_MAX, PINS_MAX, PQ_KEY_MAX, PREKEYS_PER_PUT,
+    THREAD_MEMBERS_MAX, TITLE_MAX, UNREAD_MAX, USER_BLOCKS_MAX,
 };
 use messenger_proto::model::{ContentType, DeliveryState, PresenceAudience, Role, ThreadKind};
 use serde_json::{Map, Value, json};
@@ -222,30 +222,6 @@ fn messages() -> Value {
     })
 }
 
-/// What is sent.
-pub(super) fn new_message() -> Value {
-    one_form(body(
-        "A message to be sent.",
-        json!({
-            "client_seq": to("ClientSeq"),
-            "ciphertext": to("Ciphertext"),
-            "envelopes": to("Envelopes"),
-            "content_type": or_null(to("ContentType")),
-            "attachments": or_null(json!({ "type": "array", "items": to("Attachment"), "maxItems": ATTACHMENTS_MAX })),
-            "attachment_id": or_null(json!({
-                "type": "string", "minLength": 1, "maxLength": 256,
-                "description": "Short for one attachment with this id; not together with `attachments`.",
-            })),
-            "reply_to_msg_id": or_null(to("MessageId")),
-            "ttl_seconds": or_null(json!({
-                "type": "integer", "minimum": 1, "maximum": TTL_MAX.as_secs(),
-                "description": "It disappears after so long.",
-            })),
-        }),
-        &["ciphertext", "envelopes", "content_type", "attachments", "attachment_id", "reply_to_msg_id", "ttl_seconds"],
-    ))
-}
-
 fn requests() -> Value {
     let title = || or_null(json!({ "type": "string", "description": format!("At most {TITLE_MAX} bytes.") }));
     let description =
@@ -265,7 +241,6 @@ fn requests() -> Value {
             "title": title(), "description": description(),
         }), &["title", "description"]),
         "NewParticipants": body("Users to be added.", json!({ "user_ids": users() }), &[]),
-        "NewMessage": new_message(),
         "NewReaction": body("An emoji to be put on a message.", json!({ "emoji": to("Emoji") }), &[]),
         "ReadMark": body("How far one has read.", json!({ "up_to_msg_id": to("MessageId") }), &[]),
         "NewPin": body("A message to be pinned.", json!({ "message_id": to("MessageId") }), &[]),

@@ -35,7 +35,6 @@ pub(super) const ALL: &[Operation] = &[
         }),
         successes: &[success(202, "Message", "A majority of replicas has it on disk.")],
         errors: &[E::NotFound, E::NotAMember, E::DuplicateClientSeq, E::DeviceMismatch, E::CiphertextTooLarge],
-        ..BASE
     },
     Operation {
         path: "/v1/threads/{thread_id}/messages",
