@@ -135,8 +135,8 @@ mod tests {
         assert_eq!(privacy.to_wire(), [0x1a, 4, 0x0a, 2, b'a', b'l']);
         let block = Ephemeral::Block(BlockChange { user: user("al"), other: user("b"), parted: true });
         assert_eq!(block.to_wire(), [0x22, 9, 0x0a, 2, b'a', b'l', 0x12, 1, b'b', 0x18, 1]);
-        let typing = Typing { thread: ThreadId([7; 16]), user: user("al"), stop: false, away: vec![user("b")] };
-        let bytes: [&[u8]; 4] = [&[0x0a, 0x10], &[7; 16], &[0x12, 2, b'a', b'l', 0x18, 0], &[0x22, 3, 0x0a, 1, b'b']];
+        let typing = Typing { thread: ThreadId([7; 16]), user: user("al"), stop: true, away: vec![user("b")] };
+        let bytes: [&[u8]; 4] = [&[0x0a, 0x10], &[7; 16], &[0x12, 2, b'a', b'l', 0x18, 1], &[0x22, 3, 0x0a, 1, b'b']];
         assert_eq!(typing.to_wire(), bytes.concat());
         assert_eq!(PresenceCall::Ask(AskPresence { users: vec![] }).to_wire(), [0x0a, 0]);
         assert_eq!(PresenceCall::Shown(ShownPresence { users: vec![] }).to_wire(), [0x12, 0]);

@@ -331,7 +331,8 @@ fn an_outdated_list_of_one_who_was_here_before_does_not_count() {
     let mut shard = Shard::settled(&["ann", "bob"]);
     shard.run(tell("bob", 1, &["eve"])).unwrap();
     shard.run(remove("ann", "bob")).unwrap();
-    shard.run(add("ann", &["bob", "eve"])).unwrap();
+    shard.run(add("ann", &["bob"])).unwrap();
+    shard.run(add("ann", &["eve"])).unwrap();
     let sent = shard.send(GROUP, "eve", 1);
     shard.bring("bob", 2, &[]);
     assert_eq!(shard.state_of(sent.id, "eve", "bob"), DeliveryState::Sent);

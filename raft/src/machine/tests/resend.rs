@@ -4,8 +4,11 @@ use super::blocks::tell;
 use super::*;
 use crate::machine::due_messages;
 use messenger_proto::command::MessageReply;
+use messenger_proto::envelope::{Envelope, Envelopes};
 use messenger_proto::event::ThreadEventBody;
+use messenger_proto::ids::RegistrationId;
 use messenger_proto::model::{DeliveryState, ReceiptCounts};
+use messenger_proto::profile::{Profile, ProfileDevice, UpdateProfile};
 
 const HOUR: u64 = 3_600_000;
 
@@ -202,4 +205,39 @@ fn one_that_its_sender_deleted_stays_deleted() {
     shard.run(tell("bob", 2, &[])).unwrap();
     let (again, _, duplicate) = keyed(&mut shard, 2, send(GROUP, "ann", 1)).unwrap();
     assert!(duplicate && again.deleted);
+}
+
+#[test]
+fn envelopes_come_again_with_it() {
+    let mut shard = Shard::settled(&["ann", "bob"]);
+    let known = ProfileDevice { device: device("phone"), registration: RegistrationId(1) };
+    for name in ["ann", "bob"] {
+        let profile = Profile { version: 1, devices_version: 1, devices: vec![known.clone()], blocks: Vec::new() };
+        shard.run(Op::UpdateProfile(UpdateProfile { user: user(name), profile, threads: vec![GROUP] })).unwrap();
+    }
+    let envelope = Envelope {
+        user: user("bob"),
+        device: device("phone"),
+        registration: Some(RegistrationId(1)),
+        kind: None,
+        ciphertext: Bytes::from_static(b"for bob"),
+    };
+    let Op::SendMessage(plain) = send_for("ann", 1, 60) else { panic!() };
+    let envelopes = Some(Envelopes { list: vec![envelope], allow_mismatch: false });
+    let sealed = Op::SendMessage(SendMessage { ciphertext: Bytes::new(), envelopes, ..plain });
+    let (sent, ..) = keyed(&mut shard, 1, sealed.clone()).unwrap();
+    assert_eq!(text(&shard.by_id(sent.id, "bob").unwrap()), Some(b"for bob".as_slice()));
+    shard.now = sent.expires_at.unwrap().0;
+    tick(&mut shard);
+    assert_eq!(text(&shard.by_id(sent.id, "bob").unwrap()), None);
+    // A device that came meanwhile has none, and is no reason to refuse what can't be sent in another way.
+    let other = ProfileDevice { device: device("tablet"), registration: RegistrationId(1) };
+    let profile = Profile { version: 2, devices_version: 2, devices: vec![known, other], blocks: Vec::new() };
+    shard.run(Op::UpdateProfile(UpdateProfile { user: user("bob"), profile, threads: vec![GROUP] })).unwrap();
+    keyed(&mut shard, 2, sealed).unwrap();
+    let event = shard.thread_events(GROUP).pop().unwrap();
+    assert_eq!(event.envelopes.iter().map(|one| one.ciphertext.clone()).collect::<Vec<_>>(), [&b"for bob"[..]]);
+    let resumed = shard.resume_one(GROUP, "bob", None, None).events.pop().unwrap();
+    let ThreadEventBody::Message(told) = resumed.body else { panic!("{resumed:?}") };
+    assert_eq!((told.id, text(&told)), (sent.id, Some(b"for bob".as_slice())));
 }
