@@ -53,6 +53,8 @@ check() {
   local name=$1
   shift
   echo "conformance: $name"
+  # Where it keeps what it finds.
+  cd "$dir"
   "$dir/venv/bin/st" --config-file "$dir/$name.toml" run "$server/v1/openapi.json" \
     --header "Authorization: Bearer $token" \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,negative_data_rejection,missing_required_header,unsupported_method,allow_header_conformance,ignored_auth \
