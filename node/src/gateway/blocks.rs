@@ -17,6 +17,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use messenger_proto::command::{Command, Op, SetBlock};
 use messenger_proto::ephemeral::{BlockChange, Ephemeral};
+use messenger_proto::ids::UserId;
 use messenger_proto::query::{Answer, BlocksQuery, Query};
 use messenger_proto::slot::Slot;
 use serde::Serialize;
@@ -33,7 +34,7 @@ pub(super) async fn list(State(state): State<GatewayState>, Reader(viewer): Read
         Answer::Blocks(answer) => answer.users,
         other => return Err(unexpected(&other)),
     };
-    let blocks: Vec<&str> = users.iter().map(|user| user.as_str()).collect();
+    let blocks: Vec<&str> = users.iter().map(UserId::as_str).collect();
     let size = 16 + blocks.iter().map(|user| user.len() + 3).sum::<usize>();
     json(&state, StatusCode::OK, &View { blocks }, size)
 }

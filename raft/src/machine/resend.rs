@@ -64,7 +64,7 @@ pub(crate) fn attempt<T: Tables>(
     let to: Vec<UserId> = to.into_iter().map(|failed| failed.user).collect();
     if !to.is_empty() || row.expires_at.is_some() {
         stay_failed(step, key, not, &blockers)?;
-        send_again(step, op, head, (key, row), to)?;
+        send_again(step, op, head, (key, row), &to)?;
     }
     Ok(true)
 }
@@ -83,7 +83,7 @@ fn send_again<T: Tables>(
     op: &SendMessage,
     mut head: HeadRow,
     (key, mut row): (MessageKey, MessageRow),
-    to: Vec<UserId>,
+    to: &[UserId],
 ) -> Result<(), Stop> {
     let MessageKey { thread, seq: of } = key;
     let (seq, rev) = head.next_event()?;
@@ -100,12 +100,12 @@ fn send_again<T: Tables>(
     row.meta.changed = seq;
     step.put(&key, &row);
     disappear::schedule(step, key, &row);
-    for user in &to {
+    for user in to {
         begin_again(step, ResentKey { thread, seq: of, user: user.clone() }, seq)?;
     }
     let at = step.now;
     let subject = Subject { id: row.meta.id, seq: of };
-    let stored = ThreadEventBody::Resent(Resent { of: subject, to: to.clone() });
+    let stored = ThreadEventBody::Resent(Resent { of: subject, to: to.to_vec() });
     step.put(&EventKey { thread, seq }, &EventRow { rev, at, body: stored });
     let others = members(&step.rows, thread)?.into_iter().filter(|(user, row)| row.present() && !to.contains(user));
     let hidden_from = others.map(|(user, _)| user).collect();
@@ -190,7 +190,7 @@ pub(crate) fn delivered<T: Tables>(
     }
     for (key, UnreadResentRow { of }) in unread(step, thread, user, up_to)? {
         if key.event > after {
-            take(step, &mut taken, ResentKey { thread, seq: of, user: user.clone() }, false)?;
+            take(step, &mut taken, &ResentKey { thread, seq: of, user: user.clone() }, false)?;
         }
     }
     Ok(taken)
@@ -209,7 +209,7 @@ pub(crate) fn read<T: Tables>(
     }
     for (key, UnreadResentRow { of }) in unread(step, thread, user, up_to)? {
         step.delete(&key);
-        take(step, &mut taken, ResentKey { thread, seq: of, user: user.clone() }, true)?;
+        take(step, &mut taken, &ResentKey { thread, seq: of, user: user.clone() }, true)?;
     }
     // Who names the message itself has seen it, wherever its new event stands.
     let itself = ResentKey { thread, seq: up_to, user: user.clone() };
@@ -217,7 +217,7 @@ pub(crate) fn read<T: Tables>(
         let key = UnreadResentKey { thread, user: user.clone(), event: row.event };
         if step.get(&key)?.is_some() {
             step.delete(&key);
-            take(step, &mut taken, itself, true)?;
+            take(step, &mut taken, &itself, true)?;
         }
     }
     Ok(taken)
@@ -234,10 +234,10 @@ fn unread<T: Tables>(
 }
 
 /// One that has disappeared meanwhile is not taken any more.
-fn take<T: Tables>(step: &mut Step<'_, T>, taken: &mut Taken, key: ResentKey, read: bool) -> Result<(), TableError> {
+fn take<T: Tables>(step: &mut Step<'_, T>, taken: &mut Taken, key: &ResentKey, read: bool) -> Result<(), TableError> {
     let MessageRow { meta, expires_at, .. } =
         rows::expect(&step.rows, &MessageKey { thread: key.thread, seq: key.seq })?;
-    let mut row = rows::expect(&step.rows, &key)?;
+    let mut row = rows::expect(&step.rows, key)?;
     let (late, done) = (disappear::is_over(expires_at, step.now), row.delivered_at.is_some());
     if (done && !read) || (late && !done) {
         return Ok(());
@@ -245,7 +245,7 @@ fn take<T: Tables>(step: &mut Step<'_, T>, taken: &mut Taken, key: ResentKey, re
     let now = Some(step.now);
     row.delivered_at = row.delivered_at.or(now);
     row.read_at = row.read_at.or(now.filter(|_| read));
-    step.put(&key, &row);
+    step.put(key, &row);
     taken.highest = taken.highest.max(Some((key.seq, meta.id)));
     taken.senders.insert(meta.sender);
     Ok(())

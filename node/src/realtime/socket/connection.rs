@@ -15,7 +15,7 @@ use super::pulse::{Due, Pulse};
 use super::replay::Replay;
 use super::sends::Sends;
 use super::wire::{BURST, Close, Heard, Wire, WireEvent};
-use super::work::{Done, Work};
+use super::work::{Done, Indexed, Work};
 use crate::audit::Payload;
 use crate::auth::Identity;
 use crate::gateway::error::ApiError;
@@ -277,7 +277,8 @@ impl Connection {
         let now = Instant::now();
         match done {
             Done::Registered | Done::Noted { outcome: Ok(()), .. } => {}
-            Done::Indexed { index, status, blocks } => {
+            Done::Indexed(answers) => {
+                let Indexed { index, status, blocks } = *answers;
                 // What could not be asked is asked with the index again; all are of one shard.
                 let index = status.clone().and(blocks.clone()).and(index);
                 if let Ok(Answer::Blocks(blocks)) = blocks {

@@ -6,7 +6,7 @@
 //! threads it is announced, as long as it is among the last few.
 
 use super::replay::deadline;
-use super::work::Done;
+use super::work::{Done, Indexed};
 use crate::auth::Identity;
 use crate::realtime::mailbox::{Mail, Mailbox};
 use crate::realtime::{Realtime, encode};
@@ -35,7 +35,7 @@ pub(super) async fn ask(node: Realtime, user: UserId, device: DeviceId, mailbox:
     let router = node.router();
     let ask = |query| router.query(slot, query, deadline());
     let (index, status, blocks) = tokio::join!(ask(threads), ask(status), ask(blocks));
-    Done::Indexed { index, status, blocks }
+    Done::Indexed(Box::new(Indexed { index, status, blocks }))
 }
 
 /// Which changes of devices were told.

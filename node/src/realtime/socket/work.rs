@@ -18,12 +18,19 @@ use tokio::sync::OwnedSemaphorePermit;
 /// The futures; each is boxed, so that an idle connection holds none of their state.
 pub(super) type Work = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
 
+/// What a user's shard answered when it was asked for the user's index, how its device stands, and whom the user keeps away.
+pub(super) struct Indexed {
+    pub(super) index: QueryResult,
+    pub(super) status: QueryResult,
+    pub(super) blocks: QueryResult,
+}
+
 /// What came of one.
 pub(super) enum Done {
     /// The connection is registered, or will be tried again elsewhere.
     Registered,
-    /// The user's index was asked for, how its device stands, and whom the user keeps away.
-    Indexed { index: QueryResult, status: QueryResult, blocks: QueryResult },
+    /// The user's shard was asked.
+    Indexed(Box<Indexed>),
     /// The streams carry these threads.
     Listening(Vec<ThreadId>),
     /// Storage was asked.

@@ -93,13 +93,12 @@ fn changes<T: Tables>(view: &View<'_, T>, range: SeqRange, limit: usize) -> Resu
             && view.member.sees(of)
         {
             let known = latest.get(&of).copied();
-            let changed = match known {
-                Some(changed) => changed,
-                None => {
-                    let meta = rows::expect(view.tables, &MessageKey { thread: view.id, seq: of })?.meta;
-                    // No event has the number that one hidden from the viewer is given here.
-                    if view.veil.hides(view.tables, &meta.sender, of)? { Seq(0) } else { meta.changed }
-                }
+            let changed = if let Some(changed) = known {
+                changed
+            } else {
+                let meta = rows::expect(view.tables, &MessageKey { thread: view.id, seq: of })?.meta;
+                // No event has the number that one hidden from the viewer is given here.
+                if view.veil.hides(view.tables, &meta.sender, of)? { Seq(0) } else { meta.changed }
             };
             latest.insert(of, changed);
             if changed == key.seq {

@@ -49,10 +49,10 @@ pub fn blocks_of(thread: ThreadId, blocked: &UserId) -> KeyRange {
     KeyWriter::of::<BlockKey>().thread(thread).user(blocked).range()
 }
 
-/// A pair's stretches that begin up to an event.
+/// The stretches of one member kept away by another that begin up to an event.
 #[must_use]
-pub fn stretches(thread: ThreadId, blocked: &UserId, blocker: &UserId, up_to: Seq) -> KeyRange {
-    KeyWriter::of::<BlockKey>().thread(thread).user(blocked).user(blocker).numbers(Seq(0), up_to)
+pub fn stretches(thread: ThreadId, blocked: &UserId, by: &UserId, up_to: Seq) -> KeyRange {
+    KeyWriter::of::<BlockKey>().thread(thread).user(blocked).user(by).numbers(Seq(0), up_to)
 }
 
 #[cfg(test)]
@@ -94,8 +94,8 @@ mod tests {
 
     #[test]
     fn the_layout_is_pinned() {
-        let (blocked, blocker) = (UserId::new("al").unwrap(), UserId::new("b").unwrap());
-        let key = BlockKey { thread: ThreadId([7; 16]), blocked, blocker, from: Seq(5) };
+        let user = |name| UserId::new(name).unwrap();
+        let key = BlockKey { thread: ThreadId([7; 16]), blocked: user("al"), blocker: user("b"), from: Seq(5) };
         let bytes: [&[u8]; 5] = [&[0x1d], &[0x0a, 0x73], &[7; 16], b"al\0b\0", &5u64.to_be_bytes()];
         assert_eq!(key.encode(), bytes.concat());
     }

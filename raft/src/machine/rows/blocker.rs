@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn the_layout_is_pinned() {
-        let (blocker, blocked) = (UserId::new("al").unwrap(), UserId::new("b").unwrap());
-        let key = BlockerKey { thread: ThreadId([7; 16]), blocker, blocked };
+        let user = |name| UserId::new(name).unwrap();
+        let key = BlockerKey { thread: ThreadId([7; 16]), blocker: user("al"), blocked: user("b") };
         let bytes: [&[u8]; 4] = [&[0x1e], &[0x0a, 0x73], &[7; 16], b"al\0b\0"];
         assert_eq!(key.encode(), bytes.concat());
     }

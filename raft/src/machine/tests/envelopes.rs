@@ -34,22 +34,24 @@ fn envelope(name: &str, of: &str) -> Envelope {
     }
 }
 
-fn sealed(list: Vec<Envelope>, allow_mismatch: bool) -> Option<Envelopes> {
-    Some(Envelopes { list, allow_mismatch })
+fn sealed(list: Vec<Envelope>, allow_mismatch: bool) -> Envelopes {
+    Envelopes { list, allow_mismatch }
 }
 
 fn send_sealed(client_seq: u64, list: Vec<Envelope>, allow_mismatch: bool) -> Op {
     match send(GROUP, "ann", client_seq) {
-        Op::SendMessage(send) => {
-            Op::SendMessage(SendMessage { ciphertext: Bytes::new(), envelopes: sealed(list, allow_mismatch), ..send })
-        }
+        Op::SendMessage(send) => Op::SendMessage(SendMessage {
+            ciphertext: Bytes::new(),
+            envelopes: Some(sealed(list, allow_mismatch)),
+            ..send
+        }),
         other => panic!("{other:?}"),
     }
 }
 
 fn edit_sealed(id: MessageId, list: Vec<Envelope>) -> Op {
     let (actor, device) = (user("ann"), Some(device("phone")));
-    Op::EditMessage(EditMessage { id, actor, ciphertext: Bytes::new(), envelopes: sealed(list, false), device })
+    Op::EditMessage(EditMessage { id, actor, ciphertext: Bytes::new(), envelopes: Some(sealed(list, false)), device })
 }
 
 /// Ann has a phone, which sends, and a tablet; Bob a phone and a computer; Cid nothing.
@@ -104,8 +106,8 @@ fn shown(shard: &Shard, id: MessageId, name: &str, of: &str) -> Option<String> {
     }
     let query = SummariesQuery { viewer: viewer.clone(), device: device.clone(), threads: vec![GROUP] };
     let Answer::Summaries(list) = shard.ask(&Query::Summaries(query)).unwrap() else { panic!("a list was asked for") };
-    let last = list.summaries[0].last_message.clone().unwrap();
-    assert!(last.id != id || last == one, "{last:?}");
+    let newest = list.summaries[0].last_message.clone().unwrap();
+    assert!(newest.id != id || newest == one, "{newest:?}");
     let threads = vec![ResumeFrom { thread: GROUP, position: Some(Position::default()), unless_new: false }];
     let resumed = shard.resume(ResumeQuery { user: viewer, device, threads, last_seen: None, max_bytes: 1 << 30 });
     for event in &resumed[0].events {
@@ -240,8 +242,8 @@ fn what_is_taken_away_leaves_no_envelope() {
     shard.run(delete("ann", sent.id)).unwrap();
     assert_eq!(shown_to_all(&shard, sent.id), vec![None; DEVICES.len()]);
     assert!(family::<EnvelopesKey>(&shard.tables).is_empty());
-    let Op::SendMessage(send) = send_sealed(2, whole(), false) else { panic!("a send") };
-    let brief = message(shard.run(Op::SendMessage(SendMessage { ttl_s: Some(1), ..send })));
+    let Op::SendMessage(brief) = send_sealed(2, whole(), false) else { panic!("a send") };
+    let brief = message(shard.run(Op::SendMessage(SendMessage { ttl_s: Some(1), ..brief })));
     shard.now = brief.expires_at.unwrap().0;
     assert_eq!(shown_to_all(&shard, brief.id), vec![None; DEVICES.len()], "from its time on, not from the command on");
     let due = crate::machine::due_messages(&shard.tables, 10).unwrap();
