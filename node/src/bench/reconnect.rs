@@ -102,6 +102,7 @@ fn rest_of(config: &Reconnect, user: UserId) -> Rest {
     Rest::new(RestConfig { deadline: LIMIT, ..RestConfig::new(config.servers.clone(), token) })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn closed(reason: crate::client::CloseReason) -> ClientError {
     ClientError::Closed(reason.to_string())
 }

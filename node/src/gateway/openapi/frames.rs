@@ -89,14 +89,11 @@ fn thread_event() -> Value {
 
 /// What a node sends.
 pub(super) fn from_node() -> Vec<Frame> {
-    let request = || object("", json!({ "request_id": or_null(request_id()) }), &[]);
-    let replayed = object(
-        "",
-        json!({
-            "replayed": { "const": true, "description": "The message was sent before." },
-        }),
-        &["replayed"],
-    );
+    [of_connection(), of_threads(), answers()].into_iter().flatten().collect()
+}
+
+/// Frames of the connection and its device, and of what is told once.
+fn of_connection() -> Vec<Frame> {
     let ttl = TYPING_TTL.as_secs();
     vec![
         told(
@@ -108,6 +105,47 @@ pub(super) fn from_node() -> Vec<Frame> {
                 "server_time": to("Time"), "ping_interval_s": { "type": "integer", "minimum": 0 },
             }),
         ),
+        told(
+            "typing",
+            "TypingFrame",
+            "Someone types, or stopped.",
+            json!({
+                "thread_id": to("ThreadId"), "user_id": to("UserId"),
+                "ttl_s": { "enum": [0, ttl], "description": "Shown for so long unless it comes again; 0: stopped." },
+            }),
+        ),
+        from_server(
+            "presence",
+            "PresenceFrame",
+            "How a user is.",
+            joined("", object("", json!({ "user_id": to("UserId") }), &[]), super::schemas::presence()),
+        ),
+        told("device", "DeviceFrame", "A member's list of devices changed.", json!({ "user_id": to("UserId") })),
+        told("caught_up", "CaughtUpFrame", "What was missed is complete; what follows is live.", json!({})),
+        told(
+            "gap",
+            "GapFrame",
+            "Too much was missed in a thread; the newest follows, the rest is `?changed_since=after_seq`.",
+            json!({
+                "thread_id": to("ThreadId"), "after_seq": { "type": "integer", "minimum": 0 },
+                "after_id": or_null(to("MessageId")), "before_id": to("MessageId"),
+            }),
+        ),
+        told(
+            "prekeys_low",
+            "PrekeysLowFrame",
+            "The device has few one-time keys left of some kind.",
+            json!({
+                "device_id": to("DeviceId"), "remaining": { "type": "integer", "minimum": 0 },
+            }),
+        ),
+        told("ping", "PingFrame", "Asks for a `pong`.", json!({})),
+    ]
+}
+
+/// Frames of what happens in threads.
+fn of_threads() -> Vec<Frame> {
+    vec![
         from_server("msg", "MsgFrame", "A message.", message()),
         from_server(
             "edit",
@@ -160,40 +198,20 @@ pub(super) fn from_node() -> Vec<Frame> {
                 "thread_id": to("ThreadId"), "up_to": to("MessageId"), "by": to("UserId"), "at": to("Time"),
             }),
         ),
-        told(
-            "typing",
-            "TypingFrame",
-            "Someone types, or stopped.",
-            json!({
-                "thread_id": to("ThreadId"), "user_id": to("UserId"),
-                "ttl_s": { "enum": [0, ttl], "description": "Shown for so long unless it comes again; 0: stopped." },
-            }),
-        ),
-        from_server(
-            "presence",
-            "PresenceFrame",
-            "How a user is.",
-            joined("", object("", json!({ "user_id": to("UserId") }), &[]), super::schemas::presence()),
-        ),
-        told("device", "DeviceFrame", "A member's list of devices changed.", json!({ "user_id": to("UserId") })),
-        told("caught_up", "CaughtUpFrame", "What was missed is complete; what follows is live.", json!({})),
-        told(
-            "gap",
-            "GapFrame",
-            "Too much was missed in a thread; the newest follows, the rest is `?changed_since=after_seq`.",
-            json!({
-                "thread_id": to("ThreadId"), "after_seq": { "type": "integer", "minimum": 0 },
-                "after_id": or_null(to("MessageId")), "before_id": to("MessageId"),
-            }),
-        ),
-        told(
-            "prekeys_low",
-            "PrekeysLowFrame",
-            "The device has few one-time keys left of some kind.",
-            json!({
-                "device_id": to("DeviceId"), "remaining": { "type": "integer", "minimum": 0 },
-            }),
-        ),
+    ]
+}
+
+/// Frames that answer one of the client's.
+fn answers() -> Vec<Frame> {
+    let request = || object("", json!({ "request_id": or_null(request_id()) }), &[]);
+    let replayed = object(
+        "",
+        json!({
+            "replayed": { "const": true, "description": "The message was sent before." },
+        }),
+        &["replayed"],
+    );
+    vec![
         from_server(
             "sent",
             "SentFrame",
@@ -212,7 +230,6 @@ pub(super) fn from_node() -> Vec<Frame> {
             "The threads that the device hears from now on.",
             joined("", request(), object("", json!({ "thread_ids": list(to("ThreadId")) }), &[])),
         ),
-        told("ping", "PingFrame", "Asks for a `pong`.", json!({})),
     ]
 }
 
