@@ -1,5 +1,4 @@
-//! The process: configuration, gateway, hub, peer servers, administration, command line, and the client that chat,
-//! bench and tests share.
+//! The process: configuration, gateway, hub, peer servers, administration, command line, chat and bench.
 //!
 //! Owns: what runs in a node, and how its parts are wired.
 //! Must not know: how consensus or storage work inside.
@@ -13,8 +12,8 @@ pub mod bench;
 pub mod boot;
 pub mod chat;
 pub mod cli;
-pub mod client;
 pub mod config;
+pub mod dev_key;
 pub mod gateway;
 pub mod rates;
 pub mod realtime;

@@ -4,10 +4,8 @@
 //! Must not know: what the API's routes mean.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use messenger_client::{Call, Rest, RestConfig, ServerUrl, Servers, TokenSource};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,10 +15,16 @@ use std::time::Duration;
 pub const REQUEST_WITHIN: Duration = Duration::from_secs(40);
 
 /// A client of one node, with kept-alive connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Http {
-    client: Client<HttpConnector, Full<Bytes>>,
+    rest: Rest,
     addr: SocketAddr,
+}
+
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http").field("addr", &self.addr).finish_non_exhaustive()
+    }
 }
 
 /// A whole answer.
@@ -82,9 +86,17 @@ pub struct NoAnswer(pub String);
 
 impl Http {
     /// A client of the node that listens at `addr`.
+    ///
+    /// # Panics
+    /// Never: an address is a server's.
     #[must_use]
     pub fn new(addr: SocketAddr) -> Self {
-        Self { client: Client::builder(TokioExecutor::new()).build_http(), addr }
+        let server: ServerUrl = addr.to_string().parse().expect("an address is a server's");
+        let servers = Servers::new(vec![server]).expect("there is one");
+        // Tokens are among the headers that tests name themselves.
+        let config = RestConfig::new(servers, TokenSource::fixed(""));
+        let config = RestConfig { deadline: REQUEST_WITHIN, attempt: REQUEST_WITHIN, ..config };
+        Self { rest: Rest::new(config), addr }
     }
 
     /// The node's address.
@@ -107,18 +119,14 @@ impl Http {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Result<Answer, NoAnswer> {
-        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.addr));
+        let mut call = Call::new(method, path).body(body).bare();
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            let name: HeaderName = name.parse().expect("the test's header is well-formed");
+            call = call.header(name, HeaderValue::from_str(value).expect("the test's header is well-formed"));
         }
-        let request = request.body(Full::new(body.into())).expect("the test's request is well-formed");
-        let exchange = async {
-            let answer = self.client.request(request).await.map_err(|error| NoAnswer(format!("{error:?}")))?;
-            let (parts, body) = answer.into_parts();
-            let body = body.collect().await.map_err(|error| NoAnswer(format!("{error:?}")))?.to_bytes();
-            Ok(Answer { status: parts.status, headers: parts.headers, body })
-        };
-        tokio::time::timeout(REQUEST_WITHIN, exchange).await.unwrap_or_else(|_| Err(NoAnswer("timed out".into())))
+        let answer = self.rest.raw(0, &call).await.map_err(|error| NoAnswer(error.to_string()))?;
+        let status = StatusCode::from_u16(answer.status).map_err(|error| NoAnswer(error.to_string()))?;
+        Ok(Answer { status, headers: answer.headers, body: answer.body })
     }
 }
 

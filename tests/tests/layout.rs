@@ -24,6 +24,8 @@ fn the_tree_keeps_every_rule() {
 fn an_import_against_the_layers_is_caught() {
     let bad = source("router/src/lib.rs", "use messenger_raft::types::GroupId;\n");
     assert_eq!(found(&layout::imports(&bad)), ["imports messenger_raft"]);
+    let bad = source("client/src/rest.rs", "use messenger_node::gateway;\n");
+    assert_eq!(found(&layout::imports(&bad)), ["imports messenger_node"]);
     let bad = source("proto/src/ids.rs", "fn f() { messenger_node::run() }\n");
     assert_eq!(found(&layout::imports(&bad)), ["imports messenger_node"]);
     let good = source("node/src/lib.rs", "use messenger_raft::x; use messenger_router::y; // messenger_chaos\n");

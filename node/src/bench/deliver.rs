@@ -9,13 +9,11 @@ use super::load::{Progress, on_own_thread};
 use super::payload::Payload;
 use super::report::{Latencies, Recorder};
 use super::send_socket::{Counted, kind};
-use crate::client::{
-    ClientFrame, DevKey, Draft, Grant, NewThread, Rest, RestConfig, Servers, Socket, SocketConfig, TokenSource,
-    fresh_key,
-};
+use crate::dev_key::{DevKey, Grant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use messenger_client::{ClientFrame, Draft, NewThread, Rest, RestConfig, Servers, Socket, SocketConfig, fresh_key};
 use messenger_proto::ids::{ClientSeq, DeviceId, ThreadId, UserId};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -119,8 +117,7 @@ fn token(key: &DevKey, who: &(UserId, DeviceId)) -> Result<Arc<str>, FleetError>
 }
 
 fn rest_of(config: &Deliver, who: &(UserId, DeviceId)) -> Rest {
-    let grant = Arc::new(Grant::full(who.0.clone(), who.1.clone()));
-    let token = TokenSource::Minted { key: config.key.clone(), grant };
+    let token = config.key.clone().source(Grant::full(who.0.clone(), who.1.clone()));
     Rest::new(RestConfig { deadline: LIMIT, ..RestConfig::new(config.servers.clone(), token) })
 }
 
@@ -148,8 +145,8 @@ async fn socket(config: &Deliver, at: usize, who: &(UserId, DeviceId)) -> Result
         while kind(&counted.next().await?) != "caught_up" {}
         Ok(())
     };
-    let closed = |reason: crate::client::CloseReason| crate::client::ClientError::Closed(reason.to_string());
-    timeout(LIMIT, caught_up).await.map_err(|_| crate::client::ClientError::TimedOut(LIMIT))?.map_err(closed)?;
+    let closed = |reason: messenger_client::CloseReason| messenger_client::ClientError::Closed(reason.to_string());
+    timeout(LIMIT, caught_up).await.map_err(|_| messenger_client::ClientError::TimedOut(LIMIT))?.map_err(closed)?;
     Ok(counted)
 }
 

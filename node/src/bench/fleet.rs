@@ -4,10 +4,9 @@
 //! Must not know: what is then sent.
 //! Invariants: every run has users of its own, so that no run meets the history of another.
 
-use crate::client::{
-    ClientError, DevKey, Grant, MintError, NewThread, Rest, RestConfig, ServerUrl, Servers, TokenSource, fresh_key,
-};
+use crate::dev_key::{DevKey, Grant, MintError};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use messenger_client::{ClientError, NewThread, Rest, RestConfig, ServerUrl, Servers, TokenSource, fresh_key};
 use messenger_proto::ids::{DeviceId, ThreadId, UserId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,7 +95,7 @@ impl Fleet {
             let run = &run;
             async move {
                 let owner = Grant::full(user(run, "s", number % users), device(0));
-                let token = TokenSource::Minted { key: config.key.clone(), grant: Arc::new(owner) };
+                let token = config.key.clone().source(owner);
                 let mut rest = RestConfig::new(config.servers.clone(), token);
                 rest.deadline = Duration::from_secs(30);
                 let new = NewThread::one_to_one(&user(run, "r", number));
@@ -132,7 +131,7 @@ impl Fleet {
 pub async fn wait_ready(servers: &Servers, limit: Duration) -> Result<(), FleetError> {
     let until = Instant::now() + limit;
     let rest = Rest::new(RestConfig::new(servers.clone(), TokenSource::fixed("")));
-    let probe = crate::client::Call::new(http::Method::GET, "/readyz");
+    let probe = messenger_client::Call::new(http::Method::GET, "/readyz");
     for (at, server) in servers.all().iter().enumerate() {
         loop {
             let reason = match rest.raw(at, &probe).await {

@@ -6,7 +6,8 @@
 use super::fleet::{FleetError, device, run_name, user};
 use super::load::{Progress, on_own_thread};
 use super::send_socket::Counted;
-use crate::client::{ClientError, DevKey, Grant, Servers, Socket, SocketConfig};
+use crate::dev_key::{DevKey, Grant};
+use messenger_client::{ClientError, Servers, Socket, SocketConfig};
 use serde::Serialize;
 use std::cell::Cell;
 use std::rc::Rc;

@@ -9,17 +9,16 @@ use super::load::{Progress, on_own_thread};
 use super::payload::Payload;
 use super::report::{Latencies, Recorder};
 use super::send_socket::{Counted, kind};
-use crate::client::{
-    Call, ClientError, ClientFrame, DevKey, Draft, Grant, NewThread, Rest, RestConfig, Servers, Socket, SocketConfig,
-    TokenSource, fresh_key,
-};
+use crate::dev_key::{DevKey, Grant};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::Method;
+use messenger_client::{
+    Call, ClientError, ClientFrame, Draft, NewThread, Rest, RestConfig, Servers, Socket, SocketConfig, fresh_key,
+};
 use messenger_proto::ids::{ClientSeq, MessageId, ThreadId, UserId};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -78,7 +77,7 @@ pub async fn reads(config: Reads, progress: Progress) -> Result<ReadReport, Flee
 }
 
 fn rest_of(config: &Reads, user: UserId) -> Rest {
-    let token = TokenSource::Minted { key: config.key.clone(), grant: Arc::new(Grant::full(user, device(0))) };
+    let token = config.key.clone().source(Grant::full(user, device(0)));
     Rest::new(RestConfig { deadline: LIMIT, ..RestConfig::new(config.servers.clone(), token) })
 }
 
@@ -107,7 +106,7 @@ async fn fill_from(mut socket: Counted, thread: ThreadId, filling: Rc<RefCell<Fi
             filling.next
         };
         let draft = Draft::new(ClientSeq(number), payload.fill().to_vec());
-        let closed = |reason: crate::client::CloseReason| ClientError::Closed(reason.to_string());
+        let closed = |reason: messenger_client::CloseReason| ClientError::Closed(reason.to_string());
         socket.socket.send(&ClientFrame::send("m", thread, &draft)).await.map_err(closed)?;
         let sent = async {
             loop {
@@ -146,7 +145,7 @@ async fn filled(
         let mut socket = Counted::new(Socket::connect(&settings).await?);
         // Nobody listens: what is measured comes later.
         let nothing = r#"{"t":"subscribe","request_id":"n","thread_ids":[]}"#;
-        let closed = |reason: crate::client::CloseReason| ClientError::Closed(reason.to_string());
+        let closed = |reason: messenger_client::CloseReason| ClientError::Closed(reason.to_string());
         socket.socket.send_text(nothing).await.map_err(closed)?;
         while kind(&socket.next().await.map_err(closed)?) != "subscribed" {}
         fillers.spawn_local(fill_from(socket, thread, Rc::clone(&filling)));

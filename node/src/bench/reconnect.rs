@@ -9,16 +9,13 @@ use super::idle::resident_kib;
 use super::load::{Progress, on_own_thread};
 use super::report::{Latencies, Recorder};
 use super::send_socket::{Counted, kind};
-use crate::client::{
-    ClientError, DevKey, Draft, Grant, NewThread, Rest, RestConfig, Servers, Socket, SocketConfig, TokenSource,
-    fresh_key,
-};
+use crate::dev_key::{DevKey, Grant};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use messenger_client::{ClientError, Draft, NewThread, Rest, RestConfig, Servers, Socket, SocketConfig, fresh_key};
 use messenger_proto::ids::{ClientSeq, UserId};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -98,12 +95,12 @@ fn members(config: &Reconnect, run: &str) -> Result<Vec<Member>, FleetError> {
 }
 
 fn rest_of(config: &Reconnect, user: UserId) -> Rest {
-    let token = TokenSource::Minted { key: config.key.clone(), grant: Arc::new(Grant::full(user, device(0))) };
+    let token = config.key.clone().source(Grant::full(user, device(0)));
     Rest::new(RestConfig { deadline: LIMIT, ..RestConfig::new(config.servers.clone(), token) })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
-fn closed(reason: crate::client::CloseReason) -> ClientError {
+fn closed(reason: messenger_client::CloseReason) -> ClientError {
     ClientError::Closed(reason.to_string())
 }
 

@@ -7,7 +7,7 @@ use super::fleet::{Fleet, FleetError, Member};
 use super::load::{Failure, Plan, Progress, Sender, closed_loop, on_own_thread};
 use super::payload::Payload;
 use super::report::SendReport;
-use crate::client::{ClientFrame, CloseReason, Problem, ServerUrl, Socket, SocketConfig};
+use messenger_client::{ClientFrame, CloseReason, Problem, ServerUrl, Socket, SocketConfig};
 use messenger_proto::ids::MessageId;
 use serde::Deserialize;
 use std::borrow::Cow;

@@ -1,10 +1,21 @@
 //! The load against a tiny cluster, over real sockets.
 
 use super::*;
-use crate::client::testing::{FakeCluster, Fault, key};
+use crate::auth::SigningKey;
+use crate::dev_key::DevKey;
+use messenger_client::testing::{FakeCluster, Fault};
 use std::time::Duration;
 
 const PLAN: Plan = Plan { warmup: Duration::from_millis(50), measured: Duration::from_millis(300) };
+
+fn key() -> DevKey {
+    DevKey::new(SigningKey {
+        kid: "dev".into(),
+        issuer: "messenger".into(),
+        audience: "messenger".into(),
+        secret: vec![7; 32],
+    })
+}
 
 async fn fleet(cluster: &FakeCluster, clients: usize, threads: usize) -> Fleet {
     let config = FleetConfig { servers: cluster.servers(), key: key(), clients, threads };

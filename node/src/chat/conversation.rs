@@ -11,13 +11,13 @@ use super::input::{Console, Line};
 use super::open::{Target, open};
 use super::pending::Pending;
 use super::view::{Style, View};
-use crate::client::{
-    ClientError, Draft, EndReason, HistoryQuery, Live, LiveConfig, LiveEvent, Message, Rest, RestConfig, Sending,
-    ServerFrame, Servers, Thread, TokenSource,
-};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
+use messenger_client::{
+    ClientError, Draft, EndReason, HistoryQuery, Live, LiveConfig, LiveEvent, Message, Rest, RestConfig, Sending,
+    ServerFrame, Servers, Thread, TokenSource,
+};
 use messenger_proto::ids::{ClientSeq, DeviceId, MessageId, UserId};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -386,7 +386,7 @@ async fn committed(sending: Sending) -> Result<Message, ClientError> {
 mod tests {
     use super::*;
     use crate::chat::screen::Screen;
-    use crate::client::testing::{FakeCluster, Fault, THREAD, minted};
+    use messenger_client::testing::{FakeCluster, Fault, THREAD, minted};
     use serde_json::json;
     use std::io::Write;
     use tokio::sync::mpsc;

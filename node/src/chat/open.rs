@@ -4,7 +4,7 @@
 //! Must not know: what is then said.
 
 use super::conversation::ChatError;
-use crate::client::{NewThread, Rest, Thread, fresh_key};
+use messenger_client::{NewThread, Rest, Thread, fresh_key};
 use messenger_proto::ids::{ThreadId, UserId};
 
 /// Pages of the thread list that are searched for a group.

@@ -5,8 +5,10 @@
 //! Invariants: control characters in what others wrote are shown as such, never passed on.
 
 use super::clock::{LocalTime, day};
-use crate::client::{Message, Participant, ReceiptFrame, Recipient, Thread, ThreadChange, ThreadFrame, ThreadSummary};
 use jiff::civil::Date;
+use messenger_client::{
+    Message, Participant, ReceiptFrame, Recipient, Thread, ThreadChange, ThreadFrame, ThreadSummary,
+};
 use messenger_proto::ids::{MessageId, UserId};
 use messenger_proto::model::ReceiptKind;
 use std::collections::{HashMap, VecDeque};
@@ -258,7 +260,7 @@ fn tick(of: u32, delivered: u32, read: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::ReceiptCounts;
+    use messenger_client::ReceiptCounts;
     use messenger_proto::ids::{DeviceId, ThreadId};
     use proptest::prelude::*;
 
@@ -283,6 +285,8 @@ mod tests {
             reply_to_msg_id: None,
             created_at: "2030-01-01T10:30:00.000Z".into(),
             deleted: false,
+            edited_at: None,
+            reactions: Vec::new(),
             receipts: None,
         }
     }

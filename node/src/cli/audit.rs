@@ -8,7 +8,7 @@ use super::{CliError, Output};
 use crate::audit::record::{Chain, parse_chain};
 use crate::audit::segment::Stream;
 use crate::audit::verify::{Found, verify_with};
-use crate::client::Call;
+use messenger_client::Call;
 use clap::{Args, Subcommand};
 use messenger_proto::ids::{DeviceId, MessageId, ThreadId, UserId};
 use serde::Deserialize;

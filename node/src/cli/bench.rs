@@ -12,9 +12,10 @@ use super::{CliError, DataArgs, Output, ServerArgs};
 use crate::bench::{
     self, Deliver, DeliverReport, EtcdLoad, Fleet, FleetConfig, IdleSockets, Machine, Plan, Progress, SendReport,
 };
-use crate::client::{DevKey, Servers};
+use crate::dev_key::DevKey;
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::ProgressBar;
+use messenger_client::Servers;
 use serde::Serialize;
 use std::io::Read;
 use std::path::PathBuf;

@@ -5,10 +5,10 @@
 
 use super::{CliError, DataArgs, ServerArgs, terminal};
 use crate::chat::{ChatConfig, ChatError, Target, chat};
-use crate::client::{DevKey, Grant, TokenSource, bearer_of};
+use crate::dev_key::{DevKey, Grant};
 use clap::Args;
+use messenger_client::{TokenSource, bearer_of};
 use messenger_proto::ids::{DeviceId, ThreadId, UserId};
-use std::sync::Arc;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,8 +72,8 @@ impl ChatArgs {
         }
         let user = self.user.clone().ok_or_else(|| CliError::Usage("say who you are with --as".into()))?;
         let key = DevKey::load(&self.data.data)?;
-        let grant = Arc::new(Grant::full(user.clone(), self.device.clone()));
-        Ok((user, self.device.clone(), TokenSource::Minted { key, grant }))
+        let grant = Grant::full(user.clone(), self.device.clone());
+        Ok((user, self.device.clone(), key.source(grant)))
     }
 }
 
@@ -82,7 +82,7 @@ impl From<ChatError> for CliError {
         match error {
             ChatError::Client(error) => error.into(),
             ChatError::NoGroup(_) => Self::Usage(error.to_string()),
-            ChatError::Ended(crate::client::EndReason::Unauthenticated(_)) => Self::Token(error.to_string()),
+            ChatError::Ended(messenger_client::EndReason::Unauthenticated(_)) => Self::Token(error.to_string()),
             ChatError::Ended(_) => Self::Refused(error.to_string()),
         }
     }

@@ -5,8 +5,8 @@
 
 use super::operators::AdminArgs;
 use super::{CliError, Output};
-use crate::client::Call;
 use clap::{Args, Subcommand};
+use messenger_client::Call;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;

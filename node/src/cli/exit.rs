@@ -4,7 +4,8 @@
 //! Must not know: how an error came about.
 
 use crate::bench::FleetError;
-use crate::client::{ClientError, InvalidServer, MintError};
+use crate::dev_key::MintError;
+use messenger_client::{ClientError, InvalidServer};
 use std::process::ExitCode;
 
 /// Every status, with its meaning, for `--help`.

@@ -20,9 +20,9 @@ mod terminal;
 
 pub use exit::CliError;
 
-use crate::client::{ServerUrl, Servers};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use exit::EXIT_STATUS;
+use messenger_client::{ServerUrl, Servers};
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -4,7 +4,7 @@
 //! Must not know: what is asked.
 
 use super::CliError;
-use crate::client::{Answer, Call, Connection, Problem, ServerUrl, TransportError};
+use messenger_client::{Answer, Call, Connection, Problem, ServerUrl, TransportError};
 use crate::gateway::time::{self, Rfc3339};
 use clap::Args;
 use messenger_proto::ids::Millis;

@@ -5,7 +5,7 @@
 
 use super::operators::{AdminArgs, Query, warn_of_silence, when};
 use super::{CliError, Output};
-use crate::client::Call;
+use messenger_client::Call;
 use clap::{Args, ValueEnum};
 use messenger_proto::ids::UserId;
 use serde::Deserialize;

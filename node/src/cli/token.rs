@@ -5,7 +5,7 @@
 
 use super::{CliError, DataArgs};
 use crate::auth::Scopes;
-use crate::client::{DevKey, Grant};
+use crate::dev_key::{DevKey, Grant};
 use clap::Args;
 use messenger_proto::ids::{DeviceId, UserId};
 use std::time::Duration;

@@ -5,7 +5,7 @@
 
 use super::operators::AdminArgs;
 use super::{CliError, Output};
-use crate::client::Call;
+use messenger_client::Call;
 use clap::{Args, Subcommand};
 use http::{HeaderName, HeaderValue, Method};
 use messenger_proto::ids::{DeviceId, UserId};

@@ -7,7 +7,7 @@ use super::{clients, print_json, ready};
 use crate::bench::{self, Latencies, Progress, Reads, Reconnect};
 use crate::cli::terminal::spinner;
 use crate::cli::{CliError, DataArgs, Output, ServerArgs};
-use crate::client::DevKey;
+use crate::dev_key::DevKey;
 use clap::Args;
 use std::time::Duration;
 

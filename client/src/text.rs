@@ -53,10 +53,15 @@ pub(super) mod shown_option {
 
 /// Bytes as standard base64 with padding.
 pub(super) mod base64_bytes {
-    use super::{Bytes, Engine, STANDARD, Serializer};
+    use super::{Bytes, Cow, Deserialize, Deserializer, Engine, Error, STANDARD, Serializer};
 
     pub(crate) fn serialize<S: Serializer>(value: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&STANDARD.encode(value))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        STANDARD.decode(text.as_bytes()).map(Bytes::from).map_err(D::Error::custom)
     }
 }
 

@@ -4,12 +4,12 @@
 //! Must not know: reconnection, acknowledgements, what frames are for.
 //! Invariants: every write has a deadline; after a close nothing is read.
 
-use super::address::ServerUrl;
-use super::error::{ClientError, Problem};
-use super::frames::{ClientFrame, Incoming};
-use super::http1::{TransportError, connect};
-use super::model::encode_query;
-use super::rest::bearer;
+use crate::address::ServerUrl;
+use crate::error::{ClientError, Problem};
+use crate::frames::{ClientFrame, Incoming};
+use crate::http1::{TransportError, connect};
+use crate::model::encode_query;
+use crate::rest::bearer;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::header::AUTHORIZATION;

@@ -3,7 +3,8 @@
 //! Owns: the client's errors, and what they mean for a retry.
 //! Must not know: which call it was.
 
-use super::model::Message;
+use crate::devices::Mismatch;
+use crate::model::Message;
 use bytes::Bytes;
 use messenger_proto::error::ErrorCode;
 use serde::Deserialize;
@@ -37,6 +38,8 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
     /// The message that is there already; with `duplicate_client_seq`.
     pub existing: Option<Box<Message>>,
+    /// Which envelopes don't fit; with `device_mismatch`.
+    pub mismatch: Option<Box<Mismatch>>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +72,7 @@ impl Problem {
                 errors: Vec::new(),
                 retry_after,
                 existing: None,
+                mismatch: None,
             },
         }
     }
@@ -81,6 +85,10 @@ impl Problem {
             "duplicate_client_seq" => serde_json::from_slice(body).ok().map(Box::new),
             _ => None,
         };
+        let mismatch = match document.code.as_str() {
+            "device_mismatch" => serde_json::from_slice(body).ok().map(Box::new),
+            _ => None,
+        };
         Some(Self {
             status: document.status.unwrap_or(0),
             code: document.code,
@@ -90,6 +98,7 @@ impl Problem {
             errors: document.errors,
             retry_after: None,
             existing,
+            mismatch,
         })
     }
 
@@ -223,6 +232,18 @@ mod tests {
         assert_eq!(problem.errors[0].field, "client_seq");
         assert!(!problem.retryable() && !problem.may_have_had_effects());
         assert_eq!(problem.to_string(), "The request is not valid (invalid_request): two fields; client_seq: missing");
+    }
+
+    #[test]
+    fn a_mismatch_names_the_devices() {
+        let body =
+            br#"{"status":409,"code":"device_mismatch","missing_devices":[{"user_id":"bob","device_id":"phone"}],
+            "extra_devices":[],"stale_devices":[{"user_id":"bob","device_id":"tablet"}]}"#;
+        let problem = Problem::parse(body).unwrap();
+        assert!(!problem.retryable(), "the same envelopes don't fit later either");
+        let mismatch = problem.mismatch.unwrap();
+        assert_eq!(mismatch.missing_devices[0].device_id.as_str(), "phone");
+        assert_eq!((mismatch.extra_devices.len(), mismatch.stale_devices.len()), (0, 1));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Invariants: the connection is driven inside the caller's own task, so that an exchange costs no hop between tasks;
 //! a connection whose exchange was abandoned is never used again; an answer is bounded.
 
-use super::address::ServerUrl;
+use crate::address::ServerUrl;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -44,19 +44,28 @@ pub struct Call {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body; sent as JSON if it is not empty and the headers name no other type.
     pub body: Bytes,
+    /// Nothing is added to the headers but the framing: for tests of what a node says to odd requests.
+    pub is_bare: bool,
 }
 
 impl Call {
     /// A request without headers or body.
     #[must_use]
     pub fn new(method: Method, target: impl Into<String>) -> Self {
-        Self { method, target: target.into(), headers: Vec::new(), body: Bytes::new() }
+        Self { method, target: target.into(), headers: Vec::new(), body: Bytes::new(), is_bare: false }
     }
 
     /// With a body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
+        self
+    }
+
+    /// With nothing added to the headers but the framing.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.is_bare = true;
         self
     }
 
@@ -181,7 +190,7 @@ impl Connection {
             call.target.parse().map_err(|_| TransportError::NotSent(format!("{:?} is not a path", call.target)))?;
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
-        if !call.body.is_empty() {
+        if !call.body.is_empty() && !call.is_bare {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         for (name, value) in &call.headers {

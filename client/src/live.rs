@@ -5,14 +5,14 @@
 //! Invariants: a frame counts as taken when the next one is asked for, and only then is it acknowledged; a message id
 //! is given once.
 
-use super::address::Servers;
-use super::backoff::Pause;
-use super::dedupe::Seen;
-use super::error::{ClientError, Problem};
-use super::frames::{Hello, ServerFrame};
-use super::live_task::{Command, Task};
-use super::model::{Draft, Sent};
-use super::token::TokenSource;
+use crate::address::Servers;
+use crate::backoff::Pause;
+use crate::dedupe::Seen;
+use crate::error::{ClientError, Problem};
+use crate::frames::{ClientFrame, Hello, ServerFrame};
+use crate::live_task::{Command, Task};
+use crate::model::{Draft, Sent};
+use crate::token::TokenSource;
 use messenger_proto::ids::{DeviceId, MessageId, ThreadId};
 use std::fmt;
 use std::sync::Arc;
@@ -256,6 +256,12 @@ impl LiveSender {
         let sending = Sending { answer, limit: self.deadline.map(|limit| (limit, Instant::now() + limit)) };
         self.commands.send(Command::Send { thread, draft, reply }).await.map_err(|_| closed())?;
         Ok(sending)
+    }
+
+    /// Says that the user types, or stopped; nothing when there is no connection, or when too much waits already.
+    pub fn typing(&self, thread_id: ThreadId, stop: bool) {
+        // Whoever does not hear of it misses nothing.
+        let _ = self.commands.try_send(Command::Remark(ClientFrame::Typing { thread_id, stop }));
     }
 
     /// Moves the read mark, now or when the connection is back.

@@ -1,7 +1,7 @@
 //! The client against a tiny cluster, over real sockets.
 
-use super::testing::{FakeCluster, Fault, THREAD, minted};
-use super::*;
+use crate::testing::{FakeCluster, Fault, THREAD, minted};
+use crate::*;
 use messenger_proto::ids::{ClientSeq, DeviceId, MessageId, ThreadId, UserId};
 use std::time::Duration;
 
@@ -311,13 +311,13 @@ async fn sends_that_wait_are_bounded_and_closing_does_not_wait_for_them() {
     cluster.until(|memory| (memory.keys.len() == 1).then_some(())).await;
     cluster.show(serde_json::json!({"t": "ping"}));
     cluster.until(|memory| memory.frames.iter().any(|frame| frame["t"] == "pong").then_some(())).await;
-    while waiting.len() < 2 * (super::outbox::SENDS_MAX + super::live::COMMANDS_MAX) {
+    while waiting.len() < 2 * (crate::outbox::SENDS_MAX + crate::live::COMMANDS_MAX) {
         let begun = sender.begin(thread(), draft(waiting.len() as u64, "hi"));
         match tokio::time::timeout(Duration::from_millis(500), begun).await {
             Ok(sending) => waiting.push(sending.unwrap()),
             Err(_) => break,
         }
     }
-    assert!(waiting.len() <= super::outbox::SENDS_MAX + super::live::COMMANDS_MAX + 1, "{}", waiting.len());
+    assert!(waiting.len() <= crate::outbox::SENDS_MAX + crate::live::COMMANDS_MAX + 1, "{}", waiting.len());
     tokio::time::timeout(Duration::from_secs(2), live.close()).await.expect("at once");
 }

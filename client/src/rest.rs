@@ -4,19 +4,20 @@
 //! Must not know: how a connection works.
 //! Invariants: every POST carries an `Idempotency-Key`, the same at every try; a call ends by its deadline.
 
-use super::address::Servers;
-use super::backoff::{Backoff, Pause};
-use super::error::{ClientError, Problem};
-use super::http1::{Answer, Call, TransportError};
-use super::model::{
-    Draft, HistoryQuery, Message, MessagePage, NewThread, Recipient, RecipientList, Sent, Thread, ThreadPage,
+use crate::address::Servers;
+use crate::backoff::{Backoff, Pause};
+use crate::devices::{Bundles, Device, DeviceList, KeyCounts, PublishKeys};
+use crate::error::{ClientError, Problem};
+use crate::http1::{Answer, Call, TransportError};
+use crate::model::{
+    Content, Draft, HistoryQuery, Message, MessagePage, NewThread, Recipient, RecipientList, Sent, Thread, ThreadPage,
     encode_query,
 };
-use super::pool::Pool;
-use super::token::TokenSource;
+use crate::pool::Pool;
+use crate::token::TokenSource;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, Method};
-use messenger_proto::ids::{MessageId, ThreadId, UserId};
+use messenger_proto::ids::{DeviceId, MessageId, ThreadId, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -112,7 +113,7 @@ impl Rest {
         let users: Vec<&str> = users.iter().map(UserId::as_str).collect();
         let call = Call::new(Method::POST, format!("/v1/threads/{thread}/participants"))
             .body(to_json(&serde_json::json!({ "user_ids": users }))?)
-            .header(IDEMPOTENCY_KEY, key_value(&super::fresh_key())?);
+            .header(IDEMPOTENCY_KEY, key_value(&crate::fresh_key())?);
         from_json(&self.call(call).await?)
     }
 
@@ -131,7 +132,8 @@ impl Rest {
     /// # Errors
     /// [`ClientError`].
     pub async fn send(&self, thread: ThreadId, draft: &Draft) -> Result<Sent, ClientError> {
-        let call = Call::new(Method::POST, format!("/v1/threads/{thread}/messages"))
+        let allowing = if draft.allow_mismatch { "?allow_mismatch=true" } else { "" };
+        let call = Call::new(Method::POST, format!("/v1/threads/{thread}/messages{allowing}"))
             .body(to_json(draft)?)
             .header(IDEMPOTENCY_KEY, key_value(&draft.key)?);
         let answer = self.call(call).await?;
@@ -171,8 +173,84 @@ impl Rest {
     pub async fn mark_read(&self, thread: ThreadId, up_to: MessageId) -> Result<(), ClientError> {
         let call = Call::new(Method::POST, format!("/v1/threads/{thread}/read"))
             .body(to_json(&serde_json::json!({ "up_to_msg_id": up_to.to_string() }))?)
-            .header(IDEMPOTENCY_KEY, key_value(&super::fresh_key())?);
+            .header(IDEMPOTENCY_KEY, key_value(&crate::fresh_key())?);
         self.call(call).await.map(drop)
+    }
+
+    /// Edits a message of the viewer's own.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn edit(&self, message: MessageId, content: &Content) -> Result<Message, ClientError> {
+        let call = Call::new(Method::PATCH, format!("/v1/messages/{message}")).body(to_json(content)?);
+        from_json(&self.call(call).await?)
+    }
+
+    /// Deletes a message of the viewer's own.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete(&self, message: MessageId) -> Result<(), ClientError> {
+        self.call(Call::new(Method::DELETE, format!("/v1/messages/{message}"))).await.map(drop)
+    }
+
+    /// Puts an emoji on a message.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn react(&self, message: MessageId, emoji: &str) -> Result<Message, ClientError> {
+        let call = Call::new(Method::POST, format!("/v1/messages/{message}/reactions"))
+            .body(to_json(&serde_json::json!({ "emoji": emoji }))?)
+            .header(IDEMPOTENCY_KEY, key_value(&crate::fresh_key())?);
+        from_json(&self.call(call).await?)
+    }
+
+    /// A user's devices that have keys published.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn devices(&self, user: &UserId) -> Result<Vec<Device>, ClientError> {
+        let path = format!("/v1/users/{}/devices", encoded(user.as_str()));
+        from_json::<DeviceList>(&self.call(Call::new(Method::GET, path)).await?).map(|list| list.devices)
+    }
+
+    /// Publishes the keys of the token's own device. Doing it again with the same keys changes nothing.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn publish_keys(&self, device: &DeviceId, keys: &PublishKeys) -> Result<KeyCounts, ClientError> {
+        let call = Call::new(Method::PUT, own_keys(device)).body(to_json(keys)?);
+        from_json(&self.call(call).await?)
+    }
+
+    /// How many one-time keys a device of the viewer's has left.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn key_counts(&self, device: &DeviceId) -> Result<KeyCounts, ClientError> {
+        from_json(&self.call(Call::new(Method::GET, own_keys(device))).await?)
+    }
+
+    /// Takes what it needs to write to a user's devices, or to one of them; under one key the same at every try.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn take_keys(&self, user: &UserId, device: Option<&DeviceId>, key: &str) -> Result<Bundles, ClientError> {
+        let mut path = format!("/v1/users/{}/prekeys", encoded(user.as_str()));
+        if let Some(device) = device {
+            path.push_str("?device_id=");
+            encode_query(device.as_str(), &mut path);
+        }
+        from_json(&self.call(Call::new(Method::GET, path).header(IDEMPOTENCY_KEY, key_value(key)?)).await?)
+    }
+
+    /// Deletes a device of the viewer's.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete_device(&self, device: &DeviceId) -> Result<(), ClientError> {
+        let path = format!("/v1/users/me/devices/{}", encoded(device.as_str()));
+        self.call(Call::new(Method::DELETE, path)).await.map(drop)
     }
 
     /// Any request, with this client's token, tried at one server after the other until it succeeds, is refused for
@@ -263,6 +341,16 @@ pub(crate) fn bearer(token: &str) -> Result<HeaderValue, ClientError> {
         .map_err(|_| ClientError::Token("it holds characters no header can".into()))?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+fn own_keys(device: &DeviceId) -> String {
+    format!("/v1/users/me/devices/{}/prekeys", encoded(device.as_str()))
+}
+
+fn encoded(segment: &str) -> String {
+    let mut text = String::new();
+    encode_query(segment, &mut text);
+    text
 }
 
 fn key_value(key: &str) -> Result<HeaderValue, ClientError> {

@@ -4,8 +4,8 @@
 //! Must not know: what they were used for.
 //! Invariants: at most [`IDLE_MAX`] per server; none older than [`IDLE_FOR`] is handed out.
 
-use super::address::{ServerUrl, Servers};
-use super::http1::{Answer, Call, Connection, TransportError};
+use crate::address::{ServerUrl, Servers};
+use crate::http1::{Answer, Call, Connection, TransportError};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 

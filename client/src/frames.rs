@@ -4,9 +4,10 @@
 //! Must not know: sockets, and what to do about a frame.
 //! Invariants: a frame of an unknown kind is kept as such, never an error; any bytes give a frame or an error.
 
-use super::error::Problem;
-use super::model::{Draft, Message, Sent};
-use super::text::shown;
+use crate::error::Problem;
+use crate::model::{Draft, Message, Sent};
+use crate::text::{base64_option, shown};
+use bytes::Bytes;
 use messenger_proto::ids::{DeviceId, MessageId, ThreadId, UserId};
 use messenger_proto::model::ReceiptKind;
 use serde::de::DeserializeOwned;
@@ -137,6 +138,94 @@ pub struct Gap {
     pub before_id: Option<String>,
 }
 
+/// `edit`: a message says something else now.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct EditFrame {
+    /// In which thread.
+    #[serde(with = "shown")]
+    pub thread_id: ThreadId,
+    /// Which message.
+    #[serde(with = "shown")]
+    pub id: MessageId,
+    /// What it says; `None` where there is nothing for this device.
+    #[serde(default, with = "base64_option")]
+    pub ciphertext: Option<Bytes>,
+    /// RFC 3339.
+    #[serde(default)]
+    pub edited_at: String,
+}
+
+/// `del`: a message says nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct DeleteFrame {
+    /// In which thread.
+    #[serde(with = "shown")]
+    pub thread_id: ThreadId,
+    /// Which message.
+    #[serde(with = "shown")]
+    pub id: MessageId,
+    /// `sender` or `expired`.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `reaction`: an emoji came or went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ReactionFrame {
+    /// In which thread.
+    #[serde(with = "shown")]
+    pub thread_id: ThreadId,
+    /// On which message.
+    #[serde(with = "shown")]
+    pub id: MessageId,
+    /// Which.
+    pub emoji: String,
+    /// Whose.
+    #[serde(with = "shown")]
+    pub by: UserId,
+    /// `added` or `removed`.
+    pub op: String,
+}
+
+/// `typing`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TypingFrame {
+    /// Where.
+    #[serde(with = "shown")]
+    pub thread_id: ThreadId,
+    /// Who.
+    #[serde(with = "shown")]
+    pub user_id: UserId,
+    /// Seconds until it is over by itself; 0 when it is over now.
+    #[serde(default)]
+    pub ttl_s: u64,
+}
+
+/// `presence`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PresenceFrame {
+    /// Who.
+    #[serde(with = "shown")]
+    pub user_id: UserId,
+    /// `online`, `away` or `offline`.
+    pub status: String,
+    /// RFC 3339.
+    #[serde(default)]
+    pub last_seen: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DeviceWire {
+    #[serde(with = "shown")]
+    user_id: UserId,
+}
+
+#[derive(Deserialize)]
+struct PrekeysWire {
+    #[serde(default)]
+    remaining: u32,
+}
+
 /// What a server says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerFrame {
@@ -146,6 +235,20 @@ pub enum ServerFrame {
     Message(Box<Message>),
     /// A thread changed.
     Thread(Box<ThreadFrame>),
+    /// A message was edited.
+    Edit(Box<EditFrame>),
+    /// A message was deleted or disappeared.
+    Delete(Box<DeleteFrame>),
+    /// A reaction came or went.
+    Reaction(Box<ReactionFrame>),
+    /// Somebody types, or stopped.
+    Typing(Box<TypingFrame>),
+    /// Somebody came or went.
+    Presence(Box<PresenceFrame>),
+    /// A user's devices changed.
+    Devices(UserId),
+    /// This device has so few one-time keys left.
+    PrekeysLow(u32),
     /// A receipt.
     Receipt(Box<ReceiptFrame>),
     /// Replay is complete.
@@ -205,6 +308,13 @@ impl Incoming {
             "hello" => ServerFrame::Hello(body(t, text)?),
             "msg" => ServerFrame::Message(body(t, text)?),
             "thread" => ServerFrame::Thread(body(t, text)?),
+            "edit" => ServerFrame::Edit(body(t, text)?),
+            "del" => ServerFrame::Delete(body(t, text)?),
+            "reaction" => ServerFrame::Reaction(body(t, text)?),
+            "typing" => ServerFrame::Typing(body(t, text)?),
+            "presence" => ServerFrame::Presence(body(t, text)?),
+            "device" => ServerFrame::Devices(body::<DeviceWire>(t, text)?.user_id),
+            "prekeys_low" => ServerFrame::PrekeysLow(body::<PrekeysWire>(t, text)?.remaining),
             "delivered" => receipt(ReceiptKind::Delivered, t, text)?,
             "read" => receipt(ReceiptKind::Read, t, text)?,
             "caught_up" => ServerFrame::CaughtUp,
@@ -271,6 +381,9 @@ pub enum ClientFrame {
         /// The message.
         #[serde(flatten)]
         draft: Draft,
+        /// Devices may be left out.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        allow_mismatch: bool,
     },
     /// The user has read up to here.
     Read {
@@ -280,6 +393,20 @@ pub enum ClientFrame {
         /// This message and all before it.
         #[serde(with = "shown")]
         up_to: MessageId,
+    },
+    /// The user types, or stopped.
+    Typing {
+        /// Where.
+        #[serde(with = "shown")]
+        thread_id: ThreadId,
+        /// Whether it is over.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        stop: bool,
+    },
+    /// The user is there, or away.
+    Presence {
+        /// `online` or `away`.
+        status: &'static str,
     },
     /// The device has what came by other ways.
     Delivered {
@@ -300,6 +427,7 @@ impl ClientFrame {
             request_id: request_id.into(),
             idempotency_key: draft.key.clone(),
             thread_id,
+            allow_mismatch: draft.allow_mismatch,
             draft: draft.clone(),
         }
     }
@@ -376,6 +504,30 @@ mod tests {
     }
 
     #[test]
+    fn changes_and_what_is_told_are_read() {
+        let frame = |t: &str, more: &str| {
+            let text = format!(r#"{{"t":"{t}","frame_seq":3,"thread_id":"{THREAD}","id":"{ID}","seq":8{more}}}"#);
+            Incoming::parse(&text).unwrap().frame
+        };
+        let ServerFrame::Edit(edit) = frame("edit", r#","ciphertext":"aGk=","edited_at":"x""#) else { panic!() };
+        assert_eq!((edit.ciphertext.as_deref(), edit.id.to_string().as_str()), (Some(&b"hi"[..]), ID));
+        let ServerFrame::Edit(edit) = frame("edit", r#","ciphertext":null,"edited_at":"x""#) else { panic!() };
+        assert_eq!(edit.ciphertext, None);
+        let ServerFrame::Delete(del) = frame("del", r#","reason":"expired""#) else { panic!() };
+        assert_eq!(del.reason, "expired");
+        let ServerFrame::Reaction(reaction) = frame("reaction", r#","emoji":"+","by":"bob","op":"added""#) else {
+            panic!()
+        };
+        assert_eq!((reaction.by.as_str(), reaction.op.as_str()), ("bob", "added"));
+        let ServerFrame::Typing(typing) = frame("typing", r#","user_id":"bob","ttl_s":5"#) else { panic!() };
+        assert_eq!(typing.ttl_s, 5);
+        let ServerFrame::Presence(there) = frame("presence", r#","user_id":"bob","status":"away""#) else { panic!() };
+        assert_eq!((there.status.as_str(), there.last_seen), ("away", None));
+        assert_eq!(frame("device", r#","user_id":"bob""#), ServerFrame::Devices(UserId::new("bob").unwrap()));
+        assert_eq!(frame("prekeys_low", r#","device_id":"d","remaining":3"#), ServerFrame::PrekeysLow(3));
+    }
+
+    #[test]
     fn what_is_unknown_is_kept() {
         assert_eq!(
             Incoming::parse(r#"{"t":"weather","frame_seq":4,"sun":true}"#).unwrap(),
@@ -399,6 +551,9 @@ mod tests {
         );
         assert_eq!(ClientFrame::ClientAck { frame_seq: 8 }.to_json(), r#"{"t":"client_ack","frame_seq":8}"#);
         assert_eq!(ClientFrame::Pong.to_json(), r#"{"t":"pong"}"#);
+        let typing = |stop| ClientFrame::Typing { thread_id: thread, stop }.to_json();
+        assert_eq!(typing(false), format!(r#"{{"t":"typing","thread_id":"{THREAD}"}}"#));
+        assert_eq!(typing(true), format!(r#"{{"t":"typing","thread_id":"{THREAD}","stop":true}}"#));
         let read = ClientFrame::Read { thread_id: thread, up_to: ID.parse().unwrap() };
         assert_eq!(read.to_json(), format!(r#"{{"t":"read","thread_id":"{THREAD}","up_to":"{ID}"}}"#));
     }

@@ -5,13 +5,13 @@
 //! Invariants: while the user's queue is full the socket is not read, and while too many sends wait for their answers no
 //! more are taken; a silent connection is given up.
 
-use super::backoff::Backoff;
-use super::error::ClientError;
-use super::frames::{ClientFrame, Hello, Incoming, ServerFrame};
-use super::live::{AckMode, EndReason, Item, LiveConfig, LiveEvent, Taken};
-use super::model::Draft;
-use super::outbox::{Outbox, Reply};
-use super::socket::{CloseReason, Socket, SocketConfig, SocketItem};
+use crate::backoff::Backoff;
+use crate::error::ClientError;
+use crate::frames::{ClientFrame, Hello, Incoming, ServerFrame};
+use crate::live::{AckMode, EndReason, Item, LiveConfig, LiveEvent, Taken};
+use crate::model::Draft;
+use crate::outbox::{Outbox, Reply};
+use crate::socket::{CloseReason, Socket, SocketConfig, SocketItem};
 use messenger_proto::ids::{MessageId, ThreadId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ const SILENCE_HALF_INTERVALS: u32 = 5;
 pub(super) enum Command {
     Send { thread: ThreadId, draft: Draft, reply: Reply },
     Read { thread: ThreadId, up_to: MessageId },
+    Remark(ClientFrame),
 }
 
 /// How a connection ended.
@@ -222,6 +223,7 @@ impl Task {
         match command {
             Command::Send { thread, draft, reply } => self.outbox.push(thread, draft, reply),
             Command::Read { thread, up_to } => self.outbox.read(thread, up_to),
+            Command::Remark(frame) => self.outbox.remark(frame),
         }
     }
 

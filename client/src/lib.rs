@@ -5,9 +5,13 @@
 //! Invariants: a request that is sent again carries the same idempotency key and body; every wait has a deadline;
 //! every queue has a bound.
 
+#![forbid(unsafe_code)]
+
 mod address;
 mod backoff;
 mod dedupe;
+mod devices;
+pub mod e2e;
 mod error;
 mod frames;
 mod http1;
@@ -18,8 +22,8 @@ mod outbox;
 mod pool;
 mod rest;
 mod socket;
-#[cfg(test)]
-pub(crate) mod testing;
+mod store;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -28,19 +32,21 @@ mod token;
 pub use address::{InvalidServer, ServerUrl, Servers};
 pub use backoff::{Backoff, Pause};
 pub use dedupe::Seen;
+pub use devices::{Bundle, Bundles, Device, DeviceRef, Envelope, KeyCounts, Mismatch, Prekey, PublishKeys};
 pub use error::{ClientError, FieldError, Problem};
 pub use frames::{
-    ClientFrame, Gap, Hello, Incoming, InvalidFrame, ReceiptFrame, ServerFrame, ThreadChange, ThreadFrame,
+    ClientFrame, DeleteFrame, EditFrame, Gap, Hello, Incoming, InvalidFrame, PresenceFrame, ReactionFrame,
+    ReceiptFrame, ServerFrame, ThreadChange, ThreadFrame, TypingFrame,
 };
 pub use http1::{Answer, Call, Connection, TransportError};
 pub use live::{AckMode, EndReason, Live, LiveConfig, LiveEvent, LiveSender, Sending};
 pub use model::{
-    Draft, HistoryQuery, Message, MessagePage, NewThread, Participant, ReceiptCounts, Recipient, Sent, Thread,
-    ThreadPage, ThreadSummary,
+    Content, Draft, HistoryQuery, Message, MessagePage, NewThread, Participant, Reaction, ReceiptCounts, Recipient,
+    Sent, Thread, ThreadPage, ThreadSummary,
 };
 pub use rest::{Rest, RestConfig};
 pub use socket::{CloseReason, Socket, SocketConfig, SocketItem};
-pub use token::{DevKey, Grant, MintError, TokenSource, bearer_of};
+pub use token::{Mint, NoToken, TokenSource, bearer_of};
 
 /// A fresh idempotency key: 128 random bits, in hexadecimal.
 #[must_use]

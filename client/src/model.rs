@@ -4,7 +4,8 @@
 //! Must not know: how they travel.
 //! Invariants: unknown members are ignored, so that a newer cluster can be talked to.
 
-use super::text::{base64_bytes, base64_option, shown, shown_option};
+use crate::devices::Envelope;
+use crate::text::{base64_bytes, base64_option, shown, shown_option};
 use bytes::Bytes;
 use messenger_proto::ids::{ClientSeq, DeviceId, MessageId, ThreadId, UserId};
 use serde::{Deserialize, Serialize};
@@ -78,7 +79,7 @@ pub struct Message {
     pub sender_device_id: DeviceId,
     /// The device's own number for it.
     pub client_seq: u64,
-    /// The content; `None` once deleted.
+    /// The content; `None` once deleted, and where envelopes were sent and none for this device.
     #[serde(default, with = "base64_option")]
     pub ciphertext: Option<Bytes>,
     /// `text`, `image_ref`, …
@@ -92,9 +93,24 @@ pub struct Message {
     /// Whether only a tombstone is left.
     #[serde(default)]
     pub deleted: bool,
+    /// RFC 3339; `None` of what was never edited.
+    #[serde(default)]
+    pub edited_at: Option<String>,
+    /// Each emoji, and who put it there.
+    #[serde(default)]
+    pub reactions: Vec<Reaction>,
     /// Only in answers to the sender.
     #[serde(default)]
     pub receipts: Option<ReceiptCounts>,
+}
+
+/// An emoji on a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reaction {
+    /// Which.
+    pub emoji: String,
+    /// Whose.
+    pub by: Vec<String>,
 }
 
 /// Where a message stands for one recipient.
@@ -182,6 +198,16 @@ impl NewThread {
     }
 }
 
+/// What a message says.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// The same bytes for every device.
+    Ciphertext(#[serde(with = "base64_bytes")] Bytes),
+    /// Each device its own.
+    Envelopes(Vec<Envelope>),
+}
+
 /// A message to be sent; every try of it carries the same key, number and bytes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Draft {
@@ -191,15 +217,18 @@ pub struct Draft {
     /// The device's own number, unique within the thread.
     #[serde(with = "shown_number")]
     pub client_seq: ClientSeq,
-    /// The content.
-    #[serde(with = "base64_bytes")]
-    pub ciphertext: Bytes,
+    /// What it says.
+    #[serde(flatten)]
+    pub content: Content,
     /// What it answers.
     #[serde(skip_serializing_if = "Option::is_none", with = "shown_option")]
     pub reply_to_msg_id: Option<MessageId>,
     /// Seconds until it expires undelivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u64>,
+    /// Of envelopes: devices may be left out. A query over REST, a member of the frame over the socket.
+    #[serde(skip)]
+    pub allow_mismatch: bool,
 }
 
 impl Draft {
@@ -207,12 +236,19 @@ impl Draft {
     #[must_use]
     pub fn new(client_seq: ClientSeq, ciphertext: impl Into<Bytes>) -> Self {
         Self {
-            key: super::fresh_key(),
+            key: crate::fresh_key(),
             client_seq,
-            ciphertext: ciphertext.into(),
+            content: Content::Ciphertext(ciphertext.into()),
             reply_to_msg_id: None,
             ttl_seconds: None,
+            allow_mismatch: false,
         }
+    }
+
+    /// A message of which each device gets its own envelope, under a fresh key.
+    #[must_use]
+    pub fn of_envelopes(client_seq: ClientSeq, envelopes: Vec<Envelope>) -> Self {
+        Self { content: Content::Envelopes(envelopes), ..Self::new(client_seq, Bytes::new()) }
     }
 }
 
@@ -288,12 +324,6 @@ pub(super) fn encode_query(value: &str, out: &mut String) {
 }
 
 #[cfg(test)]
-pub(super) fn encoded(text: &str) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(text)
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -321,6 +351,16 @@ mod tests {
     fn a_draft_says_what_the_contract_asks() {
         let draft = Draft::new(ClientSeq(5), &b"hi"[..]);
         assert_eq!(serde_json::to_string(&draft).unwrap(), r#"{"client_seq":5,"ciphertext":"aGk="}"#);
+        let envelope = Envelope {
+            user_id: UserId::new("bob").unwrap(),
+            device_id: DeviceId::new("phone").unwrap(),
+            registration_id: 7,
+            ciphertext: Bytes::from_static(b"hi"),
+        };
+        assert_eq!(
+            serde_json::to_string(&Draft::of_envelopes(ClientSeq(5), vec![envelope])).unwrap(),
+            r#"{"client_seq":5,"envelopes":[{"user_id":"bob","device_id":"phone","registration_id":7,"ciphertext":"aGk="}]}"#
+        );
         assert_eq!(draft.key.len(), 32);
         assert_ne!(draft.key, Draft::new(ClientSeq(5), &b"hi"[..]).key);
     }

@@ -5,9 +5,9 @@
 //! Invariants: a send is written again only as it was: same key, number and bytes; in the order they were made, and in a
 //! thread not before an earlier one that is yet to be tried again; there are never more than [`SENDS_MAX`].
 
-use super::error::{ClientError, Problem};
-use super::frames::ClientFrame;
-use super::model::{Draft, Sent};
+use crate::error::{ClientError, Problem};
+use crate::frames::ClientFrame;
+use crate::model::{Draft, Sent};
 use messenger_proto::ids::{MessageId, ThreadId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -18,6 +18,9 @@ use tokio::time::Instant;
 pub(super) const SENDS_MAX: usize = 1024;
 /// Threads whose read mark is remembered for a reconnect.
 const READS_MAX: usize = 1024;
+
+/// Passing remarks that wait to be written; of more, the first.
+const REMARKS_MAX: usize = 16;
 
 /// Where a send's answer goes.
 pub(super) type Reply = oneshot::Sender<Result<Sent, ClientError>>;
@@ -43,6 +46,7 @@ pub(super) struct Outbox {
     sends: BTreeMap<u64, Pending>,
     reads: HashMap<ThreadId, MessageId>,
     unwritten_reads: Vec<ThreadId>,
+    remarks: Vec<ClientFrame>,
 }
 
 impl Outbox {
@@ -73,6 +77,13 @@ impl Outbox {
         }
     }
 
+    /// Takes a frame that means something now or never.
+    pub(super) fn remark(&mut self, frame: ClientFrame) {
+        if self.remarks.len() < REMARKS_MAX {
+            self.remarks.push(frame);
+        }
+    }
+
     /// What to write now; it counts as written.
     pub(super) fn due(&mut self, now: Instant) -> Vec<ClientFrame> {
         // Callers that gave up wait for nothing any more.
@@ -98,6 +109,7 @@ impl Outbox {
                 frames.push(ClientFrame::Read { thread_id, up_to: *up_to });
             }
         }
+        frames.append(&mut self.remarks);
         frames
     }
 
@@ -116,6 +128,7 @@ impl Outbox {
             pending.state = State::Waiting;
         }
         self.unwritten_reads = self.reads.keys().copied().collect();
+        self.remarks.clear();
     }
 
     /// An answer came.
@@ -220,6 +233,19 @@ mod tests {
         outbox.push(ThreadId([8; 16]), Draft::new(ClientSeq(1), vec![1]), reply);
         assert_eq!(outbox.due(now).len(), 1, "that of the other thread");
         assert_eq!(outbox.due(now + pause).len(), 2);
+    }
+
+    #[test]
+    fn a_remark_is_made_once_or_never() {
+        let mut outbox = Outbox::default();
+        let typing = || ClientFrame::Typing { thread_id: THREAD, stop: false };
+        outbox.remark(typing());
+        assert_eq!(outbox.due(Instant::now()).len(), 1);
+        assert!(outbox.due(Instant::now()).is_empty());
+        (0..9 * REMARKS_MAX).for_each(|_| outbox.remark(typing()));
+        assert_eq!(outbox.remarks.len(), REMARKS_MAX);
+        outbox.disconnected();
+        assert!(outbox.due(Instant::now()).is_empty());
     }
 
     #[test]

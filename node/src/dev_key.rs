@@ -1,14 +1,11 @@
-//! Bearer tokens: given, or minted from a local cluster's signing key.
+//! Tokens from a local cluster's signing key.
 //!
-//! Owns: where a client's token comes from.
+//! Owns: reading that key, and minting a client's tokens with it.
 //! Must not know: how tokens are signed or checked.
-//! Invariants: a token never reaches a URL, a log or an error text.
 
 use crate::auth::{self, Scopes, SigningKey, dev_keys_path, load_signing_key};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use messenger_client::{Mint, NoToken, TokenSource};
 use messenger_proto::ids::{DeviceId, Millis, UserId};
-use serde::Deserialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,6 +75,12 @@ impl DevKey {
         Self(Arc::new(key))
     }
 
+    /// Tokens to one effect, signed whenever one is needed.
+    #[must_use]
+    pub fn source(self, grant: Grant) -> TokenSource {
+        TokenSource::Minted(Arc::new(Minter { key: self, grant }))
+    }
+
     /// Signs a token.
     ///
     /// # Errors
@@ -90,70 +93,21 @@ impl DevKey {
     }
 }
 
-/// Where a client takes its token from.
-#[derive(Clone)]
-pub enum TokenSource {
-    /// One token, for as long as it lasts.
-    Fixed(Arc<str>),
-    /// Minted whenever one is needed.
-    Minted {
-        /// With this key.
-        key: DevKey,
-        /// To this effect.
-        grant: Arc<Grant>,
-    },
+struct Minter {
+    key: DevKey,
+    grant: Grant,
 }
 
-impl fmt::Debug for TokenSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fixed(_) => f.write_str("Fixed(..)"),
-            Self::Minted { key, grant } => f.debug_struct("Minted").field("key", key).field("grant", grant).finish(),
-        }
+impl Mint for Minter {
+    fn mint(&self) -> Result<String, NoToken> {
+        self.key.mint(&self.grant).map_err(|error| NoToken(error.to_string()))
     }
-}
-
-impl TokenSource {
-    /// A token given from outside.
-    #[must_use]
-    pub fn fixed(token: &str) -> Self {
-        Self::Fixed(token.trim().into())
-    }
-
-    /// A token.
-    ///
-    /// # Errors
-    /// [`MintError`] when it is to be minted and cannot be.
-    pub fn token(&self) -> Result<Arc<str>, MintError> {
-        match self {
-            Self::Fixed(token) => Ok(Arc::clone(token)),
-            Self::Minted { key, grant } => key.mint(grant).map(Into::into),
-        }
-    }
-
-    /// Whether asking again can give another token.
-    #[must_use]
-    pub fn renews(&self) -> bool {
-        matches!(self, Self::Minted { .. })
-    }
-}
-
-/// Whose a token says it is, unchecked: only its issuer can tell whether that is true.
-#[must_use]
-pub fn bearer_of(token: &str) -> Option<(UserId, DeviceId)> {
-    #[derive(Deserialize)]
-    struct Bearer {
-        sub: String,
-        did: String,
-    }
-    let claims = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
-    let Bearer { sub, did } = serde_json::from_slice(&claims).ok()?;
-    Some((UserId::new(&sub).ok()?, DeviceId::new(&did).ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use messenger_client::bearer_of;
 
     #[test]
     fn a_token_is_minted_from_a_local_clusters_directory() {
@@ -161,16 +115,9 @@ mod tests {
         assert!(matches!(DevKey::load(dir.path()), Err(MintError::NoKey(_))));
         auth::ensure_dev_keys(&dev_keys_path(dir.path())).unwrap();
         let grant = Grant::full(UserId::new("alice").unwrap(), DeviceId::new("phone").unwrap());
-        let token = DevKey::load(dir.path()).unwrap().mint(&grant).unwrap();
-        let bearer = bearer_of(&token).unwrap();
+        let source = DevKey::load(dir.path()).unwrap().source(grant);
+        let bearer = bearer_of(&source.token().unwrap()).unwrap();
         assert_eq!((bearer.0.as_str(), bearer.1.as_str()), ("alice", "phone"));
-        assert!(bearer_of("a.b.c").is_none() && bearer_of("").is_none());
-    }
-
-    #[test]
-    fn a_token_does_not_show_in_debug() {
-        let shown = format!("{:?}", TokenSource::fixed(" secret\n"));
-        assert!(!shown.contains("secret"));
-        assert_eq!(&*TokenSource::fixed(" secret\n").token().unwrap(), "secret");
+        assert!(source.renews());
     }
 }
