@@ -1,15 +1,16 @@
 //! A person at a terminal: whatever is typed into a chat is sent, also ahead of its prompt.
 
 use messenger_tests::cluster::{Cluster, binary};
-use messenger_tests::device::{text_of, unique};
-use messenger_tests::wait::{self, eventually};
+use messenger_tests::device::unique;
+use messenger_tests::talker::Talker;
+use messenger_tests::wait;
 use nix::pty::openpty;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_typed_ahead_of_the_prompt_is_sent() {
+#[test]
+fn what_is_typed_ahead_of_the_prompt_is_sent() {
     let cluster = Cluster::shared();
     let (alice, bob) = (unique("alice"), unique("bob"));
     let terminal = openpty(None, None).expect("there are terminals");
@@ -30,22 +31,18 @@ async fn what_is_typed_ahead_of_the_prompt_is_sent() {
     // Somebody looks: a screen that is full would stop the chat.
     std::thread::spawn(move || while matches!(screen.read(&mut [0; 1024]), Ok(1..)) {});
 
-    let hers = cluster.device(2, &alice, "phone");
-    let thread = hers.one_to_one(&bob).await;
-    let says = |expected: &'static [&'static str]| {
-        let (hers, thread) = (&hers, &thread);
-        async move {
-            eventually("all that was typed is there", || async {
-                let history: Vec<String> = hers.history(thread).await.iter().map(text_of).collect();
-                (history == expected).then_some(())
-            })
-            .await;
-        }
+    let his = Talker::start(&cluster, 2, &bob, "phone", &alice);
+    let says = |expected: &[&str]| {
+        his.sees(expected.last().expect("something is said"));
+        let from_her = |line: String| line.split_once(": ").map(|(_, text)| text.to_owned());
+        let heard: Vec<String> =
+            his.shown().into_iter().filter(|line| line.contains(&format!(" {alice}: "))).filter_map(from_her).collect();
+        assert_eq!(heard, expected);
     };
-    says(&["one", "two", "three"]).await;
+    says(&["one", "two", "three"]);
     // The prompt stands by now; several lines come at once, as from a clipboard.
     keys.write_all(b"four\rfive\r").expect("the chat runs");
-    says(&["one", "two", "three", "four", "five"]).await;
+    says(&["one", "two", "three", "four", "five"]);
     keys.write_all(b"/quit\r").expect("the chat runs");
     let status = wait::until("the chat ends", wait::PATIENCE, || chat.try_wait().ok().flatten());
     assert_eq!(status.code(), Some(0));

@@ -1,40 +1,37 @@
 //! One conversation, from its opening to its end.
 //!
-//! Owns: the order of things: history, then live; what each event and each line does.
-//! Must not know: how anything looks or travels.
-//! Invariants: every message of the thread is shown once, in the thread's order, one's own too; what was typed is sent,
-//! in that order, however long the connection is away, and shown as waiting meanwhile; leaving waits until what was sent
-//! is shown, for a bounded time.
+//! Owns: the order of things: what this device has, then what came since, then live; what waits for what.
+//! Must not know: how anything looks, travels or is encrypted.
+//! Invariants: every message of the thread is shown once, in the thread's order, one's own too; whatever comes, of any
+//! thread, is kept before it is shown or acknowledged; what was typed is kept until it is sent, in that order, over
+//! restarts too; leaving waits for a bounded time.
 
 use super::clock::LocalTime;
 use super::input::{Console, Line};
 use super::open::{Target, open};
-use super::pending::Pending;
+use super::sending::{Done, Queue};
 use super::view::{Style, View};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesOrdered;
+use futures_util::stream::FuturesUnordered;
+use messenger_client::e2e::{Courier, CourierError, News, Record, StoreError, Vault};
 use messenger_client::{
-    ClientError, Draft, EndReason, HistoryQuery, Live, LiveConfig, LiveEvent, Message, Rest, RestConfig, Sending,
-    ServerFrame, Servers, Thread, TokenSource,
+    ClientError, EndReason, Live, LiveConfig, LiveEvent, Rest, RestConfig, Servers, Thread, TokenSource,
 };
-use messenger_proto::ids::{ClientSeq, DeviceId, MessageId, UserId};
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use messenger_proto::ids::{DeviceId, MessageId, UserId};
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 /// Sends that are under way at the end are waited for this long.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// And once they are committed, their place in the thread for this long, if nothing comes.
 const ECHO: Duration = Duration::from_secs(2);
-/// Rows asked for at a time.
-const PAGE: u32 = 100;
-
-const HELP: &str = "  /who           who is here, and who has read your last message
-  /history [n]   show the last n messages again
-  /threads       list your conversations
-  /quit          leave (also Ctrl-D)
-  //text         send a message that begins with /";
+/// News about devices that wait to be shown; what is beyond is found with `/verify`.
+const NEWS_MAX: usize = 256;
 
 /// What a chat needs.
 #[derive(Debug, Clone)]
@@ -49,6 +46,8 @@ pub struct ChatConfig {
     pub device: DeviceId,
     /// With whom.
     pub target: Target,
+    /// Where chats keep what they must: keys and messages, in a directory for each user and device.
+    pub store: PathBuf,
     /// Messages of history shown at first.
     pub history: usize,
     /// Whether colours are wanted.
@@ -61,6 +60,9 @@ pub enum ChatError {
     /// The cluster did not do what it was asked.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// What this device keeps cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// There is no such group, and nobody to create it with.
     #[error("there is no group called {0:?}; name its members with --with to create it")]
     NoGroup(String),
@@ -69,31 +71,44 @@ pub enum ChatError {
     Ended(EndReason),
 }
 
-struct Conversation {
-    rest: Rest,
-    live: Live,
-    console: Console,
-    view: View,
-    thread: Thread,
-    /// The newest message shown of those read over REST; what is not newer was shown or lies before the history.
-    history_end: Option<MessageId>,
-    read_to: Option<MessageId>,
-    last_number: u64,
-    sending: FuturesOrdered<BoxFuture<'static, Result<Message, ClientError>>>,
-    /// What is in `sending`, as it was typed.
-    pending: Pending,
+/// What is shown once the replay is complete: the newest of what came with it.
+pub(super) struct Backlog {
+    pub(super) keep: usize,
+    pub(super) records: VecDeque<Record>,
+    pub(super) skipped: usize,
+    pub(super) absent: usize,
+}
+
+pub(super) struct Conversation {
+    pub(super) rest: Rest,
+    pub(super) live: Live,
+    pub(super) console: Console,
+    pub(super) view: View,
+    pub(super) thread: Thread,
+    pub(super) vault: Arc<Vault>,
+    pub(super) courier: Courier,
+    /// The newest message on screen.
+    pub(super) shown_to: Option<MessageId>,
+    pub(super) backlog: Option<Backlog>,
+    pub(super) read_to: Option<MessageId>,
+    pub(super) queue: Queue,
     /// Committed, and still to come in its place among the others.
-    unshown: BTreeMap<MessageId, Message>,
+    pub(super) unshown: BTreeSet<MessageId>,
+    pub(super) publishing: FuturesUnordered<BoxFuture<'static, Result<(), CourierError>>>,
+    pub(super) is_published: bool,
     connected_before: bool,
     /// It is known that nobody takes messages now.
-    broken: bool,
-    elsewhere: usize,
+    pub(super) broken: bool,
+    pub(super) elsewhere: usize,
+    news: mpsc::Receiver<News>,
 }
 
 enum Next {
     Event(Option<LiveEvent>),
     Line(Option<Line>),
-    Sent(Result<Message, ClientError>),
+    Turn(Option<Done>),
+    Published(Result<(), CourierError>),
+    News(News),
     Waiting,
 }
 
@@ -107,86 +122,99 @@ pub async fn chat(config: ChatConfig) -> Result<(), ChatError> {
 }
 
 /// The console is opened once there is something to say.
-async fn converse(config: ChatConfig, console: impl FnOnce() -> Console) -> Result<(), ChatError> {
+pub(super) async fn converse(config: ChatConfig, console: impl FnOnce() -> Console) -> Result<(), ChatError> {
+    let directory = config.store.join(config.user.as_str()).join(config.device.as_str());
+    let vault = Arc::new(Vault::open(&directory, config.user.clone(), config.device.clone())?);
     let rest = Rest::new(RestConfig::new(config.servers.clone(), config.token.clone()));
-    let thread = open(&rest, &config.target).await?;
-    let style = Style { colours: config.colours };
-    let mut view = View::new(config.user.clone(), style, LocalTime::of_this_machine());
-    let past = history(&rest, &thread, config.history).await?;
+    let opened = open(&rest, &vault, &config.target).await?;
+    let (told, news) = mpsc::channel(NEWS_MAX);
+    let tell = Arc::new(move |news: News| {
+        // What does not fit is found with `/verify`.
+        let _ = told.try_send(news);
+    });
+    let courier = Courier::new(rest.clone(), Arc::clone(&vault), tell);
+    let mut view = View::new(config.user.clone(), Style { colours: config.colours }, LocalTime::of_this_machine());
+    let past = vault.history(opened.thread.id, config.history)?;
+    let queue = Queue::of(vault.waiting()?.into_iter().filter(|waiting| waiting.thread == opened.thread.id));
     // Who typed it takes it for said: it is sent whenever the connection comes back, and only once whatever happened.
     let patient = LiveConfig { send_deadline: None, ..LiveConfig::new(config.servers, config.token, config.device) };
-    let mut live = Live::connect(patient);
+    let live = Live::connect(patient);
     let mut console = console();
-    console.screen.show(&view.header(&thread));
-    for message in &past {
-        live.mark_seen(message.id);
-        console.screen.show(&view.message(message));
+    console.screen.show(&view.header(&opened.thread));
+    if let Some(why) = &opened.offline {
+        console.screen.show(&view.notice(&format!("{why}; this is what this device has")));
     }
+    for record in &past {
+        console.screen.show(&view.record(record));
+    }
+    let backlog = Backlog { keep: config.history, records: VecDeque::new(), skipped: 0, absent: 0 };
     let mut conversation = Conversation {
         rest,
         live,
         console,
         view,
-        thread,
-        history_end: past.last().map(|message| message.id),
+        thread: opened.thread,
+        vault,
+        courier,
+        shown_to: past.last().map(|record| record.id),
+        backlog: Some(backlog),
         read_to: None,
-        last_number: 0,
-        sending: FuturesOrdered::new(),
-        pending: Pending::default(),
-        unshown: BTreeMap::new(),
+        queue,
+        unshown: BTreeSet::new(),
+        publishing: FuturesUnordered::new(),
+        is_published: false,
         connected_before: false,
         broken: false,
         elsewhere: 0,
+        news,
     };
-    if let Some(last) = past.iter().rev().find(|message| message.sender_id != config.user) {
+    conversation.publish();
+    conversation.show_waiting(true);
+    if let Some(last) = past.iter().rev().find(|record| record.sender != config.user) {
         conversation.mark_read(last.id).await;
     }
     conversation.run().await
 }
 
-/// The newest `count` messages, oldest first.
-async fn history(rest: &Rest, thread: &Thread, count: usize) -> Result<Vec<Message>, ClientError> {
-    let mut messages: Vec<Message> = Vec::new();
-    let mut query = HistoryQuery::default();
-    while messages.len() < count {
-        query.page_size = Some(PAGE.min(u32::try_from(count - messages.len()).unwrap_or(PAGE)));
-        let page = rest.messages(thread.id, &query).await?;
-        messages.extend(page.messages);
-        query.cursor = page.next_cursor;
-        if query.cursor.is_none() {
-            break;
-        }
-    }
-    messages.reverse();
-    Ok(messages)
-}
-
 impl Conversation {
     async fn run(mut self) -> Result<(), ChatError> {
         loop {
+            self.send_next();
+            let due = self.queue.next_due();
             let next = tokio::select! {
                 event = self.live.next() => Next::Event(event),
-                line = self.console.lines.recv(), if self.pending.has_room() => Next::Line(line),
-                Some(sent) = self.sending.next() => Next::Sent(sent),
-                () = at(self.pending.next_due()) => Next::Waiting,
+                line = self.console.lines.recv(), if self.queue.has_room() => Next::Line(line),
+                done = self.queue.done() => Next::Turn(done),
+                Some(done) = self.publishing.next() => Next::Published(done),
+                Some(news) = self.news.recv() => Next::News(news),
+                () = at(due) => Next::Waiting,
             };
             match next {
                 Next::Event(Some(LiveEvent::Ended(reason))) => return self.ended(reason).await,
                 Next::Event(None) | Next::Line(None | Some(Line::Quit)) => return self.leave().await,
-                Next::Event(Some(event)) => self.event(event).await,
-                Next::Line(Some(line)) => self.line(line).await,
-                Next::Sent(sent) => self.sent(sent),
-                Next::Waiting => self.show_waiting(),
+                Next::Event(Some(event)) => self.event(event).await?,
+                Next::Line(Some(line)) => self.line(line).await?,
+                Next::Turn(Some((number, done))) => self.delivered(number, done)?,
+                Next::Published(done) => self.published(done),
+                Next::News(news) => self.news(&news),
+                Next::Turn(None) => {}
+                Next::Waiting => self.show_waiting(false),
             }
         }
     }
 
-    async fn event(&mut self, event: LiveEvent) {
+    pub(super) async fn event(&mut self, event: LiveEvent) -> Result<(), ChatError> {
         match event {
             LiveEvent::Connected { server, .. } => {
                 self.broken = false;
                 if std::mem::replace(&mut self.connected_before, true) {
                     self.notice(&format!("connected again, through {server}"));
+                }
+                // Whose devices changed meanwhile was not heard.
+                self.courier.forget_all();
+                self.queue.hurry();
+                if !self.is_published {
+                    self.publish();
                 }
             }
             LiveEvent::Disconnected { reason } => {
@@ -196,172 +224,82 @@ impl Conversation {
                     self.notice(&format!("cannot connect ({reason}); trying again"));
                 }
                 self.broken = true;
-                self.show_waiting();
+                self.show_waiting(true);
             }
-            LiveEvent::Frame(frame) => self.frame(frame).await,
+            LiveEvent::Frame(frame) => self.frame(frame).await?,
             LiveEvent::Ended(_) => {}
         }
+        Ok(())
     }
 
-    async fn frame(&mut self, frame: ServerFrame) {
-        let text = match frame {
-            ServerFrame::Message(message) if message.thread_id != self.thread.id => {
-                self.elsewhere += 1;
-                let sender = &message.sender_id;
-                // One notice is enough; the list has the rest.
-                (self.elsewhere == 1)
-                    .then(|| self.view.notice(&format!("{sender} wrote in another thread; see /threads")))
-            }
-            ServerFrame::Message(message) => {
-                self.unshown.remove(&message.id);
-                if self.history_end.is_some_and(|end| message.id <= end) {
-                    return;
-                }
-                let shown = self.view.message(&message);
-                self.console.screen.show(&shown);
-                return self.mark_read(message.id).await;
-            }
-            ServerFrame::Receipt(receipt) if receipt.thread_id == self.thread.id => self.view.receipt(&receipt),
-            ServerFrame::Thread(frame) if frame.thread_id == self.thread.id => self.view.change(&frame),
-            ServerFrame::Gap(gap) if gap.thread_id == self.thread.id => {
-                Some(self.view.notice("older messages were skipped; see /history"))
-            }
-            ServerFrame::Error { problem, .. } => Some(self.view.notice(&problem.to_string())),
-            _ => None,
-        };
-        if let Some(text) = text {
-            self.console.screen.show(&text);
+    /// Publishes this device's keys, unless that is under way.
+    pub(super) fn publish(&mut self) {
+        if self.publishing.is_empty() {
+            let courier = self.courier.clone();
+            self.publishing.push(Box::pin(async move { courier.publish().await }));
         }
     }
 
-    async fn mark_read(&mut self, up_to: MessageId) {
+    fn published(&mut self, done: Result<(), CourierError>) {
+        match done {
+            Ok(()) => self.is_published = true,
+            // It is tried again when the connection is back.
+            Err(error) if error.passes() => {}
+            Err(error) => self.notice(&format!("this device's keys could not be published: {error}")),
+        }
+    }
+
+    fn news(&mut self, news: &News) {
+        let text = self.view.news(news);
+        self.console.screen.show(&text);
+    }
+
+    pub(super) async fn mark_read(&mut self, up_to: MessageId) {
         if self.read_to < Some(up_to) {
             self.read_to = Some(up_to);
             self.live.read(self.thread.id, up_to).await;
         }
     }
 
-    async fn line(&mut self, line: Line) {
-        match line {
-            Line::Message(text) => self.send(text).await,
-            Line::Help => self.console.screen.show(HELP),
-            Line::Who => match self.who().await {
-                Ok(text) => self.console.screen.show(&text),
-                Err(error) => self.notice(&error.to_string()),
-            },
-            Line::History(count) => match history(&self.rest, &self.thread, count.unwrap_or(20)).await {
-                Ok(messages) => self.again(&messages),
-                Err(error) => self.notice(&error.to_string()),
-            },
-            Line::Threads => match self.rest.threads(Some(50), None).await {
-                Ok(page) => {
-                    self.elsewhere = 0;
-                    let text = self.view.threads(&page.threads);
-                    self.console.screen.show(&text);
-                }
-                Err(error) => self.notice(&error.to_string()),
-            },
-            Line::Wrong(why) => self.notice(&why),
-            Line::Nothing | Line::Quit => {}
-        }
-    }
-
-    fn again(&mut self, messages: &[Message]) {
-        self.notice(&format!("the last {} messages", messages.len()));
-        for message in messages {
-            let text = self.view.message(message);
-            self.console.screen.show(&text);
-        }
-        self.notice("end of history");
-    }
-
-    async fn who(&mut self) -> Result<String, ClientError> {
-        self.thread = self.rest.thread(self.thread.id).await?;
-        let recipients = match self.view.last_own() {
-            Some(id) => self.rest.recipients(id).await?,
-            None => Vec::new(),
-        };
-        Ok(self.view.who(&self.thread.participants, &recipients))
-    }
-
-    async fn send(&mut self, text: String) {
-        // Numbers must differ within thread and device, over restarts too: the clock gives them, in microseconds.
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        self.last_number = u64::try_from(clock).unwrap_or(ClientSeq::MAX).max(self.last_number + 1);
-        let draft = Draft::new(ClientSeq(self.last_number), text.clone().into_bytes());
-        match self.live.sender().begin(self.thread.id, draft).await {
-            Ok(sending) => {
-                self.sending.push_back(Box::pin(committed(sending)));
-                self.pending.push(text, Instant::now());
-                if self.broken {
-                    self.show_waiting();
-                }
-            }
-            Err(error) => self.unsent(&text, false, &error.to_string()),
-        }
-    }
-
-    fn show_waiting(&mut self) {
-        for text in self.pending.due(Instant::now(), self.broken) {
-            let shown = self.view.waiting(&text);
-            self.console.screen.show(&shown);
-        }
-    }
-
-    fn unsent(&mut self, text: &str, perhaps: bool, why: &str) {
-        let shown = self.view.unsent(text, perhaps, why);
-        self.console.screen.show(&shown);
-    }
-
-    fn sent(&mut self, sent: Result<Message, ClientError>) {
-        let text = self.pending.pop().unwrap_or_default();
-        match sent {
-            // The thread shows it, after what came before it; it may have already.
-            Ok(message) if self.live.has_given(message.id) => {}
-            Ok(message) => drop(self.unshown.insert(message.id, message)),
-            Err(error) => self.unsent(&text, error.may_have_had_effects(), &error.to_string()),
-        }
-    }
-
-    fn notice(&mut self, text: &str) {
+    pub(super) fn notice(&mut self, text: &str) {
         let text = self.view.notice(text);
         self.console.screen.show(&text);
     }
 
     async fn leave(mut self) -> Result<(), ChatError> {
         let (end, mut connected) = (Instant::now() + FAREWELL, true);
-        while !self.sending.is_empty() || (connected && !self.unshown.is_empty()) {
-            let patience = if self.sending.is_empty() { end.min(Instant::now() + ECHO) } else { end };
+        while self.queue.is_moving() || (connected && !self.unshown.is_empty()) {
+            self.send_next();
+            let patience = if self.queue.is_moving() { end } else { end.min(Instant::now() + ECHO) };
             // Answers come on the same socket as everything else, which is not read while events wait.
             let next = tokio::select! {
-                Some(sent) = self.sending.next() => Next::Sent(sent),
+                done = self.queue.done() => Next::Turn(done),
                 event = self.live.next(), if connected => Next::Event(event),
+                Some(news) = self.news.recv() => Next::News(news),
+                Some(done) = self.publishing.next() => Next::Published(done),
                 () = sleep_until(patience) => break,
             };
             match next {
                 Next::Event(None | Some(LiveEvent::Ended(_))) => connected = false,
-                Next::Event(Some(event)) => self.event(event).await,
-                Next::Sent(sent) => self.sent(sent),
-                Next::Line(_) | Next::Waiting => {}
+                Next::Event(Some(event)) => self.event(event).await?,
+                Next::Turn(Some((number, done))) => self.delivered(number, done)?,
+                Next::News(news) => self.news(&news),
+                Next::Published(done) => self.published(done),
+                Next::Turn(None) | Next::Line(_) | Next::Waiting => {}
             }
         }
-        self.show_unsent("left before it was");
-        for message in std::mem::take(&mut self.unshown).into_values() {
-            let text = self.view.message(&message);
-            self.console.screen.show(&text);
+        self.show_left();
+        for id in std::mem::take(&mut self.unshown) {
+            if let Some(record) = self.vault.record(self.thread.id, id)? {
+                self.show(&record);
+            }
         }
         self.live.close().await;
         Ok(())
     }
 
-    fn show_unsent(&mut self, why: &str) {
-        for text in std::mem::take(&mut self.pending).into_texts() {
-            self.unsent(&text, true, why);
-        }
-    }
-
     async fn ended(mut self, reason: EndReason) -> Result<(), ChatError> {
-        self.show_unsent("the connection ended");
+        self.show_left();
         if self.console.terminal {
             // The editor holds the terminal until it has a line.
             self.notice(&format!("{reason}; press Enter to leave"));
@@ -375,219 +313,5 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-async fn committed(sending: Sending) -> Result<Message, ClientError> {
-    sending.committed().await.map(|sent| sent.message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chat::screen::Screen;
-    use messenger_client::testing::{FakeCluster, Fault, THREAD, minted};
-    use serde_json::json;
-    use std::io::Write;
-    use tokio::sync::mpsc;
-    use tokio::task::JoinHandle;
-    use tokio::time::timeout;
-
-    struct Shown(mpsc::UnboundedSender<String>);
-
-    impl Write for Shown {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.send(String::from_utf8_lossy(bytes).into_owned()).map_err(std::io::Error::other)?;
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    struct Person {
-        types: mpsc::Sender<Line>,
-        sees: mpsc::UnboundedReceiver<String>,
-        chat: JoinHandle<Result<(), ChatError>>,
-    }
-
-    impl Person {
-        fn sit_down(cluster: &FakeCluster) -> Self {
-            let (types, lines) = mpsc::channel(8);
-            let (shown, sees) = mpsc::unbounded_channel();
-            let user = UserId::new("alice").unwrap();
-            let config = ChatConfig {
-                servers: cluster.servers(),
-                token: minted("alice"),
-                user,
-                device: DeviceId::new("phone").unwrap(),
-                target: Target::With(UserId::new("bob").unwrap()),
-                history: 2,
-                colours: false,
-            };
-            let console = Console { lines, screen: Screen::Plain(Box::new(Shown(shown))), terminal: false };
-            let chat = tokio::spawn(converse(config, move || console));
-            Self { types, sees, chat }
-        }
-
-        async fn types(&self, text: &str) {
-            self.types.send(Line::parse(text)).await.unwrap();
-        }
-
-        /// Waits for a line with this text.
-        async fn sees(&mut self, text: &str) -> String {
-            let wait = async {
-                loop {
-                    let line = self.sees.recv().await.expect("the chat is over");
-                    if line.contains(text) {
-                        return line;
-                    }
-                }
-            };
-            timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("{text:?} within 20 s"))
-        }
-    }
-
-    #[tokio::test]
-    async fn a_conversation_goes_its_way() {
-        let cluster = FakeCluster::start(2).await;
-        for text in ["long ago", "hello", "are you there?"] {
-            cluster.say("bob", text);
-        }
-        let mut alice = Person::sit_down(&cluster);
-        assert!(alice.sees("NOT encrypted").await.contains("alice, bob"));
-        assert!(alice.sees("bob: ").await.ends_with("bob: hello\n"));
-        assert!(alice.sees("bob: ").await.ends_with("bob: are you there?\n"));
-        // The history on screen counts as read.
-        cluster.until(|memory| memory.frames.iter().any(|frame| frame["t"] == "read").then_some(())).await;
-        alice.types("yes").await;
-        alice.sees("you: yes").await;
-        let id = cluster.memory().messages[3]["id"].clone();
-        let at = "2030-01-01T10:00:00.000Z";
-        cluster.show(json!({"t": "delivered", "thread_id": THREAD, "id": id, "by": "bob", "at": at}));
-        assert!(alice.sees("delivered").await.contains("✓ delivered to bob: “yes”"));
-        cluster.show(json!({"t": "read", "thread_id": THREAD, "up_to": id, "by": "bob", "at": at}));
-        assert!(alice.sees("read by").await.contains("✓✓ read by bob: “yes”"));
-        alice.types("/who").await;
-        assert!(alice.sees("alice (you)").await.contains("bob, member; ✓✓ read your last message"));
-        alice.types("/nope").await;
-        alice.sees("/nope is no command").await;
-        alice.types("last words").await;
-        alice.types("/quit").await;
-        alice.sees("you: last words").await;
-        alice.chat.await.unwrap().unwrap();
-        assert_eq!(cluster.memory().messages.len(), 5);
-    }
-
-    #[tokio::test]
-    async fn a_break_is_shown_and_nothing_is_lost_or_doubled() {
-        let cluster = FakeCluster::start(2).await;
-        let mut alice = Person::sit_down(&cluster);
-        alice.sees("NOT encrypted").await;
-        cluster.until(|memory| (!memory.resumes.is_empty()).then_some(())).await;
-        cluster.fault(Fault::LoseAnswer);
-        alice.types("hi").await;
-        alice.sees("connection was lost").await;
-        alice.sees("connected again").await;
-        alice.types("/quit").await;
-        alice.chat.await.unwrap().unwrap();
-        let mut shown = 0;
-        while let Ok(line) = alice.sees.try_recv() {
-            shown += usize::from(line.contains("you: hi"));
-        }
-        assert_eq!(shown, 1);
-        assert_eq!(cluster.memory().messages.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn what_is_typed_while_nobody_answers_is_shown_as_waiting_and_sent_in_order_later() {
-        let cluster = FakeCluster::start(2).await;
-        let mut alice = Person::sit_down(&cluster);
-        alice.sees("NOT encrypted").await;
-        cluster.until(|memory| (!memory.resumes.is_empty()).then_some(())).await;
-        cluster.fault(Fault::LoseAnswer);
-        for _ in 0..1000 {
-            cluster.fault(Fault::Refuse(503, "unavailable"));
-        }
-        alice.types("one").await;
-        alice.sees("connection was lost").await;
-        assert!(alice.sees("you: one").await.contains("waiting to be sent"));
-        for text in ["two", "three"] {
-            alice.types(text).await;
-            assert!(alice.sees(&format!("you: {text}")).await.contains("waiting to be sent"));
-        }
-        cluster.memory().faults.clear();
-        alice.sees("connected again").await;
-        for text in ["one", "two", "three"] {
-            let shown = alice.sees(&format!("you: {text}")).await;
-            assert!(!shown.contains("waiting"), "{shown}");
-        }
-        alice.types("/quit").await;
-        alice.chat.await.unwrap().unwrap();
-        let memory = cluster.memory();
-        let texts: Vec<_> = memory.messages.iter().map(|message| message["ciphertext"].clone()).collect();
-        let encoded = |text| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
-        assert_eq!(texts, ["one", "two", "three"].map(encoded));
-        assert_eq!(memory.keys.len(), 4, "one was written twice: {:?}", memory.keys);
-        assert_eq!(memory.keys[0], memory.keys[1], "under the same key");
-    }
-
-    #[tokio::test]
-    async fn a_message_waits_for_as_long_as_the_cluster_is_away() {
-        let cluster = FakeCluster::start(1).await;
-        let mut alice = Person::sit_down(&cluster);
-        alice.sees("NOT encrypted").await;
-        cluster.until(|memory| (!memory.resumes.is_empty()).then_some(())).await;
-        for _ in 0..10_000 {
-            cluster.fault(Fault::Refuse(503, "unavailable"));
-        }
-        alice.types("patience").await;
-        assert!(alice.sees("you: patience").await.contains("waiting to be sent"));
-        // Whatever is left of an hour passes at once.
-        tokio::time::pause();
-        tokio::time::advance(Duration::from_hours(1)).await;
-        tokio::time::resume();
-        cluster.memory().faults.clear();
-        let shown = alice.sees("patience").await;
-        assert!(shown.contains("you: patience") && !shown.contains("not sent"), "{shown}");
-    }
-
-    #[tokio::test]
-    async fn messages_are_shown_in_the_order_of_the_thread() {
-        let cluster = FakeCluster::start(1).await;
-        let mut alice = Person::sit_down(&cluster);
-        cluster.until(|memory| (!memory.resumes.is_empty()).then_some(())).await;
-        cluster.fault(Fault::Overtake);
-        alice.sees("NOT encrypted").await;
-        alice.types("second").await;
-        let first = alice.sees(": ").await;
-        assert!(first.contains("bob: in front"), "{first}");
-        alice.sees("you: second").await;
-    }
-
-    #[tokio::test]
-    async fn leaving_reads_on_until_what_was_sent_is_answered() {
-        let cluster = FakeCluster::start(1).await;
-        let mut alice = Person::sit_down(&cluster);
-        cluster.until(|memory| (!memory.resumes.is_empty()).then_some(())).await;
-        // More than waits anywhere between the socket and the screen.
-        cluster.fault(Fault::Crowd(600));
-        alice.types("last words").await;
-        alice.types("/quit").await;
-        timeout(Duration::from_secs(8), &mut alice.chat).await.expect("at once").unwrap().unwrap();
-        let mut lines = Vec::new();
-        while let Ok(line) = alice.sees.try_recv() {
-            lines.push(line);
-        }
-        assert!(lines.last().is_some_and(|line| line.contains("you: last words")), "{:?}", lines.last());
-    }
-
-    #[tokio::test]
-    async fn a_second_terminal_ends_the_first() {
-        let cluster = FakeCluster::start(1).await;
-        cluster.fault(Fault::Close(4409));
-        let alice = Person::sit_down(&cluster);
-        let error = alice.chat.await.unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "this device connected elsewhere");
     }
 }

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 /// Lines that wait at most.
 const WAITING: usize = 64;
-/// A message's longest line, in bytes; the contract's limit for a ciphertext.
-const LINE_MAX: usize = messenger_proto::limits::CIPHERTEXT_MAX;
+/// A message's longest line, in bytes: what can be encrypted.
+const LINE_MAX: usize = messenger_client::e2e::TEXT_MAX;
 
 /// A line, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub enum Line {
     Help,
     /// `/who`.
     Who,
+    /// `/verify`.
+    Verify,
+    /// `/devices`.
+    Devices,
+    /// `/edit text`.
+    Edit(String),
+    /// `/delete`.
+    Delete,
+    /// `/react emoji`.
+    React(String),
     /// `/history [n]`.
     History(Option<usize>),
     /// `/threads`.
@@ -46,16 +56,25 @@ impl Line {
             return Self::Nothing;
         }
         if text.len() > LINE_MAX {
-            return Self::Wrong(format!("a message holds {} KiB at most", LINE_MAX / 1024));
+            return Self::Wrong(format!("a message holds {LINE_MAX} bytes at most"));
         }
         let Some(command) = text.strip_prefix('/') else { return Self::Message(text.to_owned()) };
         if command.starts_with('/') {
             return Self::Message(command.to_owned());
         }
+        if let Some(text) = command.strip_prefix("edit ").map(str::trim).filter(|text| !text.is_empty()) {
+            return Self::Edit(text.to_owned());
+        }
         let mut words = command.split_whitespace();
         match (words.next().unwrap_or(""), words.next()) {
             ("help" | "h" | "?", None) => Self::Help,
             ("who" | "w", None) => Self::Who,
+            ("verify", None) => Self::Verify,
+            ("devices", None) => Self::Devices,
+            ("delete", None) => Self::Delete,
+            ("react", Some(emoji)) => Self::React(emoji.to_owned()),
+            ("react", None) => Self::Wrong("/react takes an emoji".into()),
+            ("edit", None) => Self::Wrong("/edit takes the new text".into()),
             ("threads", None) => Self::Threads,
             ("quit" | "q" | "exit", None) => Self::Quit,
             ("history", None) => Self::History(None),
@@ -148,6 +167,11 @@ mod tests {
             ("//help", Line::Message("/help".into())),
             ("/help", Line::Help),
             ("/who", Line::Who),
+            ("/verify", Line::Verify),
+            ("/devices", Line::Devices),
+            ("/edit  what I meant ", Line::Edit("what I meant".into())),
+            ("/delete", Line::Delete),
+            ("/react +1", Line::React("+1".into())),
             ("/history", Line::History(None)),
             ("/history 5", Line::History(Some(5))),
             ("/threads", Line::Threads),
@@ -157,8 +181,17 @@ mod tests {
         ] {
             assert_eq!(Line::parse(text), line, "{text:?}");
         }
-        for text in ["/", "/history x", "/history 0", "/history 1001", "/nope", "/quit now", &"x".repeat(LINE_MAX + 1)]
-        {
+        for text in [
+            "/",
+            "/edit",
+            "/react",
+            "/history x",
+            "/history 0",
+            "/history 1001",
+            "/nope",
+            "/quit now",
+            &"x".repeat(LINE_MAX + 1),
+        ] {
             assert!(matches!(Line::parse(text), Line::Wrong(_)), "{text:.20}");
         }
     }

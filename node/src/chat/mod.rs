@@ -1,15 +1,20 @@
 //! A terminal client.
 //!
 //! Owns: one conversation on screen: history, live messages, receipts, commands.
-//! Must not know: how messages travel; the client does.
+//! Must not know: how messages travel or are encrypted; the client does.
 //! Invariants: nothing another user wrote reaches the terminal but as printable text.
 
 mod clock;
+mod commands;
 mod conversation;
+mod frames;
 mod input;
 mod open;
 mod pending;
 mod screen;
+mod sending;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use clock::LocalTime;

@@ -4,6 +4,7 @@
 //! Must not know: what is then said.
 
 use super::conversation::ChatError;
+use messenger_client::e2e::Vault;
 use messenger_client::{NewThread, Rest, Thread, fresh_key};
 use messenger_proto::ids::{ThreadId, UserId};
 
@@ -26,11 +27,44 @@ pub enum Target {
     Thread(ThreadId),
 }
 
-/// Finds or creates the thread.
+/// A conversation that was found.
+pub(super) struct Opened {
+    pub(super) thread: Thread,
+    /// Why the cluster could not be asked, if it could not.
+    pub(super) offline: Option<String>,
+}
+
+impl Target {
+    /// What this device knows the conversation by.
+    fn name(&self) -> String {
+        match self {
+            Self::With(user) => format!("with {user}"),
+            Self::Group { title, .. } => format!("group {title}"),
+            Self::Thread(id) => format!("thread {id}"),
+        }
+    }
+}
+
+/// Finds or creates the thread; what this device knows of it has to do while no node can be reached.
 ///
 /// # Errors
 /// [`ChatError`].
-pub(super) async fn open(rest: &Rest, target: &Target) -> Result<Thread, ChatError> {
+pub(super) async fn open(rest: &Rest, vault: &Vault, target: &Target) -> Result<Opened, ChatError> {
+    let name = target.name();
+    match find(rest, target).await {
+        Ok(thread) => {
+            vault.remember(&name, &thread)?;
+            Ok(Opened { thread, offline: None })
+        }
+        Err(ChatError::Client(error)) if error.retryable() => match vault.remembered(&name)? {
+            Some(thread) => Ok(Opened { thread, offline: Some(error.to_string()) }),
+            None => Err(error.into()),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+async fn find(rest: &Rest, target: &Target) -> Result<Thread, ChatError> {
     match target {
         Target::With(user) => Ok(rest.create_thread(&NewThread::one_to_one(user), &fresh_key()).await?),
         Target::Thread(id) => Ok(rest.thread(*id).await?),

@@ -6,12 +6,14 @@
 
 use super::clock::{LocalTime, day};
 use jiff::civil::Date;
+use messenger_client::e2e::{Identity, News, Record, RecordKind};
 use messenger_client::{
-    Message, Participant, ReceiptFrame, Recipient, Thread, ThreadChange, ThreadFrame, ThreadSummary,
+    Device, Participant, PresenceFrame, ReactionFrame, ReceiptFrame, Recipient, Thread, ThreadChange, ThreadFrame,
+    ThreadSummary, TypingFrame,
 };
-use messenger_proto::ids::{MessageId, UserId};
+use messenger_proto::ids::{DeviceId, MessageId, UserId};
 use messenger_proto::model::ReceiptKind;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write;
 
 /// Own messages remembered for receipts.
@@ -64,6 +66,9 @@ pub struct View {
     day: Option<Date>,
     own: VecDeque<(MessageId, String)>,
     marks: HashMap<UserId, Marks>,
+    /// Who was shown to be typing, until they wrote or stopped.
+    typing: HashSet<UserId>,
+    there: HashMap<UserId, String>,
 }
 
 /// Text that cannot do anything to a terminal.
@@ -74,15 +79,31 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
-fn content(message: &Message) -> String {
-    match &message.ciphertext {
-        _ if message.deleted => "(deleted)".into(),
-        None => "(nothing for this device)".into(),
-        Some(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => printable(text),
-            Err(_) => format!("({} bytes that are no text)", bytes.len()),
-        },
+fn content(record: &Record) -> String {
+    match record.kind {
+        RecordKind::Encrypted | RecordKind::Plain => printable(&record.text),
+        RecordKind::Unreadable => format!("(cannot be decrypted: {})", printable(&record.text)),
+        RecordKind::Absent => "(nothing for this device)".into(),
+        RecordKind::Deleted => "(deleted)".into(),
+        RecordKind::Expired => "(disappeared)".into(),
     }
+}
+
+/// What is said about a message behind it.
+fn remarks(record: &Record) -> String {
+    let mut text = String::new();
+    if record.kind == RecordKind::Plain {
+        text.push_str(" (not encrypted)");
+    }
+    let is_gone = matches!(record.kind, RecordKind::Deleted | RecordKind::Expired);
+    if !record.edited_at.is_empty() && !is_gone {
+        text.push_str(" (edited)");
+    }
+    for reaction in &record.reactions {
+        // Writing to a String cannot fail.
+        let _ = write!(text, " [{} {}]", printable(&reaction.emoji), reaction.by);
+    }
+    text
 }
 
 fn quote(text: &str) -> String {
@@ -95,7 +116,16 @@ impl View {
     /// An empty view.
     #[must_use]
     pub fn new(me: UserId, style: Style, clock: LocalTime) -> Self {
-        Self { me, style, clock, day: None, own: VecDeque::new(), marks: HashMap::new() }
+        Self {
+            me,
+            style,
+            clock,
+            day: None,
+            own: VecDeque::new(),
+            marks: HashMap::new(),
+            typing: HashSet::new(),
+            there: HashMap::new(),
+        }
     }
 
     /// A dimmed line of the program's own.
@@ -118,6 +148,12 @@ impl View {
         self.notice(&format!("{perhaps}not sent: {}: {why}", quote(&printable(text))))
     }
 
+    /// An own message that is sent another time.
+    #[must_use]
+    pub fn kept(&self, text: &str) -> String {
+        self.notice(&format!("kept, and sent when you chat again: {}", quote(&printable(text))))
+    }
+
     /// What stands above a conversation.
     #[must_use]
     pub fn header(&self, thread: &Thread) -> String {
@@ -130,16 +166,14 @@ impl View {
             "{}\n{}\n{}",
             self.style.paint("1", &names),
             self.notice(&format!("thread {}", thread.id)),
-            self.notice(
-                "messages are sent as they are, NOT encrypted, until end-to-end encryption arrives; /help for commands"
-            )
+            self.notice("what you write is end-to-end encrypted; /verify to be sure with whom, /help for more")
         )
     }
 
     /// A message, and the day before it if that is a new one.
-    pub fn message(&mut self, message: &Message) -> String {
+    pub fn record(&mut self, record: &Record) -> String {
         let mut text = String::new();
-        let (date, minute) = match self.clock.read(&message.created_at) {
+        let (date, minute) = match self.clock.read(&record.created_at) {
             Some((date, minute)) => (Some(date), minute),
             None => (None, "--:--".into()),
         };
@@ -147,24 +181,148 @@ impl View {
             self.day = Some(date);
             let _ = writeln!(text, "{}", self.notice(&day(date)));
         }
-        let content = content(message);
-        let own = message.sender_id == self.me;
-        let who = if own { self.style.own("you") } else { self.style.name(message.sender_id.as_str()) };
+        let content = content(record);
+        let own = record.sender == self.me;
+        let who = if own { self.style.own("you") } else { self.style.name(record.sender.as_str()) };
         let body = content.trim_end().replace('\n', INDENT);
         let _ = write!(text, "{} {who}: {body}", self.style.dim(&minute));
+        let remarks = remarks(record);
+        if !remarks.is_empty() {
+            text.push_str(&self.style.dim(&remarks));
+        }
+        self.typing.remove(&record.sender);
         if own {
-            if let Some(mark) = message.receipts.and_then(|r| tick(r.of, r.delivered, r.read)) {
-                let _ = write!(text, " {}", self.style.dim(&mark));
-            }
             // What is shown again is known already.
-            if self.last_own() < Some(message.id) {
-                self.own.push_back((message.id, content));
+            if self.last_own() < Some(record.id) {
+                self.own.push_back((record.id, content));
             }
             if self.own.len() > OWN_MAX {
                 self.own.pop_front();
             }
         }
         text
+    }
+
+    fn name_of(&self, user: &UserId) -> String {
+        if *user == self.me { "you".into() } else { user.to_string() }
+    }
+
+    /// A message says something else now.
+    #[must_use]
+    pub fn edited(&self, before: &Record, after: &Record) -> String {
+        let plain = if after.kind == RecordKind::Plain { ", not encrypted" } else { "" };
+        let (who, was, is) = (self.name_of(&after.sender), quote(&content(before)), printable(&content(after)));
+        self.notice(&format!("{who} changed {was} to “{}”{plain}", is.trim_end()))
+    }
+
+    /// A message says nothing any more.
+    #[must_use]
+    pub fn gone(&self, before: &Record, after: &Record) -> String {
+        let (who, at) = (self.name_of(&after.sender), self.clock.minute(&before.created_at));
+        self.notice(&match after.kind {
+            RecordKind::Expired => format!("a message of {who}, of {at}, has disappeared"),
+            _ => format!("{who} deleted the message of {at}"),
+        })
+    }
+
+    /// An emoji came or went.
+    #[must_use]
+    pub fn reaction(&self, record: &Record, reaction: &ReactionFrame) -> String {
+        let (who, emoji, what) = (self.name_of(&reaction.by), printable(&reaction.emoji), quote(&content(record)));
+        self.notice(&match reaction.op.as_str() {
+            "added" => format!("{who}: {emoji} on {what}"),
+            _ => format!("{who} took {emoji} off {what}"),
+        })
+    }
+
+    /// Somebody begins to type; once, until they write or stop.
+    pub fn typing(&mut self, typing: &TypingFrame) -> Option<String> {
+        if typing.ttl_s == 0 {
+            self.typing.remove(&typing.user_id);
+            return None;
+        }
+        let is_news = typing.user_id != self.me && self.typing.insert(typing.user_id.clone());
+        is_news.then(|| self.notice(&format!("{} is typing…", typing.user_id)))
+    }
+
+    /// Somebody came, is away or went, if that was not known.
+    pub fn presence(&mut self, there: &PresenceFrame) -> Option<String> {
+        if there.user_id == self.me {
+            return None;
+        }
+        let before = self.there.insert(there.user_id.clone(), there.status.clone());
+        if before.as_ref() == Some(&there.status) || (before.is_none() && there.status == "offline") {
+            return None;
+        }
+        let user = &there.user_id;
+        let text = match (there.status.as_str(), &there.last_seen) {
+            ("online", _) => format!("{user} is here"),
+            ("away", _) => format!("{user} is away"),
+            (_, Some(at)) => format!("{user} has gone, last seen {}", self.clock.minute(at)),
+            (_, None) => format!("{user} has gone"),
+        };
+        Some(self.notice(&text))
+    }
+
+    /// What there is to know about somebody's devices.
+    #[must_use]
+    pub fn news(&self, news: &News) -> String {
+        let whose = |user: &UserId| if *user == self.me { "your".into() } else { format!("{user}'s") };
+        self.notice(&match news {
+            News::NewDevice(device) if device.user_id == self.me => {
+                format!("you have a new device, {}: if it is not yours, delete it", device.device_id)
+            }
+            News::NewDevice(device) => {
+                format!("{} has a new device, {}; /verify shows the new number", device.user_id, device.device_id)
+            }
+            News::NewKeys(device) => format!(
+                "{} device {} has new keys: it began anew, or it is somebody else's; /verify shows the new number",
+                whose(&device.user_id),
+                device.device_id
+            ),
+            News::Gone(device) => format!("{} device {} is gone", whose(&device.user_id), device.device_id),
+            News::NotBelieved(device, why) => {
+                format!("{} device {} is sent nothing: {why}", whose(&device.user_id), device.device_id)
+            }
+        })
+    }
+
+    /// The safety number with somebody.
+    #[must_use]
+    pub fn safety(&self, user: &UserId, devices: usize, number: Option<&str>) -> String {
+        let name = self.style.name(user.as_str());
+        let Some(number) = number else { return format!("  {name} has no device yet") };
+        let devices = if devices == 1 { "1 device".to_owned() } else { format!("{devices} devices") };
+        let groups: Vec<&str> = number.split(' ').collect();
+        let rows: Vec<String> = groups.chunks(6).map(|row| format!("    {}", row.join(" "))).collect();
+        format!("  {name}, {devices}: {user} sees the same number if nobody sits between you\n{}", rows.join("\n"))
+    }
+
+    /// Somebody's devices.
+    #[must_use]
+    pub fn devices(
+        &self,
+        user: &UserId,
+        devices: &[Device],
+        known: &[(DeviceId, Identity)],
+        own: Option<&DeviceId>,
+    ) -> String {
+        let mut lines = vec![format!("  {}:", self.style.name(user.as_str()))];
+        for device in devices {
+            let id = &device.device_id;
+            let what = match known.iter().find(|(known, _)| known == id) {
+                _ if own == Some(id) => ", this one",
+                Some(_) => "",
+                None => ", not met yet",
+            };
+            let since =
+                self.clock.read(&device.updated_at).map_or(String::new(), |(date, _)| format!(", since {}", day(date)));
+            lines.push(format!("    {id}{what}{since}"));
+        }
+        if devices.is_empty() {
+            lines.push("    none yet".into());
+        }
+        lines.join("\n")
     }
 
     /// A receipt, if it says something new about a message of the user's own.
@@ -208,7 +366,9 @@ impl View {
             let you = if participant.user_id == self.me { " (you)" } else { "" };
             let state = recipients.iter().find(|r| r.recipient_id == participant.user_id);
             let state = state.map_or(String::new(), |recipient| self.state(recipient));
-            format!("  {}{you}, {}{state}", self.style.name(name), printable(&participant.role))
+            let there =
+                self.there.get(&participant.user_id).map_or(String::new(), |status| format!(", {}", printable(status)));
+            format!("  {}{you}, {}{there}{state}", self.style.name(name), printable(&participant.role))
         });
         lines.collect::<Vec<_>>().join("\n")
     }
@@ -245,23 +405,11 @@ impl View {
     }
 }
 
-/// How far a message got.
-fn tick(of: u32, delivered: u32, read: u32) -> Option<String> {
-    match (of, delivered, read) {
-        (0, ..) => None,
-        (of, _, read) if read >= of => Some("✓✓".into()),
-        (1, 1.., _) => Some("✓".into()),
-        (of, delivered, 0) if delivered >= of => Some("✓".into()),
-        (_, 0, _) => None,
-        (of, delivered, read) => Some(format!("✓ {delivered}/{of} ✓✓ {read}/{of}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use messenger_client::ReceiptCounts;
-    use messenger_proto::ids::{DeviceId, ThreadId};
+    use messenger_client::e2e::RecordReaction;
+    use messenger_proto::ids::{ClientSeq, ThreadId};
     use proptest::prelude::*;
 
     fn user(name: &str) -> UserId {
@@ -272,22 +420,20 @@ mod tests {
         View::new(user("alice"), Style { colours: false }, LocalTime::utc())
     }
 
-    fn message(id: u128, sender: &str, text: &str) -> Message {
-        Message {
+    fn message(id: u128, sender: &str, text: &str) -> Record {
+        Record {
             id: MessageId(id),
-            thread_id: ThreadId([1; 16]),
+            thread: ThreadId([1; 16]),
             seq: 1,
-            sender_id: user(sender),
-            sender_device_id: DeviceId::new("d").unwrap(),
-            client_seq: 1,
-            ciphertext: Some(text.as_bytes().to_vec().into()),
-            content_type: "text".into(),
-            reply_to_msg_id: None,
+            sender: user(sender),
+            sender_device: DeviceId::new("d").unwrap(),
+            number: ClientSeq(1),
             created_at: "2030-01-01T10:30:00.000Z".into(),
-            deleted: false,
-            edited_at: None,
+            kind: RecordKind::Encrypted,
+            text: text.into(),
+            edited_at: String::new(),
             reactions: Vec::new(),
-            receipts: None,
+            hash: Vec::new().into(),
         }
     }
 
@@ -299,23 +445,16 @@ mod tests {
     #[test]
     fn messages_show_time_sender_and_the_day_once() {
         let mut view = view();
-        assert_eq!(view.message(&message(1, "bob", "hi")), "-- Tuesday, 1 January 2030\n10:30 bob: hi");
-        assert_eq!(view.message(&message(2, "alice", "one\ntwo\n")), "10:30 you: one\n        two");
-        let counted =
-            Message { receipts: Some(ReceiptCounts { of: 1, delivered: 1, read: 1 }), ..message(3, "alice", "x") };
-        assert_eq!(view.message(&counted), "10:30 you: x ✓✓");
+        assert_eq!(view.record(&message(1, "bob", "hi")), "-- Tuesday, 1 January 2030\n10:30 bob: hi");
+        assert_eq!(view.record(&message(2, "alice", "one\ntwo\n")), "10:30 you: one\n        two");
     }
 
     #[test]
     fn what_others_wrote_does_nothing_to_the_terminal() {
         let mut view = view();
-        view.message(&message(1, "bob", ""));
-        let shown = view.message(&message(2, "bob", "\x1b[2Jx\u{202e}\r\x07y"));
+        view.record(&message(1, "bob", ""));
+        let shown = view.record(&message(2, "bob", "\x1b[2Jx\u{202e}\r\x07y"));
         assert_eq!(shown, "10:30 bob: \u{fffd}[2Jx\u{fffd}\u{fffd}\u{fffd}y");
-        let binary = Message { ciphertext: Some(vec![0xff, 0xfe].into()), ..message(3, "bob", "") };
-        assert_eq!(view.message(&binary), "10:30 bob: (2 bytes that are no text)");
-        let deleted = Message { ciphertext: None, deleted: true, ..message(4, "bob", "") };
-        assert_eq!(view.message(&deleted), "10:30 bob: (deleted)");
     }
 
     #[test]
@@ -330,8 +469,8 @@ mod tests {
     fn receipts_speak_of_own_messages_and_only_of_news() {
         let mut view = view();
         assert_eq!(view.receipt(&receipt(ReceiptKind::Read, "bob", 9)), None);
-        view.message(&message(10, "alice", "hello"));
-        view.message(&message(11, "bob", "hey"));
+        view.record(&message(10, "alice", "hello"));
+        view.record(&message(11, "bob", "hey"));
         let delivered = view.receipt(&receipt(ReceiptKind::Delivered, "bob", 10)).unwrap();
         assert_eq!(delivered, "10:31   ✓ delivered to bob: “hello”");
         assert_eq!(view.receipt(&receipt(ReceiptKind::Delivered, "bob", 10)), None);
@@ -342,21 +481,70 @@ mod tests {
     }
 
     #[test]
-    fn ticks_count_groups() {
-        assert_eq!(tick(1, 0, 0), None);
-        assert_eq!(tick(1, 1, 0).as_deref(), Some("✓"));
-        assert_eq!(tick(3, 3, 0).as_deref(), Some("✓"));
-        assert_eq!(tick(3, 2, 1).as_deref(), Some("✓ 2/3 ✓✓ 1/3"));
-        assert_eq!(tick(3, 3, 3).as_deref(), Some("✓✓"));
-        assert_eq!(tick(0, 0, 0), None);
+    fn what_is_not_a_readable_encrypted_message_says_so() {
+        let mut view = view();
+        view.record(&message(1, "bob", ""));
+        let mut shown = |kind, text: &str| view.record(&Record { kind, ..message(2, "bob", text) });
+        assert_eq!(shown(RecordKind::Plain, "hi"), "10:30 bob: hi (not encrypted)");
+        assert_eq!(shown(RecordKind::Unreadable, "no\x07 key"), "10:30 bob: (cannot be decrypted: no\u{fffd} key)");
+        assert_eq!(shown(RecordKind::Absent, ""), "10:30 bob: (nothing for this device)");
+        assert_eq!(shown(RecordKind::Deleted, ""), "10:30 bob: (deleted)");
+        assert_eq!(shown(RecordKind::Expired, ""), "10:30 bob: (disappeared)");
+        let reactions = vec![RecordReaction { emoji: "+".into(), by: user("alice") }];
+        let edited = Record { edited_at: "x".into(), reactions, ..message(3, "bob", "hi") };
+        assert_eq!(view.record(&edited), "10:30 bob: hi (edited) [+ alice]");
+    }
+
+    #[test]
+    fn changes_to_messages_are_told_briefly() {
+        let view = view();
+        let (before, after) = (message(1, "bob", "helo"), message(1, "bob", "hello"));
+        assert_eq!(view.edited(&before, &after), "-- bob changed “helo” to “hello”");
+        let plain = Record { kind: RecordKind::Plain, ..after.clone() };
+        assert_eq!(view.edited(&before, &plain), "-- bob changed “helo” to “hello”, not encrypted");
+        let gone = |kind| view.gone(&before, &Record { kind, ..after.clone() });
+        assert_eq!(gone(RecordKind::Deleted), "-- bob deleted the message of 10:30");
+        assert_eq!(gone(RecordKind::Expired), "-- a message of bob, of 10:30, has disappeared");
+        let reaction = |op: &str| ReactionFrame {
+            thread_id: ThreadId([1; 16]),
+            id: MessageId(1),
+            emoji: "\x1b+".into(),
+            by: user("alice"),
+            op: op.into(),
+        };
+        assert_eq!(view.reaction(&after, &reaction("added")), "-- you: \u{fffd}+ on “hello”");
+        assert_eq!(view.reaction(&after, &reaction("removed")), "-- you took \u{fffd}+ off “hello”");
+    }
+
+    #[test]
+    fn who_types_and_who_is_there_is_said_once() {
+        let mut view = view();
+        let typing = |ttl_s| TypingFrame { thread_id: ThreadId([1; 16]), user_id: user("bob"), ttl_s };
+        assert_eq!(view.typing(&typing(5)).as_deref(), Some("-- bob is typing…"));
+        assert_eq!(view.typing(&typing(5)), None);
+        assert_eq!(view.typing(&typing(0)), None);
+        assert!(view.typing(&typing(5)).is_some());
+        view.record(&message(1, "bob", "hi"));
+        assert!(view.typing(&typing(5)).is_some(), "after a message they begin anew");
+
+        let there = |status: &str, last_seen: Option<&str>| PresenceFrame {
+            user_id: user("bob"),
+            status: status.into(),
+            last_seen: last_seen.map(str::to_owned),
+        };
+        assert_eq!(view.presence(&there("offline", None)), None, "nobody missed them");
+        assert_eq!(view.presence(&there("online", None)).as_deref(), Some("-- bob is here"));
+        assert_eq!(view.presence(&there("online", None)), None);
+        let at = Some("2030-01-01T10:31:00Z");
+        assert_eq!(view.presence(&there("offline", at)).as_deref(), Some("-- bob has gone, last seen 10:31"));
     }
 
     #[test]
     fn colours_come_only_when_wanted() {
         let mut plain = view();
-        assert!(!plain.message(&message(1, "bob", "hi")).contains('\x1b'));
+        assert!(!plain.record(&message(1, "bob", "hi")).contains('\x1b'));
         let mut coloured = View::new(user("alice"), Style { colours: true }, LocalTime::utc());
-        assert!(coloured.message(&message(1, "bob", "hi")).contains("\x1b[1;"));
+        assert!(coloured.record(&message(1, "bob", "hi")).contains("\x1b[1;"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{CliError, DataArgs, ServerArgs, terminal};
 use crate::chat::{ChatConfig, ChatError, Target, chat};
 use crate::dev_key::{DevKey, Grant};
 use clap::Args;
+use messenger_client::e2e::StoreError;
 use messenger_client::{TokenSource, bearer_of};
 use messenger_proto::ids::{DeviceId, ThreadId, UserId};
 
@@ -17,8 +18,14 @@ Examples:
   messenger chat --as alice --group Friends --with bob,carol
   messenger chat --with bob --token \"$TOKEN\" --server http://chat.example:7401
 
-Lines are read from standard input, which need not be a terminal. Colours come on a terminal alone, and not at all
-when NO_COLOR is set. Messages are sent as they are, NOT encrypted, until end-to-end encryption arrives.";
+What you write is end-to-end encrypted: only the devices of those in the conversation can read it, each by a key of its
+own. The cluster still sees who writes to whom, in which conversation, when, from which device and about how long, who
+has read it, titles of groups, reactions, and which messages were edited or deleted. /verify shows a number for each
+person: if they see the same, nobody sits between you. What others send without encryption is marked as such.
+
+Keys, messages and what waits to be sent are kept in DATA/chat/USER/DEVICE, sealed with the key file beside them; who has
+both can read them. One chat of a device runs at a time. Lines are read from standard input, which need not be a
+terminal. Colours come on a terminal alone, and not at all when NO_COLOR is set.";
 
 /// Chat in the terminal
 #[derive(Debug, Args)]
@@ -82,6 +89,9 @@ impl From<ChatError> for CliError {
         match error {
             ChatError::Client(error) => error.into(),
             ChatError::NoGroup(_) => Self::Usage(error.to_string()),
+            ChatError::Store(StoreError::InUse(_)) => Self::WrongData(error.to_string()),
+            ChatError::Store(StoreError::Key(_) | StoreError::Damaged(_)) => Self::CorruptData(error.to_string()),
+            ChatError::Store(StoreError::Io { .. } | StoreError::Database(_)) => Self::Storage(error.to_string()),
             ChatError::Ended(messenger_client::EndReason::Unauthenticated(_)) => Self::Token(error.to_string()),
             ChatError::Ended(_) => Self::Refused(error.to_string()),
         }
@@ -101,6 +111,7 @@ pub async fn run(args: ChatArgs) -> Result<(), CliError> {
         user,
         device,
         target,
+        store: args.data.data.join("chat"),
         history: usize::from(args.history),
         colours: terminal::colours(),
     };

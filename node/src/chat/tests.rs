@@ -1,0 +1,427 @@
+//! Conversations over a tiny cluster: what people type and see.
+
+use super::conversation::{ChatConfig, ChatError, converse};
+use super::input::{Console, Line};
+use super::open::Target;
+use super::screen::Screen;
+use messenger_client::testing::{FakeCluster, Fault, THREAD, Who, minted_for};
+use messenger_proto::ids::{DeviceId, UserId};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const AT: &str = "2030-01-01T10:00:00.000Z";
+
+struct Shown(mpsc::UnboundedSender<String>);
+
+impl Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.send(String::from_utf8_lossy(bytes).into_owned()).map_err(std::io::Error::other)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Some nodes, and the disks of those who chat through them.
+struct Place {
+    cluster: FakeCluster,
+    disks: TempDir,
+}
+
+impl Place {
+    async fn new(nodes: usize) -> Self {
+        Self { cluster: FakeCluster::start(nodes).await, disks: tempfile::tempdir().unwrap() }
+    }
+
+    fn sit_down(&self, user: &str, device: &str) -> Person {
+        Person::sit_down(&self.cluster, self.disks.path(), user, device)
+    }
+
+    /// With devices of both that know each other's keys.
+    async fn both(&self) -> (Person, Person) {
+        let alice = self.sit_down("alice", "phone");
+        self.has_keys(1).await;
+        let bob = self.sit_down("bob", "phone");
+        self.has_keys(2).await;
+        (alice, bob)
+    }
+
+    async fn has_keys(&self, devices: usize) {
+        self.cluster.until(|memory| (memory.devices.len() == devices).then_some(())).await;
+    }
+
+    async fn connected(&self, times: usize) {
+        self.cluster.until(|memory| (memory.resumes.len() >= times).then_some(())).await;
+    }
+}
+
+struct Person {
+    types: mpsc::Sender<Line>,
+    sees: mpsc::UnboundedReceiver<String>,
+    chat: JoinHandle<Result<(), ChatError>>,
+}
+
+impl Person {
+    fn sit_down(cluster: &FakeCluster, disks: &Path, user: &str, device: &str) -> Self {
+        let (types, lines) = mpsc::channel(8);
+        let (shown, sees) = mpsc::unbounded_channel();
+        let who: Who = (UserId::new(user).unwrap(), DeviceId::new(device).unwrap());
+        let other = if user == "alice" { "bob" } else { "alice" };
+        let config = ChatConfig {
+            servers: cluster.servers(),
+            token: minted_for(who.clone()),
+            user: who.0,
+            device: who.1,
+            target: Target::With(UserId::new(other).unwrap()),
+            store: disks.to_owned(),
+            history: 2,
+            colours: false,
+        };
+        let console = Console { lines, screen: Screen::Plain(Box::new(Shown(shown))), terminal: false };
+        let chat = tokio::spawn(converse(config, move || console));
+        Self { types, sees, chat }
+    }
+
+    async fn types(&self, text: &str) {
+        self.types.send(Line::parse(text)).await.unwrap();
+    }
+
+    /// Waits for a line with this text.
+    async fn sees(&mut self, text: &str) -> String {
+        let wait = async {
+            loop {
+                let line = self.sees.recv().await.expect("the chat is over");
+                if line.contains(text) {
+                    return line;
+                }
+            }
+        };
+        timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("{text:?} within 20 s"))
+    }
+
+    async fn leaves(&mut self) {
+        self.types("/quit").await;
+        timeout(Duration::from_secs(20), &mut self.chat).await.expect("at once").unwrap().unwrap();
+    }
+
+    /// `kill -9`.
+    async fn is_killed(self) {
+        self.chat.abort();
+        assert!(self.chat.await.unwrap_err().is_cancelled());
+    }
+
+    fn seen(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Ok(line) = self.sees.try_recv() {
+            lines.push(line);
+        }
+        lines
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_goes_its_way() {
+    let place = Place::new(2).await;
+    for text in ["long ago", "hello", "are you there?"] {
+        place.cluster.say("bob", text);
+    }
+    let (mut alice, mut bob) = place.both().await;
+    assert!(alice.sees("end-to-end encrypted").await.contains("alice, bob"));
+    // What was sent as it is, is told from what was not.
+    assert!(alice.sees("1 more").await.contains("/history shows them"));
+    assert!(alice.sees("bob: ").await.ends_with("bob: hello (not encrypted)\n"));
+    assert!(alice.sees("bob: ").await.ends_with("bob: are you there? (not encrypted)\n"));
+    // The history on screen counts as read.
+    place.cluster.until(|memory| memory.frames.iter().any(|frame| frame["t"] == "read").then_some(())).await;
+    alice.types("yes").await;
+    alice.sees("you: yes").await;
+    assert!(bob.sees("alice: ").await.ends_with("alice: yes\n"));
+    let sent = place.cluster.memory().messages[3].clone();
+    assert_eq!((&sent["ciphertext"], sent["envelopes"].as_array().unwrap().len()), (&Value::Null, 1));
+    let id = sent["id"].clone();
+    place.cluster.show(json!({"t": "delivered", "thread_id": THREAD, "id": id, "by": "bob", "at": AT}));
+    assert!(alice.sees("delivered").await.contains("✓ delivered to bob: “yes”"));
+    place.cluster.show(json!({"t": "read", "thread_id": THREAD, "up_to": id, "by": "bob", "at": AT}));
+    assert!(alice.sees("read by").await.contains("✓✓ read by bob: “yes”"));
+    alice.types("/who").await;
+    assert!(alice.sees("alice (you)").await.contains("bob, member; ✓✓ read your last message"));
+    alice.types("/nope").await;
+    alice.sees("/nope is no command").await;
+    bob.types("last words").await;
+    bob.leaves().await;
+    assert!(bob.seen().iter().any(|line| line.contains("you: last words")));
+    alice.sees("bob: last words").await;
+    alice.leaves().await;
+    assert_eq!(place.cluster.memory().messages.len(), 5);
+}
+
+#[tokio::test]
+async fn a_break_is_shown_and_nothing_is_lost_or_doubled() {
+    let place = Place::new(2).await;
+    let (mut alice, mut bob) = place.both().await;
+    place.connected(2).await;
+    alice.types("first").await;
+    alice.sees("you: first").await;
+    place.cluster.fault(Fault::LoseAnswer);
+    alice.types("hi").await;
+    alice.sees("connection was lost").await;
+    alice.sees("connected again").await;
+    alice.sees("you: hi").await;
+    alice.leaves().await;
+    assert!(!alice.seen().iter().any(|line| line.contains("you: hi")));
+    bob.sees("alice: hi").await;
+    let memory = place.cluster.memory();
+    assert_eq!((memory.messages.len(), memory.keys.len()), (2, 3));
+    assert_eq!(memory.keys[1], memory.keys[2], "the same bytes under the same key");
+}
+
+#[tokio::test]
+async fn what_is_typed_while_nobody_answers_is_shown_as_waiting_and_sent_in_order_later() {
+    let place = Place::new(2).await;
+    let (mut alice, mut bob) = place.both().await;
+    place.connected(2).await;
+    alice.types("zero").await;
+    alice.sees("you: zero").await;
+    place.cluster.fault(Fault::LoseAnswer);
+    for _ in 0..1000 {
+        place.cluster.fault(Fault::Refuse(503, "unavailable"));
+    }
+    alice.types("one").await;
+    alice.sees("connection was lost").await;
+    assert!(alice.sees("you: one").await.contains("waiting to be sent"));
+    for text in ["two", "three"] {
+        alice.types(text).await;
+        assert!(alice.sees(&format!("you: {text}")).await.contains("waiting to be sent"));
+    }
+    place.cluster.memory().faults.clear();
+    alice.sees("connected again").await;
+    for text in ["one", "two", "three"] {
+        let shown = alice.sees(&format!("you: {text}")).await;
+        assert!(!shown.contains("waiting"), "{shown}");
+    }
+    alice.leaves().await;
+    for text in ["one", "two", "three"] {
+        bob.sees(&format!("alice: {text}")).await;
+    }
+    assert_eq!(place.cluster.memory().messages.len(), 4);
+}
+
+#[tokio::test]
+async fn what_waits_survives_the_chat_and_a_second_chat_of_the_device_is_refused() {
+    let place = Place::new(1).await;
+    let (mut alice, mut bob) = place.both().await;
+    alice.types("hello").await;
+    bob.sees("alice: hello").await;
+    let second = place.sit_down("alice", "phone").chat.await.unwrap().unwrap_err();
+    assert!(second.to_string().contains("in use"), "{second}");
+    for _ in 0..100_000 {
+        place.cluster.fault(Fault::Refuse(503, "unavailable"));
+    }
+    alice.types("patience").await;
+    place.cluster.until(|memory| (memory.keys.len() > 1).then_some(())).await;
+    alice.is_killed().await;
+    place.cluster.memory().faults.clear();
+    let mut again = place.sit_down("alice", "phone");
+    assert!(again.sees("you: hello").await.ends_with("you: hello\n"), "what this device has comes first");
+    again.sees("you: patience").await;
+    bob.sees("alice: patience").await;
+    again.leaves().await;
+    let memory = place.cluster.memory();
+    assert_eq!(memory.messages.len(), 2);
+    assert!(memory.keys[1..].iter().all(|key| *key == memory.keys[1]), "{:?}", memory.keys);
+}
+
+#[tokio::test]
+async fn history_is_there_when_no_node_is() {
+    let place = Place::new(1).await;
+    let (mut alice, mut bob) = place.both().await;
+    alice.types("remember me").await;
+    bob.sees("alice: remember me").await;
+    bob.leaves().await;
+    for _ in 0..100_000 {
+        place.cluster.fault(Fault::Refuse(503, "unavailable"));
+    }
+    tokio::time::pause();
+    let mut bob = place.sit_down("bob", "phone");
+    let wait = async {
+        loop {
+            let line = bob.sees.recv().await.expect("the chat is over");
+            if line.contains("this is what this device has") {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_mins(10), wait).await.unwrap();
+    tokio::time::resume();
+    bob.sees("alice: remember me").await;
+}
+
+#[tokio::test]
+async fn a_message_waits_until_somebody_can_read_it() {
+    let place = Place::new(1).await;
+    let mut alice = place.sit_down("alice", "phone");
+    place.has_keys(1).await;
+    alice.types("is anybody there?").await;
+    alice.sees("nobody else here has a device yet").await;
+    assert!(alice.sees("anybody").await.contains("waiting to be sent"));
+    let mut bob = place.sit_down("bob", "phone");
+    bob.sees("alice: is anybody there?").await;
+    alice.sees("you: is anybody there?").await;
+}
+
+#[tokio::test]
+async fn what_nobody_can_read_yet_is_kept_for_the_next_time() {
+    let place = Place::new(1).await;
+    let mut alice = place.sit_down("alice", "phone");
+    place.has_keys(1).await;
+    alice.types("later").await;
+    alice.sees("nobody else here").await;
+    alice.leaves().await;
+    assert!(alice.seen().iter().any(|line| line.contains("sent when you chat again: “later”")));
+    let mut bob = place.sit_down("bob", "phone");
+    place.has_keys(2).await;
+    let _alice = place.sit_down("alice", "phone");
+    bob.sees("alice: later").await;
+}
+
+#[tokio::test]
+async fn new_devices_join_are_told_and_read_what_comes() {
+    let place = Place::new(1).await;
+    let (mut alice, mut bob) = place.both().await;
+    alice.types("before").await;
+    bob.sees("alice: before").await;
+    let mut tablet = place.sit_down("bob", "tablet");
+    tablet.sees("1 earlier message was not sent to this device").await;
+    place.has_keys(3).await;
+    alice.types("after").await;
+    assert!(alice.sees("new device").await.contains("bob has a new device, tablet"));
+    bob.sees("alice: after").await;
+    tablet.sees("alice: after").await;
+    tablet.types("from the tablet").await;
+    alice.sees("bob: from the tablet").await;
+    bob.sees("you: from the tablet").await;
+}
+
+#[tokio::test]
+async fn safety_numbers_are_the_same_on_both_sides() {
+    let place = Place::new(1).await;
+    let (mut alice, mut bob) = place.both().await;
+    place.connected(2).await;
+    alice.types("/verify").await;
+    bob.types("/verify").await;
+    let digits = |text: String| text.chars().filter(char::is_ascii_digit).skip(1).collect::<String>();
+    let hers = digits(alice.sees("nobody sits between").await);
+    let his = digits(bob.sees("nobody sits between").await);
+    assert_eq!((hers.len(), &hers), (60, &his));
+    alice.types("/devices").await;
+    let shown = alice.sees("phone, this one").await;
+    assert!(shown.contains("bob:\n    phone"), "{shown}");
+}
+
+#[tokio::test]
+async fn lost_keys_are_told_and_the_conversation_goes_on() {
+    let place = Place::new(1).await;
+    let (mut alice, mut bob) = place.both().await;
+    alice.types("one").await;
+    bob.sees("alice: one").await;
+    bob.leaves().await;
+    std::fs::remove_dir_all(place.disks.path().join("bob")).unwrap();
+    let mut bob = place.sit_down("bob", "phone");
+    bob.sees("end-to-end").await;
+    let renewed = |memory: &messenger_client::testing::Memory| {
+        let puts = memory.devices.values().filter(|row| row["spent"] == 0).count();
+        (puts == 2).then_some(())
+    };
+    place.cluster.until(renewed).await;
+    alice.types("two").await;
+    assert!(alice.sees("new keys").await.contains("bob's device phone"));
+    bob.sees("alice: two").await;
+    bob.types("three").await;
+    alice.sees("bob: three").await;
+}
+
+#[tokio::test]
+async fn edits_deletions_reactions_typing_and_presence_are_shown() {
+    let place = Place::new(1).await;
+    let (mut alice, mut bob) = place.both().await;
+    alice.types("helo").await;
+    bob.sees("alice: helo").await;
+    alice.types("/edit hello").await;
+    alice.sees("you changed “helo” to “hello”").await;
+    assert!(bob.sees("changed").await.contains("alice changed “helo” to “hello”\n"));
+    bob.types("/react +1").await;
+    alice.sees("bob: +1 on “hello”").await;
+    alice.types("/delete").await;
+    bob.sees("alice deleted the message of").await;
+    place.cluster.show(json!({"t": "typing", "thread_id": THREAD, "user_id": "bob", "ttl_s": 5}));
+    alice.sees("bob is typing").await;
+    place.cluster.show(json!({"t": "presence", "user_id": "bob", "status": "online", "last_seen": null}));
+    alice.sees("bob is here").await;
+    let plain = place.cluster.say("bob", "for all to read");
+    bob.sees("for all to read").await;
+    place
+        .cluster
+        .change(json!({"t": "del", "id": plain.to_string(), "thread_id": THREAD, "seq": 99, "reason": "expired"}));
+    alice.sees("has disappeared").await;
+    alice.types("/history").await;
+    alice.sees("the last 2 messages").await;
+    assert!(alice.sees("you: ").await.contains("you: (deleted)"));
+    assert!(alice.sees("bob: ").await.contains("bob: (disappeared)"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_shown_as_such_and_stops_nothing() {
+    let place = Place::new(1).await;
+    let (mut alice, mut bob) = place.both().await;
+    alice.types("one").await;
+    bob.sees("alice: one").await;
+    let mut again = place.cluster.memory().messages[0].clone();
+    again["client_seq"] = json!(1);
+    let who = (UserId::new("alice").unwrap(), DeviceId::new("phone").unwrap());
+    place.cluster.put(&who, &again);
+    bob.sees("alice: (cannot be decrypted: ").await;
+    alice.types("two").await;
+    bob.sees("alice: two").await;
+}
+
+#[tokio::test]
+async fn messages_are_shown_in_the_order_of_the_thread() {
+    let place = Place::new(1).await;
+    let (mut alice, _bob) = place.both().await;
+    place.connected(2).await;
+    alice.sees("end-to-end").await;
+    place.cluster.fault(Fault::Overtake);
+    alice.types("second").await;
+    let first = alice.sees(": ").await;
+    assert!(first.contains("bob: in front"), "{first}");
+    alice.sees("you: second").await;
+}
+
+#[tokio::test]
+async fn leaving_reads_on_until_what_was_sent_is_answered() {
+    let place = Place::new(1).await;
+    let (mut alice, _bob) = place.both().await;
+    place.connected(2).await;
+    // More than waits anywhere between the socket and the screen.
+    place.cluster.fault(Fault::Crowd(300));
+    alice.types("last words").await;
+    alice.leaves().await;
+    let lines = alice.seen();
+    assert!(lines.last().is_some_and(|line| line.contains("you: last words")), "{:?}", lines.last());
+}
+
+#[tokio::test]
+async fn a_second_terminal_ends_the_first() {
+    let place = Place::new(1).await;
+    place.cluster.fault(Fault::Close(4409));
+    let alice = place.sit_down("alice", "phone");
+    let error = alice.chat.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "this device connected elsewhere");
+}
