@@ -38,7 +38,9 @@ fn talk(talkers: &mut [Talker], part: &str, canary: &str) -> Vec<String> {
 /// Every device shows each of them, once, and nothing that could not be read or was not encrypted.
 fn all_heard(talkers: &[Talker], said: &[String]) {
     for talker in talkers {
-        said.iter().for_each(|text| talker.sees(&format!(": {text}")));
+        for text in said {
+            talker.sees(&format!(": {text}"));
+        }
         let shown = talker.shown();
         for text in said {
             let times = shown.iter().filter(|line| line.ends_with(&format!(": {text}"))).count();
@@ -84,7 +86,9 @@ async fn devices_talk_through_a_nodes_death_and_no_node_learns_what() {
         Talker::start(&cluster, 3, &bob, "phone", &alice),
         Talker::start(&cluster, 1, &bob, "tablet", &alice),
     ];
-    talkers.iter().for_each(|talker| talker.sees("end-to-end encrypted"));
+    for talker in &talkers {
+        talker.sees("end-to-end encrypted");
+    }
     has_devices(&cluster, 2, &alice, 2).await;
     has_devices(&cluster, 2, &bob, 2).await;
 
@@ -121,7 +125,7 @@ async fn devices_talk_through_a_nodes_death_and_no_node_learns_what() {
     let thread = plain.one_to_one(&bob).await;
     plain.send(&thread, &format!("in the open {control}")).await;
     cluster.restart(1);
-    wait::until("node 1 has what it missed", Duration::from_secs(60), || {
+    wait::until("node 1 has what it missed", Duration::from_mins(1), || {
         holding(&cluster, &control).iter().any(|path| path.starts_with(cluster.node_directory(1))).then_some(())
     });
     for node in cluster.nodes() {

@@ -146,6 +146,14 @@ impl Courier {
         self.directory().known.clear();
     }
 
+    /// Who of these users is known to have no device.
+    #[must_use]
+    pub fn without_devices(&self, users: &[UserId]) -> Vec<UserId> {
+        let directory = self.directory();
+        let has_none = |user: &&UserId| directory.of(user).is_some_and(<[Device]>::is_empty);
+        users.iter().filter(has_none).cloned().collect()
+    }
+
     /// The present devices of these users, each with a session; those whose keys are not believed are left out.
     ///
     /// # Errors

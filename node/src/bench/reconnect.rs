@@ -101,14 +101,15 @@ fn rest_of(config: &Reconnect, user: UserId) -> Rest {
 
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn closed(reason: messenger_client::CloseReason) -> ClientError {
+fn closed(reason: &messenger_client::CloseReason) -> ClientError {
     ClientError::Closed(reason.to_string())
 }
 
 /// A socket that is up to date.
 async fn online(settings: &SocketConfig) -> Result<Counted, ClientError> {
     let mut socket = Counted::new(Socket::connect(settings).await?);
-    while kind(&socket.next().await.map_err(closed)?) != "caught_up" {}
-    socket.ack().await.map_err(closed)?;
+    while kind(&socket.next().await.map_err(|reason| closed(&reason))?) != "caught_up" {}
+    socket.ack().await.map_err(|reason| closed(&reason))?;
     Ok(socket)
 }
 
@@ -130,7 +131,7 @@ async fn come_back(settings: SocketConfig, missed: u64, shared: Rc<Shared>, unti
     };
     let (mut messages, mut complete, mut counted, mut presence) = (0, false, false, 0);
     while let Ok(text) = timeout_at(until, socket.next()).await {
-        match kind(&text.map_err(closed)?).as_ref() {
+        match kind(&text.map_err(|reason| closed(&reason))?).as_ref() {
             "msg" => messages += 1,
             "caught_up" => complete = true,
             "presence" => {
@@ -144,7 +145,7 @@ async fn come_back(settings: SocketConfig, missed: u64, shared: Rc<Shared>, unti
             let took = shared.began.elapsed();
             shared.caught_up.borrow_mut().success(took);
             shared.last.set(shared.last.get().max(took));
-            socket.ack().await.map_err(closed)?;
+            socket.ack().await.map_err(|reason| closed(&reason))?;
         }
     }
     Ok(())

@@ -6,7 +6,7 @@
 use super::conversation::{ChatError, Conversation};
 use super::input::Line;
 use messenger_client::ClientError;
-use messenger_client::e2e::{CourierError, Record, safety_number};
+use messenger_client::e2e::{CourierError, Record, RecordKind, safety_number};
 use messenger_proto::ids::UserId;
 
 const HELP: &str = "  /who           who is here, and who has read your last message
@@ -84,10 +84,11 @@ impl Conversation {
         }
     }
 
-    /// The newest message on record that fits.
+    /// The newest message on record that fits and still says something.
     fn last(&self, fits: impl Fn(&Record, &UserId) -> bool) -> Result<Option<Record>, ChatError> {
         let records = self.vault.history(self.thread.id, AGAIN)?;
-        Ok(records.into_iter().rev().find(|record| fits(record, self.vault.user())))
+        let says = |record: &Record| !matches!(record.kind, RecordKind::Deleted | RecordKind::Expired);
+        Ok(records.into_iter().rev().find(|record| says(record) && fits(record, self.vault.user())))
     }
 
     async fn edit(&mut self, text: &str) -> Result<(), ChatError> {

@@ -135,7 +135,9 @@ pub(super) async fn converse(config: ChatConfig, console: impl FnOnce() -> Conso
     let courier = Courier::new(rest.clone(), Arc::clone(&vault), tell);
     let mut view = View::new(config.user.clone(), Style { colours: config.colours }, LocalTime::of_this_machine());
     let past = vault.history(opened.thread.id, config.history)?;
-    let queue = Queue::of(vault.waiting()?.into_iter().filter(|waiting| waiting.thread == opened.thread.id));
+    let (here, elsewhere): (Vec<_>, Vec<_>) =
+        vault.waiting()?.into_iter().partition(|waiting| waiting.thread == opened.thread.id);
+    let queue = Queue::of(here);
     // Who typed it takes it for said: it is sent whenever the connection comes back, and only once whatever happened.
     let patient = LiveConfig { send_deadline: None, ..LiveConfig::new(config.servers, config.token, config.device) };
     let live = Live::connect(patient);
@@ -146,6 +148,10 @@ pub(super) async fn converse(config: ChatConfig, console: impl FnOnce() -> Conso
     }
     for record in &past {
         console.screen.show(&view.record(record));
+    }
+    if !elsewhere.is_empty() {
+        let count = elsewhere.len();
+        console.screen.show(&view.notice(&format!("{count} not yet sent elsewhere: they go when you chat there")));
     }
     let backlog = Backlog { keep: config.history, records: VecDeque::new(), skipped: 0, absent: 0 };
     let mut conversation = Conversation {

@@ -117,12 +117,11 @@ impl Conversation {
         if !received.is_new && !waited && Some(record.id) <= self.shown_to {
             return Ok(());
         }
-        match &mut self.backlog {
-            Some(backlog) => backlog.push(record),
-            None => {
-                self.show(&record);
-                self.mark_read(record.id).await;
-            }
+        if let Some(backlog) = &mut self.backlog {
+            backlog.push(record);
+        } else {
+            self.show(&record);
+            self.mark_read(record.id).await;
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use super::pending::Pending;
 use futures_util::future::BoxFuture;
 use messenger_client::Message;
 use messenger_client::e2e::{CourierError, Outgoing, SealError};
-use messenger_proto::ids::ClientSeq;
-use std::collections::VecDeque;
+use messenger_proto::ids::{ClientSeq, UserId};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -31,12 +31,16 @@ pub(super) struct Queue {
     failures: u32,
     /// Nobody else has a device: it may take days.
     pub(super) nobody: bool,
+    /// Who was said to have no device.
+    without: BTreeSet<UserId>,
 }
 
 impl Queue {
-    pub(super) fn of(waiting: impl Iterator<Item = Outgoing>) -> Self {
+    pub(super) fn of(waiting: Vec<Outgoing>) -> Self {
         let mut queue = Self::default();
-        waiting.for_each(|waiting| queue.push(waiting.number, waiting.text));
+        for waiting in waiting {
+            queue.push(waiting.number, waiting.text);
+        }
         queue
     }
 
@@ -121,6 +125,7 @@ impl Conversation {
                 self.queue.pending.pop();
                 self.queue.hurry();
                 self.queue.nobody = false;
+                self.tell_who_cannot_read();
                 // The thread shows it, after what came before it; it may have already.
                 if let Some(message) = message.filter(|message| Some(message.id) > self.shown_to) {
                     self.unshown.insert(message.id);
@@ -139,6 +144,16 @@ impl Conversation {
         self.vault.give_up(number)?;
         self.unsent(&text, error.may_have_had_effects(), &error.to_string());
         Ok(())
+    }
+
+    /// Of a group's members, those who have no device get nothing, and it is said once.
+    fn tell_who_cannot_read(&mut self) {
+        let members: Vec<UserId> = self.thread.participants.iter().map(|member| member.user_id.clone()).collect();
+        for user in self.courier.without_devices(&members) {
+            if self.queue.without.insert(user.clone()) {
+                self.notice(&format!("{user} has no device yet, and cannot read what is written until there is one"));
+            }
+        }
     }
 
     fn wait_after(&mut self, error: &CourierError) {

@@ -112,7 +112,7 @@ impl Person {
     }
 
     /// `kill -9`.
-    async fn is_killed(self) {
+    async fn dies(self) {
         self.chat.abort();
         assert!(self.chat.await.unwrap_err().is_cancelled());
     }
@@ -216,7 +216,7 @@ async fn what_is_typed_while_nobody_answers_is_shown_as_waiting_and_sent_in_orde
 #[tokio::test]
 async fn what_waits_survives_the_chat_and_a_second_chat_of_the_device_is_refused() {
     let place = Place::new(1).await;
-    let (mut alice, mut bob) = place.both().await;
+    let (alice, mut bob) = place.both().await;
     alice.types("hello").await;
     bob.sees("alice: hello").await;
     let second = place.sit_down("alice", "phone").chat.await.unwrap().unwrap_err();
@@ -226,7 +226,7 @@ async fn what_waits_survives_the_chat_and_a_second_chat_of_the_device_is_refused
     }
     alice.types("patience").await;
     place.cluster.until(|memory| (memory.keys.len() > 1).then_some(())).await;
-    alice.is_killed().await;
+    alice.dies().await;
     place.cluster.memory().faults.clear();
     let mut again = place.sit_down("alice", "phone");
     assert!(again.sees("you: hello").await.ends_with("you: hello\n"), "what this device has comes first");
@@ -241,7 +241,7 @@ async fn what_waits_survives_the_chat_and_a_second_chat_of_the_device_is_refused
 #[tokio::test]
 async fn history_is_there_when_no_node_is() {
     let place = Place::new(1).await;
-    let (mut alice, mut bob) = place.both().await;
+    let (alice, mut bob) = place.both().await;
     alice.types("remember me").await;
     bob.sees("alice: remember me").await;
     bob.leaves().await;
@@ -379,7 +379,7 @@ async fn edits_deletions_reactions_typing_and_presence_are_shown() {
 #[tokio::test]
 async fn what_cannot_be_read_is_shown_as_such_and_stops_nothing() {
     let place = Place::new(1).await;
-    let (mut alice, mut bob) = place.both().await;
+    let (alice, mut bob) = place.both().await;
     alice.types("one").await;
     bob.sees("alice: one").await;
     let mut again = place.cluster.memory().messages[0].clone();
@@ -389,6 +389,35 @@ async fn what_cannot_be_read_is_shown_as_such_and_stops_nothing() {
     bob.sees("alice: (cannot be decrypted: ").await;
     alice.types("two").await;
     bob.sees("alice: two").await;
+}
+
+#[tokio::test]
+async fn keys_that_run_out_are_made_anew() {
+    let place = Place::new(1).await;
+    let (mut alice, _bob) = place.both().await;
+    place.connected(2).await;
+    alice.sees("end-to-end").await;
+    let hers = ("alice".to_owned(), "phone".to_owned());
+    let count =
+        |memory: &messenger_client::testing::Memory| memory.devices[&hers]["one_time_prekeys"].as_array().map(Vec::len);
+    place.cluster.until(|memory| (count(memory) == Some(50)).then_some(())).await;
+    place.cluster.memory().devices.get_mut(&hers).unwrap()["one_time_prekeys"].as_array_mut().unwrap().truncate(3);
+    place.cluster.show(json!({"t": "prekeys_low", "device_id": "phone", "remaining": 3}));
+    place.cluster.until(|memory| (count(memory) == Some(50)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn who_has_no_device_is_named_once() {
+    let place = Place::new(1).await;
+    place.cluster.memory().members.push("carol".into());
+    let (mut alice, mut bob) = place.both().await;
+    for text in ["one", "two"] {
+        alice.types(text).await;
+        bob.sees(&format!("alice: {text}")).await;
+    }
+    alice.leaves().await;
+    let told = alice.seen().iter().filter(|line| line.contains("carol has no device yet")).count();
+    assert_eq!(told, 1);
 }
 
 #[tokio::test]
