@@ -99,8 +99,6 @@ fn rest_of(config: &Reconnect, user: UserId) -> Rest {
     Rest::new(RestConfig { deadline: LIMIT, ..RestConfig::new(config.servers.clone(), token) })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
-fn closed(reason: messenger_client::CloseReason) -> ClientError {
 fn closed(reason: &messenger_client::CloseReason) -> ClientError {
     ClientError::Closed(reason.to_string())
 }

@@ -4,9 +4,9 @@
 //! Must not know: what is asked.
 
 use super::CliError;
-use messenger_client::{Answer, Call, Connection, Problem, ServerUrl, TransportError};
 use crate::gateway::time::{self, Rfc3339};
 use clap::Args;
+use messenger_client::{Answer, Call, Connection, Problem, ServerUrl, TransportError};
 use messenger_proto::ids::Millis;
 use serde::de::DeserializeOwned;
 use std::fmt::Write;

@@ -5,8 +5,8 @@
 
 use super::operators::{AdminArgs, Query, warn_of_silence, when};
 use super::{CliError, Output};
-use messenger_client::Call;
 use clap::{Args, ValueEnum};
+use messenger_client::Call;
 use messenger_proto::ids::UserId;
 use serde::Deserialize;
 use serde_json::Value;

@@ -5,9 +5,9 @@
 
 use super::operators::AdminArgs;
 use super::{CliError, Output};
-use messenger_client::Call;
 use clap::{Args, Subcommand};
 use http::{HeaderName, HeaderValue, Method};
+use messenger_client::Call;
 use messenger_proto::ids::{DeviceId, UserId};
 use serde_json::Value;
 use std::fmt::Write;
