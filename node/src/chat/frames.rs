@@ -105,6 +105,10 @@ impl Conversation {
         let received = self.vault.take(message)?;
         self.told(&received);
         let record = received.record;
+        if received.is_new && record.kind == RecordKind::Unreadable {
+            // What is written to that device next begins a new session.
+            self.courier.forget(&record.sender);
+        }
         if record.thread != self.thread.id {
             self.elsewhere += usize::from(received.is_new);
             // One notice is enough; the list has the rest.

@@ -95,15 +95,17 @@ impl Person {
 
     /// Waits for a line with this text.
     async fn sees(&mut self, text: &str) -> String {
+        let mut seen = Vec::new();
         let wait = async {
             loop {
                 let line = self.sees.recv().await.expect("the chat is over");
                 if line.contains(text) {
                     return line;
                 }
+                seen.push(line);
             }
         };
-        timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("{text:?} within 20 s"))
+        timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("{text:?} within 20 s, but {seen:#?}"))
     }
 
     async fn leaves(&mut self) {
@@ -389,6 +391,37 @@ async fn what_cannot_be_read_is_shown_as_such_and_stops_nothing() {
     bob.sees("alice: (cannot be decrypted: ").await;
     alice.types("two").await;
     bob.sees("alice: two").await;
+}
+
+#[tokio::test]
+async fn after_a_message_that_cannot_be_read_a_new_session_begins() {
+    let place = Place::new(1).await;
+    let (mut alice, mut bob) = place.both().await;
+    for _ in 0..2 {
+        alice.types("hers").await;
+        bob.sees("alice: hers").await;
+        bob.types("his").await;
+        alice.sees("bob: his").await;
+    }
+    let taken = |of: &str| {
+        let memory = place.cluster.memory();
+        memory.devices[&(of.to_owned(), "phone".to_owned())]["spent"].as_u64().unwrap()
+    };
+    assert_eq!(taken("alice"), 0, "one session does for both");
+    // As if the session were lost on one side: its check fails.
+    let mut damaged = place.cluster.memory().messages[2].clone();
+    let ciphertext = damaged["envelopes"][0]["ciphertext"].as_str().unwrap();
+    let cut = ciphertext.len() - 8;
+    let other = if ciphertext[cut..].starts_with('A') { "B" } else { "A" };
+    damaged["envelopes"][0]["ciphertext"] = json!(format!("{}{other}{}", &ciphertext[..cut], &ciphertext[cut + 1..]));
+    damaged["client_seq"] = json!(7);
+    place.cluster.put(&(UserId::new("alice").unwrap(), DeviceId::new("phone").unwrap()), &damaged);
+    bob.sees("alice: (cannot be decrypted: ").await;
+    bob.types("pardon?").await;
+    alice.sees("bob: pardon?").await;
+    assert!(taken("alice") > 0, "a new session takes a key");
+    alice.types("again").await;
+    bob.sees("alice: again").await;
 }
 
 #[tokio::test]

@@ -259,3 +259,24 @@ fn a_text_beyond_the_bound_is_refused() {
     assert!(world.vaults[0].queue(THREAD, &"x".repeat(TEXT_MAX)).is_ok());
     assert!(matches!(world.vaults[0].queue(THREAD, &"x".repeat(TEXT_MAX + 1)), Err(SealError::TooLong(_))));
 }
+
+#[test]
+fn a_device_that_was_set_back_is_heard_again_through_a_new_session() {
+    let mut world = World::new(&[("alice", "phone"), ("bob", "phone")]);
+    let first = world.send(0, THREAD, "first");
+    world.deliver(1, &first);
+    let old = world.disks[1].image();
+    for text in ["one", "two"] {
+        let his = world.send(1, THREAD, text);
+        assert_eq!(world.deliver(0, &his).record.text, text);
+        let hers = world.send(0, THREAD, text);
+        assert_eq!(world.deliver(1, &hers).record.text, text);
+    }
+    world.reopen(1, world::Disk::of(old));
+    let lost = world.send(1, THREAD, "lost");
+    assert_eq!(world.deliver(0, &lost).record.kind, RecordKind::Unreadable);
+    let pardon = world.send(0, THREAD, "pardon?");
+    assert_eq!(world.deliver(1, &pardon).record.text, "pardon?");
+    let again = world.send(1, THREAD, "again");
+    assert_eq!(world.deliver(0, &again).record.text, "again");
+}
