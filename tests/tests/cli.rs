@@ -1,10 +1,13 @@
 //! The commands an operator or a newcomer types, against a running cluster.
 
-use messenger_tests::cluster::Cluster;
+use messenger_tests::cluster::{Cluster, binary, process};
 use messenger_tests::device::{Device, unique};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::process::Output;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Output, Stdio};
 
 fn said(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("commands print UTF-8")
@@ -111,4 +114,35 @@ fn every_command_explains_itself_and_wrong_usage_has_its_own_status() {
     let why = String::from_utf8_lossy(&mistaken.stderr).into_owned();
     assert_eq!(mistaken.status.code(), Some(2), "{why}");
     assert!(why.contains(&clients) && why.contains("admin_addr") && why.lines().count() == 1, "{why}");
+}
+
+#[tokio::test]
+async fn listen_shows_frames_as_they_come_and_says_what_is_typed() {
+    let cluster = Cluster::shared();
+    let (alice, bob) = (cluster.device(1, &unique("alice"), "phone"), unique("bob"));
+    let thread = alice.one_to_one(&bob).await;
+    let mut child = Command::new(binary::messenger())
+        .args(["listen", "--as", &bob, "--server", &format!("http://{}", cluster.client_addr(3)), "--data"])
+        .arg(cluster.data())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let (mut keys, shown) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let mut frames = BufReader::new(shown).lines().map_while(Result::ok);
+    let mut until = |kind: &str| -> Value {
+        let parsed = frames.by_ref().map(|line| serde_json::from_str::<Value>(&line).expect("a frame a line"));
+        parsed.into_iter().find(|frame| frame["t"] == kind).expect("it comes")
+    };
+    until("caught_up");
+    let sent = alice.send(&thread, "hello").await;
+    let frame = until("msg");
+    assert_eq!(frame["thread_id"], Value::from(thread.clone()));
+    writeln!(keys, r#"{{"t":"client_ack","frame_seq":{}}}"#, frame["frame_seq"]).expect("it reads");
+    writeln!(keys, r#"{{"t":"dance","request_id":7}}"#).expect("it reads");
+    assert_eq!(until("error")["request_id"], 7);
+    drop(sent);
+    // Ctrl-C says goodbye.
+    process::signal(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }

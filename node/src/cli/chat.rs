@@ -67,21 +67,29 @@ impl ChatArgs {
             (None, None, _) => Err(CliError::Usage("for more than one other person, name a --group".into())),
         }
     }
+}
 
-    fn identity(&self) -> Result<(UserId, DeviceId, TokenSource), CliError> {
-        if let Some(token) = &self.token {
-            let bearer =
-                bearer_of(token).ok_or_else(|| CliError::Token("the token is no JWT with sub and did".into()))?;
-            if self.user.as_ref().is_some_and(|user| *user != bearer.0) {
-                return Err(CliError::Usage(format!("the token is {}'s", bearer.0)));
-            }
-            return Ok((bearer.0, bearer.1, TokenSource::fixed(token)));
+/// Whose device it is, and where its token comes from.
+///
+/// # Errors
+/// [`CliError`]: a token of somebody else's, or no key to sign one with.
+pub(super) fn identity(
+    user: Option<&UserId>,
+    device: &DeviceId,
+    token: Option<&str>,
+    data: &DataArgs,
+) -> Result<(UserId, DeviceId, TokenSource), CliError> {
+    if let Some(token) = token {
+        let bearer = bearer_of(token).ok_or_else(|| CliError::Token("the token is no JWT with sub and did".into()))?;
+        if user.is_some_and(|user| *user != bearer.0) {
+            return Err(CliError::Usage(format!("the token is {}'s", bearer.0)));
         }
-        let user = self.user.clone().ok_or_else(|| CliError::Usage("say who you are with --as".into()))?;
-        let key = DevKey::load(&self.data.data)?;
-        let grant = Grant::full(user.clone(), self.device.clone());
-        Ok((user, self.device.clone(), key.source(grant)))
+        return Ok((bearer.0, bearer.1, TokenSource::fixed(token)));
     }
+    let user = user.ok_or_else(|| CliError::Usage("say who you are with --as".into()))?;
+    let key = DevKey::load(&data.data)?;
+    let grant = Grant::full(user.clone(), device.clone());
+    Ok((user.clone(), device.clone(), key.source(grant)))
 }
 
 impl From<ChatError> for CliError {
@@ -104,7 +112,7 @@ impl From<ChatError> for CliError {
 /// [`CliError`].
 pub async fn run(args: ChatArgs) -> Result<(), CliError> {
     let target = args.target()?;
-    let (user, device, token) = args.identity()?;
+    let (user, device, token) = identity(args.user.as_ref(), &args.device, args.token.as_deref(), &args.data)?;
     let config = ChatConfig {
         servers: args.server.servers()?,
         token,

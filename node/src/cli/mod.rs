@@ -10,6 +10,7 @@ pub mod chat;
 pub mod cluster;
 pub mod dev;
 pub mod exit;
+pub mod listen;
 pub mod operators;
 pub mod reports;
 pub mod serve;
@@ -40,6 +41,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Token(token::TokenArgs),
     Chat(chat::ChatArgs),
+    Listen(listen::ListenArgs),
     Cluster(cluster::ClusterArgs),
     User(user::UserArgs),
     Audit(audit::AuditArgs),
@@ -116,6 +118,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Token(args) => token::run(&args),
         Command::Dev(args) => block_on(dev::run(args)),
         Command::Chat(args) => block_on(chat::run(args)),
+        Command::Listen(args) => block_on(listen::run(args)),
         Command::Cluster(args) => block_on(cluster::run(args)),
         Command::User(args) => block_on(user::run(args)),
         Command::Audit(args) => block_on(audit::run(args)),
