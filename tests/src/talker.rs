@@ -80,6 +80,16 @@ impl Talker {
         wait::until(&what, SHOWN_WITHIN, seen);
     }
 
+    /// Waits for a line that ends in this text: one that is waiting to be sent says more.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn sees_at_the_end(&self, text: &str) {
+        let what = format!("{}'s {} sees a line that ends in {text:?}", self.user, self.device);
+        let seen = || self.shown().iter().any(|line| line.ends_with(text)).then_some(());
+        wait::until(&what, SHOWN_WITHIN, seen);
+    }
+
     /// Leaves, and waits until the chat has ended.
     ///
     /// # Panics

@@ -39,7 +39,7 @@ fn talk(talkers: &mut [Talker], part: &str, canary: &str) -> Vec<String> {
 fn all_heard(talkers: &[Talker], said: &[String]) {
     for talker in talkers {
         for text in said {
-            talker.sees(&format!(": {text}"));
+            talker.sees_at_the_end(&format!(": {text}"));
         }
         let shown = talker.shown();
         for text in said {
@@ -106,7 +106,7 @@ async fn devices_talk_through_a_nodes_death_and_no_node_learns_what() {
     said.push(format!("meanwhile {canary}"));
     talkers[3].sees("meanwhile");
     talkers[2] = Talker::start(&cluster, 3, &bob, "phone", &alice);
-    talkers[2].sees(&format!(": meanwhile {canary}"));
+    talkers[2].sees_at_the_end(&format!(": meanwhile {canary}"));
     let again = said.last().into_iter().cloned().collect::<Vec<_>>();
     all_heard(&talkers, &again);
 
