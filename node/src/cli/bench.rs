@@ -4,8 +4,10 @@
 //! Must not know: how load is made.
 
 mod reading;
+mod receipts;
 
 use self::reading::{ReadArgs, ReconnectArgs};
+use self::receipts::ReceiptsArgs;
 use super::terminal::{bar, spinner};
 use super::token::duration;
 use super::{CliError, DataArgs, Output, ServerArgs};
@@ -60,6 +62,7 @@ enum BenchCommand {
     Deliver(DeliverArgs),
     IdleSockets(IdleArgs),
     Read(ReadArgs),
+    Receipts(ReceiptsArgs),
     Reconnect(ReconnectArgs),
     Etcd(EtcdArgs),
     Compare(CompareArgs),
@@ -222,6 +225,7 @@ pub async fn run(args: BenchArgs) -> Result<(), CliError> {
         BenchCommand::Deliver(args) => deliver(args).await,
         BenchCommand::IdleSockets(args) => idle(args).await,
         BenchCommand::Read(args) => reading::read(args).await,
+        BenchCommand::Receipts(args) => receipts::receipts(args).await,
         BenchCommand::Reconnect(args) => reading::reconnect(args).await,
         BenchCommand::Etcd(args) => etcd(args).await,
         BenchCommand::Compare(args) => compare(&args),

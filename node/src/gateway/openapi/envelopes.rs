@@ -34,7 +34,7 @@ pub(super) fn all() -> Value {
         }), &[]),
         "NewMessage": new_message(),
         "MessageChange": one_form(body("What a message says instead.", json!({
-            "ciphertext": to("Ciphertext"), "envelopes": to("Envelopes"),
+            "ciphertext": or_null(to("Ciphertext")), "envelopes": or_null(to("Envelopes")),
         }), &["ciphertext", "envelopes"])),
     })
 }
@@ -45,8 +45,8 @@ pub(super) fn new_message() -> Value {
         "A message to be sent.",
         json!({
             "client_seq": to("ClientSeq"),
-            "ciphertext": to("Ciphertext"),
-            "envelopes": to("Envelopes"),
+            "ciphertext": or_null(to("Ciphertext")),
+            "envelopes": or_null(to("Envelopes")),
             "content_type": or_null(to("ContentType")),
             "attachments": or_null(json!({ "type": "array", "items": to("Attachment"), "maxItems": ATTACHMENTS_MAX })),
             "attachment_id": or_null(json!({
@@ -63,9 +63,13 @@ pub(super) fn new_message() -> Value {
     ))
 }
 
-/// A body with exactly one of the two forms.
+/// A body with exactly one of the two forms; the other's member may be there as null.
 pub(super) fn one_form(mut schema: Value) -> Value {
-    schema["oneOf"] = json!([{ "required": ["ciphertext"] }, { "required": ["envelopes"] }]);
+    let form = |given: &str, kind: &str, other: &str| {
+        let members = json!({ given: { "type": kind }, other: { "type": "null" } });
+        json!({ "required": [given], "properties": members })
+    };
+    schema["oneOf"] = json!([form("ciphertext", "string", "envelopes"), form("envelopes", "array", "ciphertext")]);
     schema
 }
 
