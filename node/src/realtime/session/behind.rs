@@ -3,6 +3,7 @@
 //! Owns: which threads are to be read from storage next, and the reads that were held back in large threads.
 //! Must not know: how storage is read.
 
+use super::stash::Stash;
 use super::{Feed, LateReads, ResumeFrom, Session, Stay};
 
 impl Session {
@@ -37,7 +38,7 @@ impl Session {
             if let Some(cursor) = self.threads.get_mut(&thread)
                 && matches!(cursor.feed, Feed::Behind)
             {
-                cursor.feed = Feed::Resuming { stash: Vec::new(), again: false };
+                cursor.feed = Feed::Resuming { stash: Stash::default(), again: false };
                 let position = cursor.resume_from();
                 asked.push(ResumeFrom { thread, position, unless_new: cursor.stay == Stay::Over });
             }

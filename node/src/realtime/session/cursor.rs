@@ -5,12 +5,10 @@
 //! Invariants: the cursor never goes back; an event is taken when it is the next by `rev`, dropped when it is behind,
 //! and anything else means that storage is asked. So replicas are interchangeable and nothing is lost silently.
 
+use super::stash::Stash;
 use crate::realtime::event::{EventKind, SharedEvent};
 use messenger_proto::ids::{Position, Seq};
 use std::sync::Arc;
-
-/// Live events of one thread kept while its storage is being asked.
-pub(super) const STASH_MAX: usize = 256;
 
 /// How a thread's events reach the session.
 #[derive(Debug)]
@@ -23,8 +21,8 @@ pub(super) enum Feed {
     Behind,
     /// Storage is being asked.
     Resuming {
-        /// Live events since, in order of arrival.
-        stash: Vec<Arc<SharedEvent>>,
+        /// Live events since.
+        stash: Stash,
         /// Something was lost meanwhile: ask once more.
         again: bool,
     },
@@ -105,11 +103,7 @@ impl Cursor {
             (Feed::Live, Some(at)) if event.rev == at.rev.next() => Verdict::Next,
             (Feed::Live, _) => Verdict::Missing,
             (Feed::Resuming { stash, again }, _) => {
-                if stash.len() < STASH_MAX {
-                    stash.push(Arc::clone(event));
-                } else {
-                    *again = true;
-                }
+                *again |= !stash.keep(event);
                 Verdict::Drop
             }
             // What is asked of storage from now on includes the event.

@@ -11,6 +11,7 @@ mod cursor;
 mod ephemeral;
 mod former;
 mod frame;
+mod stash;
 mod window;
 
 #[cfg(test)]
@@ -368,7 +369,7 @@ impl Session {
             self.forget.push(thread);
         }
         self.replayed(initial);
-        for event in stash {
+        for event in stash.into_events() {
             self.live(&event);
         }
     }

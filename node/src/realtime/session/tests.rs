@@ -785,11 +785,27 @@ fn acknowledging_a_gap_delivers_what_it_covers_and_moves_no_position() {
 #[test]
 fn a_thread_busier_than_the_stash_is_asked_for_again_rather_than_held_in_memory() {
     let (mut session, thread) = resuming();
-    for n in 1..=cursor::STASH_MAX as u64 + 1 {
+    for n in 1..=stash::EVENTS_MAX as u64 + 1 {
         session.live(&message(thread, n));
     }
     session.resumed(&Resumed { thread, events: vec![], position: at(0), more: false, gap: None, left: false });
     assert_eq!(session.take_behind(9), [ResumeFrom { thread, position: Some(at(0)), unless_new: false }]);
+}
+
+#[test]
+fn large_events_fill_the_stash_sooner_and_none_behind_them_is_kept_alone() {
+    let large = |thread, n| Arc::new(SharedEvent { body: vec![0; 90_000].into(), ..(*message(thread, n)).clone() });
+    let ask = |more: &[Arc<SharedEvent>]| {
+        let (mut session, thread) = resuming();
+        session.live(&large(thread, 1));
+        more.iter().for_each(|event| session.live(event));
+        session.resumed(&Resumed { thread, events: vec![], position: at(0), more: false, gap: None, left: false });
+        session.take_behind(9).len()
+    };
+    let (_, thread) = resuming();
+    assert_eq!(ask(&[message(thread, 2)]), 0, "one large one and a small one are kept");
+    assert_eq!(ask(&[large(thread, 2)]), 1, "two large ones are not");
+    assert_eq!(ask(&[large(thread, 2), message(thread, 3)]), 1, "nor is what comes behind them");
 }
 
 #[test]
