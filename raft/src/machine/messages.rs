@@ -21,25 +21,31 @@ use super::rows::message_id::{MessageIdKey, MessageIdRow};
 use super::rows::{self};
 use super::step::{Step, Stop, refuse, refuse_field};
 use super::tables::{TableError, Tables};
-use messenger_proto::command::{Command, MessageReply, Reply, ReplyBody, SendMessage};
+use messenger_proto::command::{Command, MessageReply, Reply, ReplyBody, Retention, SendMessage};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::event::{Event, ThreadEvent, ThreadEventBody};
 use messenger_proto::ids::{ClientSeq, MessageId, Millis, Seq, ThreadId, UserId};
-use messenger_proto::limits::{CIPHERTEXT_MAX, TTL_MAX};
+use messenger_proto::limits::{CIPHERTEXT_MAX, MINTED_RETENTION, TTL_MAX};
 use messenger_proto::model::{Message, ReceiptCounts};
 use messenger_proto::slot::Slot;
 
 /// Stores a message.
 pub(crate) fn send<T: Tables>(step: &mut Step<'_, T>, op: &SendMessage, command: &Command) -> Result<Outcome, Stop> {
     let mut head = step.head(op.thread)?;
-    let sender = membership::present(step, op.thread, &op.sender)?;
     let number = ClientSeqKey {
         thread: op.thread,
         user: op.sender.clone(),
         device: op.device.clone(),
         client_seq: op.client_seq,
     };
-    if let Some(row) = step.get(&number)? {
+    let earlier = step.get(&number)?;
+    if let Some(row) = &earlier
+        && is_same_command(step, op, command, row)?
+    {
+        return duplicate(step, op, row, command.body_hash);
+    }
+    let sender = membership::present(step, op.thread, &op.sender)?;
+    if let Some(row) = earlier {
         if row.body_hash == command.body_hash && resend::attempt(step, op, command, row.seq)? {
             return again(step, op, row.seq);
         }
@@ -94,6 +100,22 @@ pub(crate) fn send<T: Tables>(step: &mut Step<'_, T>, op: &SendMessage, command:
 
 fn reply(message: Message, duplicate: bool) -> Reply {
     Reply { replayed: false, body: ReplyBody::Message(MessageReply { message, duplicate }), barrier: None }
+}
+
+/// Whether a command that nothing remembers was carried out a while ago, and comes again because its answer was lost:
+/// then it is answered as it was, though its sender may have left since.
+fn is_same_command<T: Tables>(
+    step: &Step<'_, T>,
+    op: &SendMessage,
+    command: &Command,
+    row: &ClientSeqRow,
+) -> Result<bool, TableError> {
+    if command.retention != Retention::None || command.body_hash != row.body_hash {
+        return Ok(false);
+    }
+    let sent = rows::expect(&step.rows, &MessageKey { thread: op.thread, seq: row.seq })?.meta.id.created_at();
+    let retention = u64::try_from(MINTED_RETENTION.as_millis()).unwrap_or(u64::MAX);
+    Ok(step.now.0 < sent.0.saturating_add(retention))
 }
 
 /// It failed for somebody, and was sent again.

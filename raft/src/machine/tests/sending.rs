@@ -93,6 +93,23 @@ fn a_number_outlives_every_key_and_a_key_its_time() {
 }
 
 #[test]
+fn a_send_without_a_key_that_comes_again_is_answered_as_it_was_though_its_sender_left() {
+    let mut shard = Shard::with_group(&["ann", "bob"]);
+    let command = Command { retention: Retention::None, ..keyed(1, 10, send(GROUP, "bob", 5)) };
+    let first = message(shard.command(command.clone()));
+    shard.run(remove("bob", "bob")).unwrap();
+    let again = reply(shard.command(command.clone()));
+    assert!(again.1.duplicate && again.1.message.id == first.id);
+    let refused = |shard: &mut Shard, command: Command| shard.command(command).unwrap_err().code;
+    let other = Command { body_hash: 11, ..command.clone() };
+    assert_eq!(refused(&mut shard, other), ErrorCode::NotAMember, "another body is another send");
+    let next = Command { op: send(GROUP, "bob", 6), ..command.clone() };
+    assert_eq!(refused(&mut shard, next), ErrorCode::NotAMember);
+    shard.now += u64::try_from(MINTED_RETENTION.as_millis()).unwrap();
+    assert_eq!(refused(&mut shard, command), ErrorCode::NotAMember, "no answer is awaited for so long");
+}
+
+#[test]
 fn one_pack_of_identical_sends_makes_one_message() {
     let mut shard = Shard::with_group(&["ann", "bob"]);
     let applied = shard.pack(vec![keyed(1, 10, send(GROUP, "ann", 5)); 50]);
