@@ -16,11 +16,15 @@ use std::sync::Arc;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The parts of the memory for write buffers that make one buffer: a small one stays in the processor's caches, and
-/// finding a row's place is most of what writing it takes.
+/// The parts of the memory for write buffers that make one buffer of the log, and bound one of rows.
 const PARTS_PER_MEMTABLE: usize = 12;
 /// Write buffers of a column family, those being flushed included.
 const MEMTABLES_MAX: i32 = 6;
+/// One write buffer of rows: what is written to stays in a core's own cache, since finding a row's place is most of what
+/// writing it takes.
+const ROWS_MEMTABLE: usize = MIB;
+/// Full write buffers of rows that become one file, where there is memory for three times as many.
+const ROWS_MEMTABLES_MERGED: usize = 8;
 /// Of a write buffer, for its filter: some 20 bits per row.
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
 
@@ -194,7 +198,12 @@ impl StoreOptions {
                 options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
                 options.set_memtable_whole_key_filtering(true);
                 table.set_block_size(8 * KIB);
-                options.set_write_buffer_size(self.memtable_bytes / PARTS_PER_MEMTABLE);
+                let buffer = ROWS_MEMTABLE.min(self.memtable_bytes / PARTS_PER_MEMTABLE);
+                let most = self.memtable_bytes / 2 / buffer.max(1);
+                options.set_write_buffer_size(buffer);
+                options.set_max_write_buffer_number(i32::try_from(most).unwrap_or(i32::MAX));
+                let merged = ROWS_MEMTABLES_MERGED.min(most / 3);
+                options.set_min_write_buffer_number_to_merge(i32::try_from(merged).unwrap_or(1));
                 // The upper levels are soon rewritten.
                 options.set_compression_per_level(&LEVEL_COMPRESSION);
                 // What no longer counts goes within days, asked for or not.
