@@ -4,6 +4,8 @@
 //! Must not know: how it came about, or what is right.
 //! Invariants: all instants of one record come from one monotonic clock, so "ended before it began" is a fact.
 
+pub mod changes;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -56,6 +58,17 @@ pub enum Outcome {
     /// Every attempt was refused before it could have an effect.
     Refused,
     /// The sender gave up without knowing.
+    Unknown,
+}
+
+/// How anything but a send ended, after all its attempts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It was acknowledged.
+    Acknowledged,
+    /// Every attempt was refused before it could have an effect, the last with this code.
+    Refused(String),
+    /// Nobody knows, nor when it comes into force if it does.
     Unknown,
 }
 
@@ -146,6 +159,8 @@ pub struct Record {
     pub told: BTreeMap<Thread, BTreeMap<u16, Vec<Stored>>>,
     /// Every replica of every shard after the run, at several moments.
     pub replicas: Vec<Replica>,
+    /// Of threads whose messages are changed.
+    pub changes: changes::Changes,
 }
 
 impl Record {

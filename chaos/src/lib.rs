@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod actors;
+pub mod caller;
 pub mod faults;
 pub mod history;
 pub mod listener;

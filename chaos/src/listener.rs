@@ -1,16 +1,17 @@
 //! A device that listens, loses its connection, and comes back through another node.
 //!
-//! Owns: what it heard, of which thread, on which connection.
+//! Owns: which numbered events it heard, of which thread, on which connection.
 //! Must not know: who sends, or whether what it heard is right.
 //! Invariants: it ends when it has heard each thread up to the end it is told, or when patience runs out.
 
-use crate::history::{Heard, Thread};
+use crate::history::Thread;
+use crate::history::changes::{Event, What};
 use messenger_tests::cluster::Cluster;
-use messenger_tests::device::Device;
+use messenger_tests::device::{Device, text, text_of};
 use messenger_tests::socket::{Next, Socket, handshake};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -33,7 +34,7 @@ const LEAVES: f64 = 0.002;
 pub struct Listener {
     through: Vec<Device>,
     random: StdRng,
-    heard: BTreeMap<Thread, Vec<Heard>>,
+    heard: BTreeMap<Thread, Vec<Event>>,
     connection: u32,
     last_id: Option<String>,
 }
@@ -48,7 +49,7 @@ impl Listener {
     }
 
     /// Listens until everything up to the run's end was heard; what was, per thread.
-    pub async fn run(mut self, mut ends: watch::Receiver<Ends>) -> BTreeMap<Thread, Vec<Heard>> {
+    pub async fn run(mut self, mut ends: watch::Receiver<Ends>) -> BTreeMap<Thread, Vec<Event>> {
         let mut deadline = None;
         while !self.has_heard(&ends.borrow_and_update()) {
             if ends.borrow().is_some() {
@@ -96,9 +97,7 @@ impl Listener {
         loop {
             match socket.next_within(GLANCE).await {
                 Next::Frame(frame) => {
-                    if frame["t"] == "msg" {
-                        self.hear(&frame);
-                    }
+                    self.hear(&frame);
                     if self.random.random_bool(ACKS) {
                         socket.try_say(&json!({"t": "client_ack", "frame_seq": frame["frame_seq"]})).await;
                     }
@@ -119,11 +118,31 @@ impl Listener {
         }
     }
 
-    fn hear(&mut self, frame: &serde_json::Value) {
-        let text = |member: &str| frame[member].as_str().expect("a msg has it").to_owned();
-        let heard =
-            Heard { connection: self.connection, id: text("id"), seq: frame["seq"].as_u64().expect("a msg has it") };
-        self.last_id = Some(heard.id.clone());
-        self.heard.entry(text("thread_id")).or_default().push(heard);
+    fn hear(&mut self, frame: &Value) {
+        let Some(what) = what(frame) else { return };
+        if let What::Message { id, .. } = &what {
+            self.last_id = Some(id.clone());
+        }
+        let seq = frame["seq"].as_u64().expect("an event has a number");
+        let event = Event { connection: self.connection, seq, what };
+        self.heard.entry(text(frame, "thread_id")).or_default().push(event);
     }
+}
+
+/// What a frame says of a thread, if it is one of its numbered events.
+fn what(frame: &Value) -> Option<What> {
+    let id = || text(frame, "id");
+    let body = || frame["ciphertext"].is_string().then(|| text_of(frame));
+    let what = match frame["t"].as_str()? {
+        "msg" => What::Message { id: id(), body: body(), deleted: frame["deleted"] == true },
+        "edit" => What::Edit { id: id(), body: body() },
+        "del" => What::Delete { id: id() },
+        "reaction" => {
+            let (emoji, by, present) = (text(frame, "emoji"), text(frame, "by"), frame["op"] == "added");
+            What::Reaction { id: id(), emoji, by, present }
+        }
+        "thread" => What::Thread(text(frame, "op")),
+        _ => return None,
+    };
+    Some(what)
 }

@@ -3,8 +3,11 @@
 //! Owns: setting the stage, starting the actors, and reading every thread from every node in the end.
 //! Must not know: what is right; the oracle judges.
 
+use crate::actors::Stage;
+use crate::actors::changer::Changers;
 use crate::faults::{self, Fault};
-use crate::history::{Clock, Ear, Glance, Origin, Record, Replica, Stored, Thread};
+use crate::history::changes::{Changes, Event, What};
+use crate::history::{Clock, Ear, Fate, Glance, Heard, Origin, Record, Replica, Stored, Thread};
 use crate::listener::{Ends, Listener};
 use crate::oracle;
 use crate::sender::Sender;
@@ -31,7 +34,9 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     let clock = Clock::start();
     let users: Vec<String> = (0..shape.users).map(|n| format!("user-{n}")).collect();
     let threads: Arc<[Thread]> = stage(cluster, shape, &users).await.into();
-    let stop = Arc::new(AtomicBool::new(false));
+    let scene = Stage::new(cluster, seed, clock);
+    let changers = Changers::start(&scene, &users).await;
+    let stop = scene.flag();
     let (tell_ends, ends) = watch::channel::<Ends>(None);
 
     let mut listeners = Vec::new();
@@ -56,7 +61,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
         faults::strike(cluster, *fault, &mut random).await;
     }
     tokio::time::sleep(AFTERMATH).await;
-    stop.store(true, Ordering::Relaxed);
+    scene.stop();
 
     let mut record = Record::default();
     for sender in senders {
@@ -65,18 +70,39 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     for reader in readers {
         record.glances.extend(reader.await.expect("a reader comes to its end"));
     }
+    record.changes = changers.finish(&scene).await;
     record.told = told(cluster, &users[0], &threads).await;
     record.replicas = settled(cluster).await;
-    let last = |thread: &Thread| record.history(thread).last().map_or(0, |stored| stored.seq);
-    tell_ends.send_replace(Some(threads.iter().map(|thread| (thread.clone(), last(thread))).collect()));
+    tell_ends.send_replace(Some(ends_of(&record, &threads)));
     for (listener, user) in listeners.into_iter().zip(users) {
-        let mut heard = listener.await.expect("a listener comes to its end");
-        for thread in threads.iter() {
-            let ear = Ear { user: user.clone(), device: "ear".into() };
-            record.heard.insert((ear, thread.clone()), heard.remove(thread).unwrap_or_default());
-        }
+        let heard = listener.await.expect("a listener comes to its end");
+        note(&mut record, &Ear { user, device: "ear".into() }, &threads, heard);
     }
     record
+}
+
+/// How far each thread goes, going by the first node.
+fn ends_of(record: &Record, threads: &[Thread]) -> BTreeMap<Thread, u64> {
+    let last = |thread: &Thread| record.history(thread).last().map_or(0, |stored| stored.seq);
+    let changed = |thread: &Thread| record.changes.last_told(thread).map_or(0, |told| told.last_seq);
+    let plain = threads.iter().map(|thread| (thread.clone(), last(thread)));
+    plain.chain(record.changes.threads.keys().map(|thread| (thread.clone(), changed(thread)))).collect()
+}
+
+/// Notes what a device heard: of threads that nobody changes, the messages alone.
+fn note(record: &mut Record, ear: &Ear, threads: &[Thread], mut heard: BTreeMap<Thread, Vec<Event>>) {
+    let message = |Event { connection, seq, what }| match what {
+        What::Message { id, .. } => Some(Heard { connection, id, seq }),
+        _ => None,
+    };
+    for thread in threads {
+        let messages = heard.remove(thread).unwrap_or_default().into_iter().filter_map(message).collect();
+        record.heard.insert((ear.clone(), thread.clone()), messages);
+    }
+    for thread in record.changes.threads.keys() {
+        let events = heard.remove(thread).unwrap_or_default();
+        record.changes.heard.insert((ear.clone(), thread.clone()), events);
+    }
 }
 
 /// Prints what a run amounted to and fails on any violation, or when it proved nothing.
@@ -94,13 +120,28 @@ pub fn conclude(record: &Record) {
         "{accepted} acknowledged, {unknown} unknown, {refused} refused, {} reads, {frames} frames",
         record.glances.len()
     );
+    print_changes(&record.changes);
     let violations = oracle::judge(record);
     let shown: Vec<String> = violations.iter().take(20).map(ToString::to_string).collect();
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), shown.join("\n"));
     let compared = oracle::replicas::compared(record);
     println!("replicas of {compared} shards were compared");
     assert!(compared > 0, "no two replicas of any shard were ever at the same entry");
+    assert!(!record.changes.changes.is_empty() && !record.changes.reactions.is_empty(), "nobody changed anything");
     assert!(accepted > 100 && !record.glances.is_empty() && frames > accepted, "the load never got going");
+}
+
+fn print_changes(changes: &Changes) {
+    let acknowledged =
+        |fates: &mut dyn Iterator<Item = &Fate>| fates.filter(|fate| **fate == Fate::Acknowledged).count();
+    println!(
+        "{} of {} edits and deletions, {} of {} reactions acknowledged; {} events",
+        acknowledged(&mut changes.changes.iter().map(|change| &change.fate)),
+        changes.changes.len(),
+        acknowledged(&mut changes.reactions.iter().map(|reacting| &reacting.fate)),
+        changes.reactions.len(),
+        changes.heard.values().map(Vec::len).sum::<usize>(),
+    );
 }
 
 /// Makes the threads, all members in each, so that nothing but messages takes a number afterwards.

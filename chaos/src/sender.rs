@@ -55,8 +55,14 @@ pub struct Sender {
 impl Sender {
     /// A device of `user`; whether it sends over sockets is drawn.
     #[must_use]
-    pub fn new(cluster: &Cluster, user: &str, mut random: StdRng, clock: Clock) -> Self {
-        let device = cluster.device(1, user, "hand");
+    pub fn new(cluster: &Cluster, user: &str, random: StdRng, clock: Clock) -> Self {
+        Self::of(cluster, user, "hand", random, clock)
+    }
+
+    /// The same, by the device's name: two that send at once have different ones.
+    #[must_use]
+    pub fn of(cluster: &Cluster, user: &str, device: &str, mut random: StdRng, clock: Clock) -> Self {
+        let device = cluster.device(1, user, device);
         let through = cluster.nodes().map(|node| device.at(cluster.client_addr(node))).collect();
         let over_socket = random.random_bool(0.5);
         Self { through, at: 0, socket: None, over_socket, random, clock }
@@ -77,7 +83,8 @@ impl Sender {
 
     /// Sends one message until that has come to an end.
     pub async fn send(&mut self, thread: &str, client_seq: u64) -> Send {
-        let origin = Origin { user: self.through[0].user.clone(), device: "hand".into(), client_seq };
+        let Device { user, device, .. } = &self.through[0];
+        let origin = Origin { user: user.clone(), device: device.clone(), client_seq };
         let body = format!("{} {client_seq}", origin.user);
         let key = uuid(&mut self.random);
         let faint_hearted = self.random.random_bool(FAINT_HEARTED);
@@ -133,7 +140,7 @@ impl Sender {
             Some(socket) => socket,
             closed => {
                 let addr = device.http.addr();
-                let request = handshake(addr, "device_id=hand", Some(&device.token));
+                let request = handshake(addr, &format!("device_id={}", device.device), Some(&device.token));
                 match Socket::try_open(addr, request).await {
                     Ok(opened) => closed.insert(opened),
                     Err(_) => return Attempt::NoEffect,

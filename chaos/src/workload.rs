@@ -64,6 +64,12 @@ pub enum Actor {
     Reader,
     /// Whoever breaks things.
     Fault,
+    /// Whoever edits and deletes what it said.
+    Editor,
+    /// The sending half of an editor.
+    EditorSends,
+    /// Whoever reacts.
+    Reactor,
 }
 
 /// How many rounds of faults: `CHAOS_ROUNDS`, or `default`.

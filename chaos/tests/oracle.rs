@@ -1,5 +1,8 @@
 //! The oracle catches what it is for: a sound record passes, and each doctored one fails by its own invariant.
 
+#[path = "oracle/changes.rs"]
+mod changes;
+
 use messenger_chaos::history::{Ear, Glance, Heard, Origin, Outcome, Record, Replica, Send, Stored, Tick};
 use messenger_chaos::oracle::{self, Check, delivery, durable, order, reads, replicas, sequence, unknown};
 use std::collections::BTreeMap;
@@ -41,6 +44,7 @@ fn sound() -> Record {
         heard: BTreeMap::from([((ear, "t".to_owned()), heard.to_vec())]),
         told,
         replicas: vec![replica(0, 1, 9), replica(0, 2, 8), replica(0, 2, 9), replica(1, 1, 9), replica(1, 3, 4)],
+        ..Record::default()
     }
 }
 

@@ -128,4 +128,7 @@ pub struct Bundle {
 pub struct Bundles {
     /// One per device.
     pub devices: Vec<Bundle>,
+    /// Devices that have nothing left to give.
+    #[serde(default)]
+    pub exhausted: Vec<String>,
 }

@@ -205,6 +205,25 @@ impl Rest {
         from_json(&self.call(call).await?)
     }
 
+    /// Takes an emoji of the viewer's off a message.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn unreact(&self, message: MessageId, emoji: &str) -> Result<(), ClientError> {
+        let path = format!("/v1/messages/{message}/reactions/{}", encoded(emoji));
+        self.call(Call::new(Method::DELETE, path)).await.map(drop)
+    }
+
+    /// Keeps a user away from the viewer, or lets it near again.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_block(&self, user: &UserId, blocked: bool) -> Result<(), ClientError> {
+        let method = if blocked { Method::PUT } else { Method::DELETE };
+        let path = format!("/v1/users/me/blocks/{}", encoded(user.as_str()));
+        self.call(Call::new(method, path)).await.map(drop)
+    }
+
     /// A user's devices that have keys published.
     ///
     /// # Errors

@@ -3,9 +3,12 @@
 //! Owns: the list of invariants and what a violation says.
 //! Must not know: how the record came about; the same record is judged the same way every time.
 
+pub mod changes;
 pub mod delivery;
 pub mod durable;
+pub mod events;
 pub mod order;
+pub mod reactions;
 pub mod reads;
 pub mod replicas;
 pub mod sequence;
@@ -33,7 +36,7 @@ impl fmt::Display for Violation {
 pub type Check = fn(&Record) -> Vec<String>;
 
 /// Every invariant, by name.
-pub const INVARIANTS: [(&str, Check); 7] = [
+pub const INVARIANTS: [(&str, Check); 10] = [
     ("an acknowledged message is stored exactly once, on every node", durable::check),
     ("seq has no gaps, and every node tells the same history", sequence::check),
     ("what ended before another began comes before it", order::check),
@@ -41,6 +44,9 @@ pub const INVARIANTS: [(&str, Check); 7] = [
     ("a read reflects every acknowledgement before it", reads::check),
     ("each device hears each thread in order, with nothing missing", delivery::check),
     ("replicas of a shard that applied the same entries are the same", replicas::check),
+    ("a message says what its last acknowledged edit says, and nothing once deleted", changes::check),
+    ("each device is told of every event in order, and they add up to what nodes tell", events::check),
+    ("a reaction is there if it was acknowledged and not taken back, and once", reactions::check),
 ];
 
 /// Judges a run by every invariant.
