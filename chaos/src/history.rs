@@ -5,12 +5,13 @@
 //! Invariants: all instants of one record come from one monotonic clock, so "ended before it began" is a fact.
 
 pub mod changes;
+pub mod keys;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Microseconds since the run began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(pub u64);
 
 /// The run's clock.
@@ -161,6 +162,8 @@ pub struct Record {
     pub replicas: Vec<Replica>,
     /// Of threads whose messages are changed.
     pub changes: changes::Changes,
+    /// Of keys that are published and taken.
+    pub keys: keys::Keys,
 }
 
 impl Record {

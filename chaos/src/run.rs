@@ -3,10 +3,12 @@
 //! Owns: setting the stage, starting the actors, and reading every thread from every node in the end.
 //! Must not know: what is right; the oracle judges.
 
-use crate::actors::Stage;
 use crate::actors::changer::Changers;
+use crate::actors::taker::Takers;
+use crate::actors::{LOAD_MIN, Stage};
 use crate::faults::{self, Fault};
 use crate::history::changes::{Changes, Event, What};
+use crate::history::keys::{Answer, Keys};
 use crate::history::{Clock, Ear, Fate, Glance, Heard, Origin, Record, Replica, Stored, Thread};
 use crate::listener::{Ends, Listener};
 use crate::oracle;
@@ -20,7 +22,6 @@ use rand::rngs::StdRng;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -36,7 +37,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     let threads: Arc<[Thread]> = stage(cluster, shape, &users).await.into();
     let scene = Stage::new(cluster, seed, clock);
     let changers = Changers::start(&scene, &users).await;
-    let stop = scene.flag();
+    let takers = Takers::start(&scene).await;
     let (tell_ends, ends) = watch::channel::<Ends>(None);
 
     let mut listeners = Vec::new();
@@ -45,15 +46,15 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
         let listener = Listener::new(cluster, user, seed.actor(Actor::Listener, n));
         listeners.push(tokio::spawn(listener.run(ends.clone())));
         let sender = Sender::new(cluster, user, seed.actor(Actor::Sender, n), clock);
-        let (threads, stop) = (threads.clone(), stop.clone());
-        senders.push(tokio::spawn(async move { sender.run(&threads, &stop).await }));
+        let (threads, scene) = (threads.clone(), scene.clone());
+        senders.push(tokio::spawn(async move { sender.run(&threads, &scene).await }));
     }
     let mut readers = Vec::new();
     for n in 0..shape.readers {
         let device = cluster.device(1, &users[n % users.len()], "eye");
         let through = cluster.nodes().map(|node| device.at(cluster.client_addr(node))).collect();
         let random = seed.actor(Actor::Reader, n);
-        readers.push(tokio::spawn(look(through, threads.clone(), stop.clone(), random, clock)));
+        readers.push(tokio::spawn(look(through, threads.clone(), scene.clone(), random)));
     }
 
     let mut random = seed.actor(Actor::Fault, 0);
@@ -61,6 +62,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
         faults::strike(cluster, *fault, &mut random).await;
     }
     tokio::time::sleep(AFTERMATH).await;
+    scene.wait_for_some().await;
     scene.stop();
 
     let mut record = Record::default();
@@ -71,6 +73,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
         record.glances.extend(reader.await.expect("a reader comes to its end"));
     }
     record.changes = changers.finish(&scene).await;
+    record.keys = takers.finish(&scene).await;
     record.told = told(cluster, &users[0], &threads).await;
     record.replicas = settled(cluster).await;
     tell_ends.send_replace(Some(ends_of(&record, &threads)));
@@ -121,6 +124,7 @@ pub fn conclude(record: &Record) {
         record.glances.len()
     );
     print_changes(&record.changes);
+    print_keys(&record.keys);
     let violations = oracle::judge(record);
     let shown: Vec<String> = violations.iter().take(20).map(ToString::to_string).collect();
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), shown.join("\n"));
@@ -128,7 +132,8 @@ pub fn conclude(record: &Record) {
     println!("replicas of {compared} shards were compared");
     assert!(compared > 0, "no two replicas of any shard were ever at the same entry");
     assert!(!record.changes.changes.is_empty() && !record.changes.reactions.is_empty(), "nobody changed anything");
-    assert!(accepted > 100 && !record.glances.is_empty() && frames > accepted, "the load never got going");
+    assert!(!record.keys.repeats.is_empty(), "nobody took any keys");
+    assert!(accepted >= LOAD_MIN && !record.glances.is_empty() && frames > accepted, "the load never got going");
 }
 
 fn print_changes(changes: &Changes) {
@@ -144,6 +149,19 @@ fn print_changes(changes: &Changes) {
     );
 }
 
+fn print_keys(keys: &Keys) {
+    let count = |wanted: fn(&Answer) -> bool| keys.takings.iter().filter(|taking| wanted(&taking.answer)).count();
+    println!(
+        "keys: {} publications, {} requests ({} all exhausted, {} a device exhausted, {} unknown), {} repeats",
+        keys.publications.len(),
+        keys.takings.len(),
+        count(|answer| *answer == Answer::Exhausted),
+        count(|answer| matches!(answer, Answer::Given { exhausted, .. } if !exhausted.is_empty())),
+        count(|answer| *answer == Answer::Unknown),
+        keys.repeats.len(),
+    );
+}
+
 /// Makes the threads, all members in each, so that nothing but messages takes a number afterwards.
 async fn stage(cluster: &Cluster, shape: Shape, users: &[String]) -> Vec<Thread> {
     let owner = cluster.device(1, &users[0], "hand");
@@ -156,18 +174,12 @@ async fn stage(cluster: &Cluster, shape: Shape, users: &[String]) -> Vec<Thread>
 }
 
 /// Looks at the ends of random threads through random nodes.
-async fn look(
-    through: Vec<Device>,
-    threads: Arc<[Thread]>,
-    stop: Arc<AtomicBool>,
-    mut random: StdRng,
-    clock: Clock,
-) -> Vec<Glance> {
+async fn look(through: Vec<Device>, threads: Arc<[Thread]>, scene: Stage, mut random: StdRng) -> Vec<Glance> {
     let mut glances = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
+    while scene.goes_on() {
         let device = &through[random.random_range(0..through.len())];
         let thread = &threads[random.random_range(0..threads.len())];
-        let began = clock.now();
+        let began = scene.clock.now();
         let path = format!("/v1/threads/{thread}/messages?page_size=1");
         let answer = device.try_call(http::Method::GET, &path, &[], "").await;
         if let Some(page) = answer.ok().filter(|answer| answer.status == 200).map(|answer| answer.json()) {

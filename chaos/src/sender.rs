@@ -4,6 +4,7 @@
 //! Must not know: faults, or what others do.
 //! Invariants: a message is never given up as refused unless every attempt was surely without effect; every wait ends.
 
+use crate::actors::Stage;
 use crate::history::{Clock, Origin, Outcome, Send, Thread};
 use messenger_tests::cluster::Cluster;
 use messenger_tests::device::{Device, base64};
@@ -11,7 +12,6 @@ use messenger_tests::socket::{Next, Socket, handshake};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long a sender insists on one message.
@@ -69,14 +69,18 @@ impl Sender {
     }
 
     /// Sends to random threads, one message after the other, until told to stop; what came of each.
-    pub async fn run(mut self, threads: &[Thread], stop: &AtomicBool) -> Vec<Send> {
+    pub async fn run(mut self, threads: &[Thread], stage: &Stage) -> Vec<Send> {
         let mut sends = Vec::new();
         for client_seq in 1.. {
-            if stop.load(Ordering::Relaxed) {
+            if !stage.goes_on() {
                 break;
             }
             let thread = &threads[self.random.random_range(0..threads.len())];
-            sends.push(self.send(thread, client_seq).await);
+            let sent = self.send(thread, client_seq).await;
+            if matches!(sent.outcome, Outcome::Accepted { .. }) {
+                stage.count();
+            }
+            sends.push(sent);
         }
         sends
     }

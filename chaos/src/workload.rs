@@ -70,6 +70,10 @@ pub enum Actor {
     EditorSends,
     /// Whoever reacts.
     Reactor,
+    /// A device that publishes keys.
+    Publisher,
+    /// Whoever takes them.
+    Taker,
 }
 
 /// How many rounds of faults: `CHAOS_ROUNDS`, or `default`.

@@ -2,6 +2,8 @@
 
 #[path = "oracle/changes.rs"]
 mod changes;
+#[path = "oracle/keys.rs"]
+mod keys;
 
 use messenger_chaos::history::{Ear, Glance, Heard, Origin, Outcome, Record, Replica, Send, Stored, Tick};
 use messenger_chaos::oracle::{self, Check, delivery, durable, order, reads, replicas, sequence, unknown};

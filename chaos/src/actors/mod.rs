@@ -4,13 +4,19 @@
 //! Must not know: faults, or what is right.
 
 pub mod changer;
+pub mod taker;
 
 use crate::history::Clock;
 use crate::workload::Seed;
 use messenger_tests::cluster::Cluster;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+
+/// Acknowledged messages without which a run means nothing.
+pub const LOAD_MIN: usize = 150;
+/// How long a run may go on for them after its last fault.
+const LOAD_WITHIN: Duration = Duration::from_secs(30);
 
 /// What every actor of a run has in common.
 #[derive(Clone)]
@@ -22,13 +28,14 @@ pub struct Stage {
     /// The run's clock.
     pub clock: Clock,
     stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
 }
 
 impl Stage {
     /// The stage of a run that begins.
     #[must_use]
     pub fn new(cluster: &Arc<Cluster>, seed: Seed, clock: Clock) -> Self {
-        Self { cluster: cluster.clone(), seed, clock, stop: Arc::default() }
+        Self { cluster: cluster.clone(), seed, clock, stop: Arc::default(), acknowledged: Arc::default() }
     }
 
     /// Tells all actors that the load ends.
@@ -42,10 +49,17 @@ impl Stage {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// The flag itself.
-    #[must_use]
-    pub fn flag(&self) -> Arc<AtomicBool> {
-        self.stop.clone()
+    /// Counts a message that was acknowledged to a sender.
+    pub fn count(&self) {
+        self.acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until the run means something, which takes longer on a busy machine; no longer than that may take.
+    pub async fn wait_for_some(&self) {
+        let deadline = tokio::time::Instant::now() + LOAD_WITHIN;
+        while self.acknowledged.load(Ordering::Relaxed) < LOAD_MIN && tokio::time::Instant::now() < deadline {
+            self.breathe().await;
+        }
     }
 
     /// Between two things that one actor does, so that it is a load beside the senders and not instead of them.

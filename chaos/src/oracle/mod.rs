@@ -7,6 +7,7 @@ pub mod changes;
 pub mod delivery;
 pub mod durable;
 pub mod events;
+pub mod keys;
 pub mod order;
 pub mod reactions;
 pub mod reads;
@@ -36,7 +37,7 @@ impl fmt::Display for Violation {
 pub type Check = fn(&Record) -> Vec<String>;
 
 /// Every invariant, by name.
-pub const INVARIANTS: [(&str, Check); 10] = [
+pub const INVARIANTS: [(&str, Check); 11] = [
     ("an acknowledged message is stored exactly once, on every node", durable::check),
     ("seq has no gaps, and every node tells the same history", sequence::check),
     ("what ended before another began comes before it", order::check),
@@ -47,6 +48,7 @@ pub const INVARIANTS: [(&str, Check); 10] = [
     ("a message says what its last acknowledged edit says, and nothing once deleted", changes::check),
     ("each device is told of every event in order, and they add up to what nodes tell", events::check),
     ("a reaction is there if it was acknowledged and not taken back, and once", reactions::check),
+    ("a one-time key is handed out at most once, and none is said to be there or gone that is not", keys::check),
 ];
 
 /// Judges a run by every invariant.
