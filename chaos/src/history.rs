@@ -6,6 +6,7 @@
 
 pub mod changes;
 pub mod keys;
+pub mod receipts;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -164,6 +165,8 @@ pub struct Record {
     pub changes: changes::Changes,
     /// Of keys that are published and taken.
     pub keys: keys::Keys,
+    /// Of reading.
+    pub receipts: receipts::Receipts,
 }
 
 impl Record {

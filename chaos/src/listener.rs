@@ -6,6 +6,7 @@
 
 use crate::history::Thread;
 use crate::history::changes::{Event, What};
+use crate::history::receipts::Receipt;
 use messenger_tests::cluster::Cluster;
 use messenger_tests::device::{Device, text, text_of};
 use messenger_tests::socket::{Next, Socket, handshake};
@@ -30,11 +31,20 @@ const ACKS: f64 = 0.2;
 /// How often, per frame, a device goes off the air by itself.
 const LEAVES: f64 = 0.002;
 
+/// What a device heard.
+#[derive(Debug, Default)]
+pub struct Hearing {
+    /// The numbered events of each thread, in the order they came.
+    pub events: BTreeMap<Thread, Vec<Event>>,
+    /// The receipts, likewise.
+    pub receipts: Vec<Receipt>,
+}
+
 /// A listening device.
 pub struct Listener {
     through: Vec<Device>,
     random: StdRng,
-    heard: BTreeMap<Thread, Vec<Event>>,
+    heard: Hearing,
     connection: u32,
     last_id: Option<String>,
 }
@@ -45,11 +55,11 @@ impl Listener {
     pub fn new(cluster: &Cluster, user: &str, random: StdRng) -> Self {
         let device = cluster.device(1, user, "ear");
         let through = cluster.nodes().map(|node| device.at(cluster.client_addr(node))).collect();
-        Self { through, random, heard: BTreeMap::new(), connection: 0, last_id: None }
+        Self { through, random, heard: Hearing::default(), connection: 0, last_id: None }
     }
 
-    /// Listens until everything up to the run's end was heard; what was, per thread.
-    pub async fn run(mut self, mut ends: watch::Receiver<Ends>) -> BTreeMap<Thread, Vec<Event>> {
+    /// Listens until everything up to the run's end was heard; what was.
+    pub async fn run(mut self, mut ends: watch::Receiver<Ends>) -> Hearing {
         let mut deadline = None;
         while !self.has_heard(&ends.borrow_and_update()) {
             if ends.borrow().is_some() {
@@ -69,7 +79,7 @@ impl Listener {
     fn has_heard(&self, ends: &Ends) -> bool {
         let Some(ends) = ends else { return false };
         ends.iter().all(|(thread, end)| {
-            let heard = self.heard.get(thread).into_iter().flatten();
+            let heard = self.heard.events.get(thread).into_iter().flatten();
             heard.map(|heard| heard.seq).max().unwrap_or(0) >= *end
         })
     }
@@ -119,13 +129,19 @@ impl Listener {
     }
 
     fn hear(&mut self, frame: &Value) {
+        if let "delivered" | "read" = frame["t"].as_str().unwrap_or_default() {
+            let read = frame["t"] == "read";
+            let up_to = text(frame, if read { "up_to" } else { "id" });
+            let (connection, thread, by) = (self.connection, text(frame, "thread_id"), text(frame, "by"));
+            self.heard.receipts.push(Receipt { connection, thread, read, by, up_to });
+        }
         let Some(what) = what(frame) else { return };
         if let What::Message { id, .. } = &what {
             self.last_id = Some(id.clone());
         }
         let seq = frame["seq"].as_u64().expect("an event has a number");
         let event = Event { connection: self.connection, seq, what };
-        self.heard.entry(text(frame, "thread_id")).or_default().push(event);
+        self.heard.events.entry(text(frame, "thread_id")).or_default().push(event);
     }
 }
 

@@ -4,13 +4,14 @@
 //! Must not know: what is right; the oracle judges.
 
 use crate::actors::changer::Changers;
+use crate::actors::reader::Readers;
 use crate::actors::taker::Takers;
 use crate::actors::{LOAD_MIN, Stage};
 use crate::faults::{self, Fault};
 use crate::history::changes::{Changes, Event, What};
 use crate::history::keys::{Answer, Keys};
 use crate::history::{Clock, Ear, Fate, Glance, Heard, Origin, Record, Replica, Stored, Thread};
-use crate::listener::{Ends, Listener};
+use crate::listener::{Ends, Hearing, Listener};
 use crate::oracle;
 use crate::sender::Sender;
 use crate::workload::{Actor, Seed, Shape};
@@ -38,6 +39,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     let scene = Stage::new(cluster, seed, clock);
     let changers = Changers::start(&scene, &users).await;
     let takers = Takers::start(&scene).await;
+    let reading = Readers::start(&scene, &users, &threads);
     let (tell_ends, ends) = watch::channel::<Ends>(None);
 
     let mut listeners = Vec::new();
@@ -75,6 +77,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     record.changes = changers.finish(&scene).await;
     record.keys = takers.finish(&scene).await;
     record.told = told(cluster, &users[0], &threads).await;
+    record.receipts = reading.finish(&scene).await;
     record.replicas = settled(cluster).await;
     tell_ends.send_replace(Some(ends_of(&record, &threads)));
     for (listener, user) in listeners.into_iter().zip(users) {
@@ -93,7 +96,9 @@ fn ends_of(record: &Record, threads: &[Thread]) -> BTreeMap<Thread, u64> {
 }
 
 /// Notes what a device heard: of threads that nobody changes, the messages alone.
-fn note(record: &mut Record, ear: &Ear, threads: &[Thread], mut heard: BTreeMap<Thread, Vec<Event>>) {
+fn note(record: &mut Record, ear: &Ear, threads: &[Thread], hearing: Hearing) {
+    let Hearing { events: mut heard, receipts } = hearing;
+    record.receipts.heard.insert(ear.clone(), receipts);
     let message = |Event { connection, seq, what }| match what {
         What::Message { id, .. } => Some(Heard { connection, id, seq }),
         _ => None,
@@ -125,6 +130,12 @@ pub fn conclude(record: &Record) {
     );
     print_changes(&record.changes);
     print_keys(&record.keys);
+    println!(
+        "{} read marks, {} looks at recipients, {} receipts",
+        record.receipts.markings.len(),
+        record.receipts.looks.len(),
+        record.receipts.heard.values().map(Vec::len).sum::<usize>(),
+    );
     let violations = oracle::judge(record);
     let shown: Vec<String> = violations.iter().take(20).map(ToString::to_string).collect();
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), shown.join("\n"));
@@ -133,6 +144,7 @@ pub fn conclude(record: &Record) {
     assert!(compared > 0, "no two replicas of any shard were ever at the same entry");
     assert!(!record.changes.changes.is_empty() && !record.changes.reactions.is_empty(), "nobody changed anything");
     assert!(!record.keys.repeats.is_empty(), "nobody took any keys");
+    assert!(!record.receipts.markings.is_empty() && !record.receipts.looks.is_empty(), "nobody read anything");
     assert!(accepted >= LOAD_MIN && !record.glances.is_empty() && frames > accepted, "the load never got going");
 }
 

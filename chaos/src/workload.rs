@@ -74,6 +74,10 @@ pub enum Actor {
     Publisher,
     /// Whoever takes them.
     Taker,
+    /// Whoever moves a read mark.
+    Marker,
+    /// Whoever looks how far messages got.
+    Watcher,
 }
 
 /// How many rounds of faults: `CHAOS_ROUNDS`, or `default`.

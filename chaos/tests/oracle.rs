@@ -4,6 +4,8 @@
 mod changes;
 #[path = "oracle/keys.rs"]
 mod keys;
+#[path = "oracle/receipts.rs"]
+mod receipts;
 
 use messenger_chaos::history::{Ear, Glance, Heard, Origin, Outcome, Record, Replica, Send, Stored, Tick};
 use messenger_chaos::oracle::{self, Check, delivery, durable, order, reads, replicas, sequence, unknown};

@@ -4,6 +4,7 @@
 //! Must not know: faults, or what is right.
 
 pub mod changer;
+pub mod reader;
 pub mod taker;
 
 use crate::history::Clock;

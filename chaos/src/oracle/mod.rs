@@ -11,6 +11,7 @@ pub mod keys;
 pub mod order;
 pub mod reactions;
 pub mod reads;
+pub mod receipts;
 pub mod replicas;
 pub mod sequence;
 pub mod unknown;
@@ -37,7 +38,7 @@ impl fmt::Display for Violation {
 pub type Check = fn(&Record) -> Vec<String>;
 
 /// Every invariant, by name.
-pub const INVARIANTS: [(&str, Check); 11] = [
+pub const INVARIANTS: [(&str, Check); 12] = [
     ("an acknowledged message is stored exactly once, on every node", durable::check),
     ("seq has no gaps, and every node tells the same history", sequence::check),
     ("what ended before another began comes before it", order::check),
@@ -49,6 +50,7 @@ pub const INVARIANTS: [(&str, Check); 11] = [
     ("each device is told of every event in order, and they add up to what nodes tell", events::check),
     ("a reaction is there if it was acknowledged and not taken back, and once", reactions::check),
     ("a one-time key is handed out at most once, and none is said to be there or gone that is not", keys::check),
+    ("receipts never go back, what is read was delivered, and acknowledged marks stay", receipts::check),
 ];
 
 /// Judges a run by every invariant.
