@@ -4,6 +4,7 @@
 //! Must not know: how it came about, or what is right.
 //! Invariants: all instants of one record come from one monotonic clock, so "ended before it began" is a fact.
 
+pub mod blocks;
 pub mod changes;
 pub mod keys;
 pub mod receipts;
@@ -167,6 +168,8 @@ pub struct Record {
     pub keys: keys::Keys,
     /// Of reading.
     pub receipts: receipts::Receipts,
+    /// Of a group in which one user keeps another away.
+    pub blocks: blocks::Blocks,
 }
 
 impl Record {

@@ -3,6 +3,7 @@
 //! Owns: setting the stage, starting the actors, and reading every thread from every node in the end.
 //! Must not know: what is right; the oracle judges.
 
+use crate::actors::blocker::Blockers;
 use crate::actors::changer::Changers;
 use crate::actors::reader::Readers;
 use crate::actors::taker::Takers;
@@ -39,6 +40,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     let scene = Stage::new(cluster, seed, clock);
     let changers = Changers::start(&scene, &users).await;
     let takers = Takers::start(&scene).await;
+    let blockers = Blockers::start(&scene).await;
     let reading = Readers::start(&scene, &users, &threads);
     let (tell_ends, ends) = watch::channel::<Ends>(None);
 
@@ -76,6 +78,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     }
     record.changes = changers.finish(&scene).await;
     record.keys = takers.finish(&scene).await;
+    record.blocks = blockers.finish(&scene).await;
     record.told = told(cluster, &users[0], &threads).await;
     record.receipts = reading.finish(&scene).await;
     record.replicas = settled(cluster).await;
@@ -136,6 +139,12 @@ pub fn conclude(record: &Record) {
         record.receipts.looks.len(),
         record.receipts.heard.values().map(Vec::len).sum::<usize>(),
     );
+    let failed = record.blocks.states.values().filter(|state| *state == "FAILED").count();
+    println!(
+        "{} blocks set and lifted, {failed} messages of {} failed for the blocker",
+        record.blocks.turns.len(),
+        record.blocks.states.len(),
+    );
     let violations = oracle::judge(record);
     let shown: Vec<String> = violations.iter().take(20).map(ToString::to_string).collect();
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), shown.join("\n"));
@@ -145,6 +154,7 @@ pub fn conclude(record: &Record) {
     assert!(!record.changes.changes.is_empty() && !record.changes.reactions.is_empty(), "nobody changed anything");
     assert!(!record.keys.repeats.is_empty(), "nobody took any keys");
     assert!(!record.receipts.markings.is_empty() && !record.receipts.looks.is_empty(), "nobody read anything");
+    assert!(!record.blocks.turns.is_empty() && !record.blocks.states.is_empty(), "nobody kept anybody away");
     assert!(accepted >= LOAD_MIN && !record.glances.is_empty() && frames > accepted, "the load never got going");
 }
 

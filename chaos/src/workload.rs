@@ -78,6 +78,12 @@ pub enum Actor {
     Marker,
     /// Whoever looks how far messages got.
     Watcher,
+    /// Whoever sends where one keeps another away.
+    Talker,
+    /// Whoever keeps another away.
+    Blocker,
+    /// Whoever listens there.
+    BlockEar,
 }
 
 /// How many rounds of faults: `CHAOS_ROUNDS`, or `default`.

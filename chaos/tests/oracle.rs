@@ -1,5 +1,7 @@
 //! The oracle catches what it is for: a sound record passes, and each doctored one fails by its own invariant.
 
+#[path = "oracle/blocks.rs"]
+mod blocks;
 #[path = "oracle/changes.rs"]
 mod changes;
 #[path = "oracle/keys.rs"]

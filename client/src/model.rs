@@ -167,6 +167,11 @@ pub struct MessagePage {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct BlockList {
+    pub(super) blocks: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct RecipientList {
     pub(super) recipients: Vec<Recipient>,
 }

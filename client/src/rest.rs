@@ -10,8 +10,8 @@ use crate::devices::{Bundles, Device, DeviceList, KeyCounts, PublishKeys};
 use crate::error::{ClientError, Problem};
 use crate::http1::{Answer, Call, TransportError};
 use crate::model::{
-    Content, Draft, HistoryQuery, Message, MessagePage, NewThread, Recipient, RecipientList, Sent, Thread, ThreadPage,
-    encode_query,
+    BlockList, Content, Draft, HistoryQuery, Message, MessagePage, NewThread, Recipient, RecipientList, Sent, Thread,
+    ThreadPage, encode_query,
 };
 use crate::pool::Pool;
 use crate::token::TokenSource;
@@ -222,6 +222,14 @@ impl Rest {
         let method = if blocked { Method::PUT } else { Method::DELETE };
         let path = format!("/v1/users/me/blocks/{}", encoded(user.as_str()));
         self.call(Call::new(method, path)).await.map(drop)
+    }
+
+    /// Whom the viewer keeps away.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn blocks(&self) -> Result<Vec<String>, ClientError> {
+        from_json::<BlockList>(&self.call(Call::new(Method::GET, "/v1/users/me/blocks")).await?).map(|list| list.blocks)
     }
 
     /// A user's devices that have keys published.

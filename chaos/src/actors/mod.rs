@@ -3,9 +3,13 @@
 //! Owns: one file per kind of part, each with its stage, its actors and what nodes say of it in the end.
 //! Must not know: faults, or what is right.
 
+mod audience;
+pub mod blocker;
 pub mod changer;
 pub mod reader;
 pub mod taker;
+
+pub use self::audience::Audience;
 
 use crate::history::Clock;
 use crate::workload::Seed;

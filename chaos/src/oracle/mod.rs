@@ -3,6 +3,7 @@
 //! Owns: the list of invariants and what a violation says.
 //! Must not know: how the record came about; the same record is judged the same way every time.
 
+pub mod blocks;
 pub mod changes;
 pub mod delivery;
 pub mod durable;
@@ -38,7 +39,7 @@ impl fmt::Display for Violation {
 pub type Check = fn(&Record) -> Vec<String>;
 
 /// Every invariant, by name.
-pub const INVARIANTS: [(&str, Check); 12] = [
+pub const INVARIANTS: [(&str, Check); 13] = [
     ("an acknowledged message is stored exactly once, on every node", durable::check),
     ("seq has no gaps, and every node tells the same history", sequence::check),
     ("what ended before another began comes before it", order::check),
@@ -51,6 +52,7 @@ pub const INVARIANTS: [(&str, Check); 12] = [
     ("a reaction is there if it was acknowledged and not taken back, and once", reactions::check),
     ("a one-time key is handed out at most once, and none is said to be there or gone that is not", keys::check),
     ("receipts never go back, what is read was delivered, and acknowledged marks stay", receipts::check),
+    ("what is sent while a block is in force is never shown to the blocker, all else is", blocks::check),
 ];
 
 /// Judges a run by every invariant.
