@@ -7,6 +7,7 @@
 pub mod blocks;
 pub mod changes;
 pub mod keys;
+pub mod members;
 pub mod receipts;
 
 use std::collections::BTreeMap;
@@ -170,6 +171,8 @@ pub struct Record {
     pub receipts: receipts::Receipts,
     /// Of a group in which one user keeps another away.
     pub blocks: blocks::Blocks,
+    /// Of a group whose members come and go.
+    pub members: members::Members,
 }
 
 impl Record {

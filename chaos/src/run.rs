@@ -4,6 +4,7 @@
 //! Must not know: what is right; the oracle judges.
 
 use crate::actors::blocker::Blockers;
+use crate::actors::chair::Chairs;
 use crate::actors::changer::Changers;
 use crate::actors::reader::Readers;
 use crate::actors::taker::Takers;
@@ -11,6 +12,7 @@ use crate::actors::{LOAD_MIN, Stage};
 use crate::faults::{self, Fault};
 use crate::history::changes::{Changes, Event, What};
 use crate::history::keys::{Answer, Keys};
+use crate::history::members::Members;
 use crate::history::{Clock, Ear, Fate, Glance, Heard, Origin, Record, Replica, Stored, Thread};
 use crate::listener::{Ends, Hearing, Listener};
 use crate::oracle;
@@ -41,6 +43,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     let changers = Changers::start(&scene, &users).await;
     let takers = Takers::start(&scene).await;
     let blockers = Blockers::start(&scene).await;
+    let chairs = Chairs::start(&scene).await;
     let reading = Readers::start(&scene, &users, &threads);
     let (tell_ends, ends) = watch::channel::<Ends>(None);
 
@@ -79,6 +82,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     record.changes = changers.finish(&scene).await;
     record.keys = takers.finish(&scene).await;
     record.blocks = blockers.finish(&scene).await;
+    record.members = chairs.finish(&scene).await;
     record.told = told(cluster, &users[0], &threads).await;
     record.receipts = reading.finish(&scene).await;
     record.replicas = settled(cluster).await;
@@ -145,6 +149,8 @@ pub fn conclude(record: &Record) {
         record.blocks.turns.len(),
         record.blocks.states.len(),
     );
+    let Members { turns, sights, sends, .. } = &record.members;
+    println!("{} members added and removed, {} looks, {} messages", turns.len(), sights.len(), sends.len());
     let violations = oracle::judge(record);
     let shown: Vec<String> = violations.iter().take(20).map(ToString::to_string).collect();
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), shown.join("\n"));
@@ -155,6 +161,7 @@ pub fn conclude(record: &Record) {
     assert!(!record.keys.repeats.is_empty(), "nobody took any keys");
     assert!(!record.receipts.markings.is_empty() && !record.receipts.looks.is_empty(), "nobody read anything");
     assert!(!record.blocks.turns.is_empty() && !record.blocks.states.is_empty(), "nobody kept anybody away");
+    assert!(!record.members.turns.is_empty() && !record.members.sights.is_empty(), "nobody came or went");
     assert!(accepted >= LOAD_MIN && !record.glances.is_empty() && frames > accepted, "the load never got going");
 }
 

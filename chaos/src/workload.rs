@@ -84,6 +84,12 @@ pub enum Actor {
     Blocker,
     /// Whoever listens there.
     BlockEar,
+    /// Whoever adds and removes members.
+    Chair,
+    /// The sending half of the chair.
+    ChairSends,
+    /// A member that comes and goes, listening.
+    MemberEar,
 }
 
 /// How many rounds of faults: `CHAOS_ROUNDS`, or `default`.

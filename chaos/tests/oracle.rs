@@ -6,6 +6,8 @@ mod blocks;
 mod changes;
 #[path = "oracle/keys.rs"]
 mod keys;
+#[path = "oracle/members.rs"]
+mod members;
 #[path = "oracle/receipts.rs"]
 mod receipts;
 

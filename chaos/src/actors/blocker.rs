@@ -103,7 +103,8 @@ async fn states(stage: &Stage, sends: &[Send]) -> BTreeMap<String, String> {
     states
 }
 
-async fn talk(stage: Stage, mut sender: Sender, thread: Thread) -> Vec<Send> {
+/// Sends to one thread until the load ends.
+pub(super) async fn talk(stage: Stage, mut sender: Sender, thread: Thread) -> Vec<Send> {
     let mut sends = Vec::new();
     for client_seq in 1.. {
         if !stage.goes_on() {

@@ -5,6 +5,7 @@
 
 mod audience;
 pub mod blocker;
+pub mod chair;
 pub mod changer;
 pub mod reader;
 pub mod taker;

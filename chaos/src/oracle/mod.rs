@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod durable;
 pub mod events;
 pub mod keys;
+pub mod members;
 pub mod order;
 pub mod reactions;
 pub mod reads;
@@ -39,7 +40,7 @@ impl fmt::Display for Violation {
 pub type Check = fn(&Record) -> Vec<String>;
 
 /// Every invariant, by name.
-pub const INVARIANTS: [(&str, Check); 13] = [
+pub const INVARIANTS: [(&str, Check); 14] = [
     ("an acknowledged message is stored exactly once, on every node", durable::check),
     ("seq has no gaps, and every node tells the same history", sequence::check),
     ("what ended before another began comes before it", order::check),
@@ -53,6 +54,7 @@ pub const INVARIANTS: [(&str, Check); 13] = [
     ("a one-time key is handed out at most once, and none is said to be there or gone that is not", keys::check),
     ("receipts never go back, what is read was delivered, and acknowledged marks stay", receipts::check),
     ("what is sent while a block is in force is never shown to the blocker, all else is", blocks::check),
+    ("a group is listed by those who are its members, and shows each what was sent during its stay", members::check),
 ];
 
 /// Judges a run by every invariant.
