@@ -6,6 +6,7 @@
 
 pub mod blocks;
 pub mod changes;
+pub mod envelopes;
 pub mod keys;
 pub mod members;
 pub mod receipts;
@@ -173,6 +174,8 @@ pub struct Record {
     pub blocks: blocks::Blocks,
     /// Of a group whose members come and go.
     pub members: members::Members,
+    /// Of a group whose messages say something else to each device.
+    pub envelopes: envelopes::Envelopes,
 }
 
 impl Record {

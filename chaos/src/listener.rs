@@ -53,7 +53,13 @@ impl Listener {
     /// A device of `user`.
     #[must_use]
     pub fn new(cluster: &Cluster, user: &str, random: StdRng) -> Self {
-        let device = cluster.device(1, user, "ear");
+        Self::of(cluster, user, "ear", random)
+    }
+
+    /// The same, by the device's name.
+    #[must_use]
+    pub fn of(cluster: &Cluster, user: &str, device: &str, random: StdRng) -> Self {
+        let device = cluster.device(1, user, device);
         let through = cluster.nodes().map(|node| device.at(cluster.client_addr(node))).collect();
         Self { through, random, heard: Hearing::default(), connection: 0, last_id: None }
     }
@@ -86,7 +92,7 @@ impl Listener {
 
     async fn connect(&mut self) -> Option<Socket> {
         let device = &self.through[self.random.random_range(0..self.through.len())];
-        let mut query = "device_id=ear".to_owned();
+        let mut query = format!("device_id={}", device.device);
         // A client may or may not say where it is; what it acknowledged counts either way.
         if let Some(id) = self.last_id.as_ref().filter(|_| self.random.random_bool(0.5)) {
             query.push_str("&last_seen_id=");

@@ -7,13 +7,14 @@ use crate::actors::blocker::Blockers;
 use crate::actors::chair::Chairs;
 use crate::actors::changer::Changers;
 use crate::actors::reader::Readers;
+use crate::actors::sealer::Sealers;
 use crate::actors::taker::Takers;
 use crate::actors::{LOAD_MIN, Stage};
 use crate::faults::{self, Fault};
 use crate::history::changes::{Changes, Event, What};
 use crate::history::keys::{Answer, Keys};
 use crate::history::members::Members;
-use crate::history::{Clock, Ear, Fate, Glance, Heard, Origin, Record, Replica, Stored, Thread};
+use crate::history::{Clock, Ear, Fate, Glance, Heard, Origin, Outcome, Record, Replica, Stored, Thread};
 use crate::listener::{Ends, Hearing, Listener};
 use crate::oracle;
 use crate::sender::Sender;
@@ -44,6 +45,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     let takers = Takers::start(&scene).await;
     let blockers = Blockers::start(&scene).await;
     let chairs = Chairs::start(&scene).await;
+    let sealers = Sealers::start(&scene).await;
     let reading = Readers::start(&scene, &users, &threads);
     let (tell_ends, ends) = watch::channel::<Ends>(None);
 
@@ -83,6 +85,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     record.keys = takers.finish(&scene).await;
     record.blocks = blockers.finish(&scene).await;
     record.members = chairs.finish(&scene).await;
+    record.envelopes = sealers.finish(&scene).await;
     record.told = told(cluster, &users[0], &threads).await;
     record.receipts = reading.finish(&scene).await;
     record.replicas = settled(cluster).await;
@@ -125,11 +128,10 @@ fn note(record: &mut Record, ear: &Ear, threads: &[Thread], hearing: Hearing) {
 /// # Panics
 /// When an invariant was broken, or too little happened for the run to mean anything.
 pub fn conclude(record: &Record) {
-    let count =
-        |wanted: fn(&crate::history::Outcome) -> bool| record.sends.iter().filter(|send| wanted(&send.outcome)).count();
-    let accepted = count(|outcome| matches!(outcome, crate::history::Outcome::Accepted { .. }));
-    let unknown = count(|outcome| *outcome == crate::history::Outcome::Unknown);
-    let refused = count(|outcome| *outcome == crate::history::Outcome::Refused);
+    let count = |wanted: fn(&Outcome) -> bool| record.sends.iter().filter(|send| wanted(&send.outcome)).count();
+    let accepted = count(|outcome| matches!(outcome, Outcome::Accepted { .. }));
+    let unknown = count(|outcome| *outcome == Outcome::Unknown);
+    let refused = count(|outcome| *outcome == Outcome::Refused);
     let frames: usize = record.heard.values().map(Vec::len).sum();
     println!(
         "{accepted} acknowledged, {unknown} unknown, {refused} refused, {} reads, {frames} frames",
@@ -151,6 +153,9 @@ pub fn conclude(record: &Record) {
     );
     let Members { turns, sights, sends, .. } = &record.members;
     println!("{} members added and removed, {} looks, {} messages", turns.len(), sights.len(), sends.len());
+    let sealed = &record.envelopes.sends;
+    let mismatched = sealed.iter().filter(|send| send.outcome == Outcome::Refused).count();
+    println!("{} messages in envelopes, {mismatched} did not match the devices", sealed.len());
     let violations = oracle::judge(record);
     let shown: Vec<String> = violations.iter().take(20).map(ToString::to_string).collect();
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), shown.join("\n"));
@@ -162,6 +167,7 @@ pub fn conclude(record: &Record) {
     assert!(!record.receipts.markings.is_empty() && !record.receipts.looks.is_empty(), "nobody read anything");
     assert!(!record.blocks.turns.is_empty() && !record.blocks.states.is_empty(), "nobody kept anybody away");
     assert!(!record.members.turns.is_empty() && !record.members.sights.is_empty(), "nobody came or went");
+    assert!(!sealed.is_empty() && !record.envelopes.registrations.is_empty(), "nobody sent in envelopes");
     assert!(accepted >= LOAD_MIN && !record.glances.is_empty() && frames > accepted, "the load never got going");
 }
 

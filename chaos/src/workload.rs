@@ -90,6 +90,12 @@ pub enum Actor {
     ChairSends,
     /// A member that comes and goes, listening.
     MemberEar,
+    /// Whoever sends in envelopes.
+    Sealer,
+    /// A device that registers itself.
+    Registrar,
+    /// A device that is sent envelopes, listening.
+    EnvelopeEar,
 }
 
 /// How many rounds of faults: `CHAOS_ROUNDS`, or `default`.

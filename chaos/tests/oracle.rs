@@ -4,6 +4,8 @@
 mod blocks;
 #[path = "oracle/changes.rs"]
 mod changes;
+#[path = "oracle/envelopes.rs"]
+mod envelopes;
 #[path = "oracle/keys.rs"]
 mod keys;
 #[path = "oracle/members.rs"]

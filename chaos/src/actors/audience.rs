@@ -15,18 +15,32 @@ use tokio::task::JoinHandle;
 pub struct Audience(Vec<(String, watch::Sender<Ends>, JoinHandle<Hearing>)>);
 
 impl Audience {
-    /// One listener per user.
+    /// One listener per user, each known by that name.
     #[must_use]
     pub fn start(stage: &Stage, users: &[&str], actor: Actor) -> Self {
         let listen = |(n, user): (usize, &&str)| {
-            let listener = Listener::new(&stage.cluster, user, stage.seed.actor(actor, n));
-            let (tell_ends, ends) = watch::channel(None);
-            ((*user).to_owned(), tell_ends, tokio::spawn(listener.run(ends)))
+            let random = stage.seed.actor(actor, n);
+            Self::listen((*user).to_owned(), Listener::new(&stage.cluster, user, random))
         };
         Self(users.iter().enumerate().map(listen).collect())
     }
 
-    /// Lets each user's device hear its threads up to those numbers; what each heard.
+    /// One listener per device, each known as `user/device`.
+    #[must_use]
+    pub fn of(stage: &Stage, devices: &[(&str, &str)], actor: Actor) -> Self {
+        let listen = |(n, (user, device)): (usize, &(&str, &str))| {
+            let random = stage.seed.actor(actor, n);
+            Self::listen(format!("{user}/{device}"), Listener::of(&stage.cluster, user, device, random))
+        };
+        Self(devices.iter().enumerate().map(listen).collect())
+    }
+
+    fn listen(name: String, listener: Listener) -> (String, watch::Sender<Ends>, JoinHandle<Hearing>) {
+        let (tell_ends, ends) = watch::channel(None);
+        (name, tell_ends, tokio::spawn(listener.run(ends)))
+    }
+
+    /// Lets each device, by the name it is known by, hear its threads up to those numbers; what each heard.
     ///
     /// # Panics
     /// When a listener fails.

@@ -8,6 +8,7 @@ pub mod blocker;
 pub mod chair;
 pub mod changer;
 pub mod reader;
+pub mod sealer;
 pub mod taker;
 
 pub use self::audience::Audience;

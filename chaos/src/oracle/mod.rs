@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod changes;
 pub mod delivery;
 pub mod durable;
+pub mod envelopes;
 pub mod events;
 pub mod keys;
 pub mod members;
@@ -40,7 +41,7 @@ impl fmt::Display for Violation {
 pub type Check = fn(&Record) -> Vec<String>;
 
 /// Every invariant, by name.
-pub const INVARIANTS: [(&str, Check); 14] = [
+pub const INVARIANTS: [(&str, Check); 15] = [
     ("an acknowledged message is stored exactly once, on every node", durable::check),
     ("seq has no gaps, and every node tells the same history", sequence::check),
     ("what ended before another began comes before it", order::check),
@@ -55,6 +56,7 @@ pub const INVARIANTS: [(&str, Check); 14] = [
     ("receipts never go back, what is read was delivered, and acknowledged marks stay", receipts::check),
     ("what is sent while a block is in force is never shown to the blocker, all else is", blocks::check),
     ("a group is listed by those who are its members, and shows each what was sent during its stay", members::check),
+    ("each device is shown its own envelopes, and none of a message that was refused", envelopes::check),
 ];
 
 /// Judges a run by every invariant.
