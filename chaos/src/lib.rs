@@ -7,6 +7,7 @@
 
 pub mod actors;
 pub mod caller;
+pub mod conclusion;
 pub mod faults;
 pub mod history;
 pub mod listener;

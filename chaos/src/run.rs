@@ -3,20 +3,11 @@
 //! Owns: setting the stage, starting the actors, and reading every thread from every node in the end.
 //! Must not know: what is right; the oracle judges.
 
-use crate::actors::blocker::Blockers;
-use crate::actors::chair::Chairs;
-use crate::actors::changer::Changers;
-use crate::actors::reader::Readers;
-use crate::actors::sealer::Sealers;
-use crate::actors::taker::Takers;
-use crate::actors::{LOAD_MIN, Stage};
+use crate::actors::{Cast, Stage};
 use crate::faults::{self, Fault};
-use crate::history::changes::{Changes, Event, What};
-use crate::history::keys::{Answer, Keys};
-use crate::history::members::Members;
-use crate::history::{Clock, Ear, Fate, Glance, Heard, Origin, Outcome, Record, Replica, Stored, Thread};
+use crate::history::changes::{Event, What};
+use crate::history::{Clock, Ear, Glance, Heard, Origin, Record, Replica, Stored, Thread};
 use crate::listener::{Ends, Hearing, Listener};
-use crate::oracle;
 use crate::sender::Sender;
 use crate::workload::{Actor, Seed, Shape};
 use messenger_tests::cluster::Cluster;
@@ -41,12 +32,7 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     let users: Vec<String> = (0..shape.users).map(|n| format!("user-{n}")).collect();
     let threads: Arc<[Thread]> = stage(cluster, shape, &users).await.into();
     let scene = Stage::new(cluster, seed, clock);
-    let changers = Changers::start(&scene, &users).await;
-    let takers = Takers::start(&scene).await;
-    let blockers = Blockers::start(&scene).await;
-    let chairs = Chairs::start(&scene).await;
-    let sealers = Sealers::start(&scene).await;
-    let reading = Readers::start(&scene, &users, &threads);
+    let cast = Cast::start(&scene, &users, &threads).await;
     let (tell_ends, ends) = watch::channel::<Ends>(None);
 
     let mut listeners = Vec::new();
@@ -81,13 +67,8 @@ pub async fn record(cluster: &Arc<Cluster>, shape: Shape, seed: Seed, plan: &[Fa
     for reader in readers {
         record.glances.extend(reader.await.expect("a reader comes to its end"));
     }
-    record.changes = changers.finish(&scene).await;
-    record.keys = takers.finish(&scene).await;
-    record.blocks = blockers.finish(&scene).await;
-    record.members = chairs.finish(&scene).await;
-    record.envelopes = sealers.finish(&scene).await;
+    cast.finish(&scene, &mut record).await;
     record.told = told(cluster, &users[0], &threads).await;
-    record.receipts = reading.finish(&scene).await;
     record.replicas = settled(cluster).await;
     tell_ends.send_replace(Some(ends_of(&record, &threads)));
     for (listener, user) in listeners.into_iter().zip(users) {
@@ -121,80 +102,6 @@ fn note(record: &mut Record, ear: &Ear, threads: &[Thread], hearing: Hearing) {
         let events = heard.remove(thread).unwrap_or_default();
         record.changes.heard.insert((ear.clone(), thread.clone()), events);
     }
-}
-
-/// Prints what a run amounted to and fails on any violation, or when it proved nothing.
-///
-/// # Panics
-/// When an invariant was broken, or too little happened for the run to mean anything.
-pub fn conclude(record: &Record) {
-    let count = |wanted: fn(&Outcome) -> bool| record.sends.iter().filter(|send| wanted(&send.outcome)).count();
-    let accepted = count(|outcome| matches!(outcome, Outcome::Accepted { .. }));
-    let unknown = count(|outcome| *outcome == Outcome::Unknown);
-    let refused = count(|outcome| *outcome == Outcome::Refused);
-    let frames: usize = record.heard.values().map(Vec::len).sum();
-    println!(
-        "{accepted} acknowledged, {unknown} unknown, {refused} refused, {} reads, {frames} frames",
-        record.glances.len()
-    );
-    print_changes(&record.changes);
-    print_keys(&record.keys);
-    println!(
-        "{} read marks, {} looks at recipients, {} receipts",
-        record.receipts.markings.len(),
-        record.receipts.looks.len(),
-        record.receipts.heard.values().map(Vec::len).sum::<usize>(),
-    );
-    let failed = record.blocks.states.values().filter(|state| *state == "FAILED").count();
-    println!(
-        "{} blocks set and lifted, {failed} messages of {} failed for the blocker",
-        record.blocks.turns.len(),
-        record.blocks.states.len(),
-    );
-    let Members { turns, sights, sends, .. } = &record.members;
-    println!("{} members added and removed, {} looks, {} messages", turns.len(), sights.len(), sends.len());
-    let sealed = &record.envelopes.sends;
-    let mismatched = sealed.iter().filter(|send| send.outcome == Outcome::Refused).count();
-    println!("{} messages in envelopes, {mismatched} did not match the devices", sealed.len());
-    let violations = oracle::judge(record);
-    let shown: Vec<String> = violations.iter().take(20).map(ToString::to_string).collect();
-    assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), shown.join("\n"));
-    let compared = oracle::replicas::compared(record);
-    println!("replicas of {compared} shards were compared");
-    assert!(compared > 0, "no two replicas of any shard were ever at the same entry");
-    assert!(!record.changes.changes.is_empty() && !record.changes.reactions.is_empty(), "nobody changed anything");
-    assert!(!record.keys.repeats.is_empty(), "nobody took any keys");
-    assert!(!record.receipts.markings.is_empty() && !record.receipts.looks.is_empty(), "nobody read anything");
-    assert!(!record.blocks.turns.is_empty() && !record.blocks.states.is_empty(), "nobody kept anybody away");
-    assert!(!record.members.turns.is_empty() && !record.members.sights.is_empty(), "nobody came or went");
-    assert!(!sealed.is_empty() && !record.envelopes.registrations.is_empty(), "nobody sent in envelopes");
-    assert!(accepted >= LOAD_MIN && !record.glances.is_empty() && frames > accepted, "the load never got going");
-}
-
-fn print_changes(changes: &Changes) {
-    let acknowledged =
-        |fates: &mut dyn Iterator<Item = &Fate>| fates.filter(|fate| **fate == Fate::Acknowledged).count();
-    println!(
-        "{} of {} edits and deletions, {} of {} reactions acknowledged; {} events",
-        acknowledged(&mut changes.changes.iter().map(|change| &change.fate)),
-        changes.changes.len(),
-        acknowledged(&mut changes.reactions.iter().map(|reacting| &reacting.fate)),
-        changes.reactions.len(),
-        changes.heard.values().map(Vec::len).sum::<usize>(),
-    );
-}
-
-fn print_keys(keys: &Keys) {
-    let count = |wanted: fn(&Answer) -> bool| keys.takings.iter().filter(|taking| wanted(&taking.answer)).count();
-    println!(
-        "keys: {} publications, {} requests ({} all exhausted, {} a device exhausted, {} unknown), {} repeats",
-        keys.publications.len(),
-        keys.takings.len(),
-        count(|answer| *answer == Answer::Exhausted),
-        count(|answer| matches!(answer, Answer::Given { exhausted, .. } if !exhausted.is_empty())),
-        count(|answer| *answer == Answer::Unknown),
-        keys.repeats.len(),
-    );
 }
 
 /// Makes the threads, all members in each, so that nothing but messages takes a number afterwards.

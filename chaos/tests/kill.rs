@@ -1,6 +1,7 @@
 //! Nodes die under load, one at a time and all at once: nothing acknowledged is lost, doubled or moved, every device
 //! hears everything, and the cluster carries on by itself.
 
+use messenger_chaos::conclusion;
 use messenger_chaos::faults::Fault;
 use messenger_chaos::run;
 use messenger_chaos::workload::{Seed, Shape, rounds};
@@ -11,7 +12,7 @@ async fn survive(fault: Fault<'_>, times: usize) {
     let seed = Seed::choose("kill");
     let cluster = Arc::new(Cluster::start(Size::default()));
     let record = run::record(&cluster, Shape::default(), seed, &vec![fault; rounds(times)]).await;
-    run::conclude(&record);
+    conclusion::conclude(&record);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

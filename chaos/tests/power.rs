@@ -1,6 +1,7 @@
 //! The power fails under load, and with every node goes what it had not synced: nothing acknowledged is lost, doubled or
 //! moved. Disks that only say they have synced lose messages, so this would be noticed.
 
+use messenger_chaos::conclusion;
 use messenger_chaos::faults::Fault;
 use messenger_chaos::history::{Clock, Outcome, Record};
 use messenger_chaos::oracle::{self, durable};
@@ -22,7 +23,7 @@ async fn all_nodes_lose_what_they_had_not_synced() {
     let plan = vec![Fault::PowerLoss(&disks); rounds(4)];
     let record = run::record(&cluster, Shape::default(), seed, &plan).await;
     println!("lost in all: {}", disks.lost());
-    run::conclude(&record);
+    conclusion::conclude(&record);
     assert!(disks.lost().tail_bytes > 0, "everything had been synced whenever the power failed");
 }
 

@@ -121,7 +121,7 @@ async fn block(stage: Stage, caller: Caller, mut random: StdRng) -> Vec<Turn> {
     let mut turns: Vec<Turn> = Vec::new();
     while stage.goes_on() {
         tokio::time::sleep(Duration::from_millis(random.random_range(MOOD))).await;
-        let on = turns.len() % 2 == 0;
+        let on = turns.len().is_multiple_of(2);
         let attempt = |rest: Rest| {
             let talker = talker.clone();
             async move { rest.set_block(&talker, on).await }

@@ -13,12 +13,46 @@ pub mod taker;
 
 pub use self::audience::Audience;
 
-use crate::history::Clock;
+use crate::history::{Clock, Record, Thread};
 use crate::workload::Seed;
 use messenger_tests::cluster::Cluster;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+
+/// Everybody who does more than send and listen.
+pub struct Cast {
+    changers: changer::Changers,
+    takers: taker::Takers,
+    readers: reader::Readers,
+    blockers: blocker::Blockers,
+    chairs: chair::Chairs,
+    sealers: sealer::Sealers,
+}
+
+impl Cast {
+    /// Sets each part's stage and begins; `threads` are of all `users`.
+    pub async fn start(stage: &Stage, users: &[String], threads: &Arc<[Thread]>) -> Self {
+        Self {
+            changers: changer::Changers::start(stage, users).await,
+            takers: taker::Takers::start(stage).await,
+            blockers: blocker::Blockers::start(stage).await,
+            chairs: chair::Chairs::start(stage).await,
+            sealers: sealer::Sealers::start(stage).await,
+            readers: reader::Readers::start(stage, users, threads),
+        }
+    }
+
+    /// Waits until all is done, and notes every node's word of it.
+    pub async fn finish(self, stage: &Stage, record: &mut Record) {
+        record.changes = self.changers.finish(stage).await;
+        record.keys = self.takers.finish(stage).await;
+        record.receipts = self.readers.finish(stage).await;
+        record.blocks = self.blockers.finish(stage).await;
+        record.members = self.chairs.finish(stage).await;
+        record.envelopes = self.sealers.finish(stage).await;
+    }
+}
 
 /// Acknowledged messages without which a run means nothing.
 pub const LOAD_MIN: usize = 150;

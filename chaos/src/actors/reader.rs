@@ -41,7 +41,7 @@ const DEVICE: &str = "gaze";
 pub struct Readers {
     users: Vec<String>,
     threads: Arc<[Thread]>,
-    readers: Vec<JoinHandle<Vec<Marking>>>,
+    markers: Vec<JoinHandle<Vec<Marking>>>,
     watchers: Vec<JoinHandle<Vec<Look>>>,
 }
 
@@ -55,18 +55,18 @@ impl Readers {
             let caller = Caller::new(&stage.cluster, user(n), DEVICE, stage.clock);
             tokio::spawn(read(stage.clone(), caller, random, threads.clone()))
         };
-        let mut readers: Vec<_> = (0..READERS).map(reader).collect();
+        let mut markers: Vec<_> = (0..READERS).map(reader).collect();
         let device = stage.cluster.device(1, user(READERS), DEVICE);
         let through = stage.cluster.nodes().map(|node| device.at(stage.cluster.client_addr(node))).collect();
         let random = stage.seed.actor(Actor::Marker, READERS);
-        readers.push(tokio::spawn(read_frames(stage.clone(), through, random, threads.clone())));
+        markers.push(tokio::spawn(read_frames(stage.clone(), through, random, threads.clone())));
         let watcher = |n| {
             let random = stage.seed.actor(Actor::Watcher, n);
             let caller = Caller::new(&stage.cluster, user(n), "watch", stage.clock);
             tokio::spawn(watch(stage.clone(), caller, random, threads.clone()))
         };
         let watchers = (0..WATCHERS).map(watcher).collect();
-        Self { users: users.to_vec(), threads: threads.clone(), readers, watchers }
+        Self { users: users.to_vec(), threads: threads.clone(), markers, watchers }
     }
 
     /// Waits until all is done, and asks every node how it looks.
@@ -75,7 +75,7 @@ impl Readers {
     /// When an actor or a node fails.
     pub async fn finish(self, stage: &Stage) -> Receipts {
         let mut record = Receipts::default();
-        for reader in self.readers {
+        for reader in self.markers {
             record.markings.extend(reader.await.expect("a reader comes to its end"));
         }
         for watcher in self.watchers {

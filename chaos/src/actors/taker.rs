@@ -39,7 +39,7 @@ const DRAIN_MAX: usize = 5_000;
 pub struct Takers {
     first: Vec<Publication>,
     publishers: Vec<JoinHandle<Vec<Publication>>>,
-    takers: Vec<JoinHandle<(Taker, Vec<Taking>, Vec<Taking>)>>,
+    callers: Vec<JoinHandle<Taker>>,
 }
 
 impl Takers {
@@ -52,8 +52,8 @@ impl Takers {
             first.push(publisher.publish().await);
             publishers.push(tokio::spawn(publisher.run()));
         }
-        let takers = (0..TAKERS).map(|n| tokio::spawn(Taker::new(stage, n).run())).collect();
-        Self { first, publishers, takers }
+        let callers = (0..TAKERS).map(|n| tokio::spawn(Taker::new(stage, n).run())).collect();
+        Self { first, publishers, callers }
     }
 
     /// Waits until all is done, repeats what was asked, counts what is left, and takes that, too.
@@ -67,10 +67,10 @@ impl Takers {
             record.publications.extend(publisher.await.expect("a publisher comes to its end"));
         }
         let mut takers = Vec::new();
-        for taker in self.takers {
-            let (taker, takings, repeats) = taker.await.expect("a taker comes to its end");
-            record.takings.extend(takings);
-            record.repeats.extend(repeats);
+        for taker in self.callers {
+            let mut taker = taker.await.expect("a taker comes to its end");
+            record.takings.append(&mut taker.takings);
+            record.repeats.append(&mut taker.repeats);
             takers.push(taker);
         }
         for taker in &mut takers {
@@ -140,7 +140,7 @@ impl Publisher {
             async move { rest.publish_keys(&device, &keys).await }
         };
         let done = self.caller.insist(&mut self.random, 0.0, attempt).await;
-        let keys = keys.one_time_prekeys.into_iter().map(of_prekey).collect();
+        let keys = keys.one_time_prekeys.iter().map(of_prekey).collect();
         Publication { device: self.device.to_owned(), keys, ended: done.ended, fate: done.fate() }
     }
 
@@ -149,7 +149,7 @@ impl Publisher {
     }
 }
 
-fn of_prekey(key: Prekey) -> Key {
+fn of_prekey(key: &Prekey) -> Key {
     (key.key_id, key.public_key.to_vec())
 }
 
@@ -157,16 +157,23 @@ struct Taker {
     stage: Stage,
     caller: Caller,
     random: StdRng,
+    takings: Vec<Taking>,
+    repeats: Vec<Taking>,
 }
 
 impl Taker {
     fn new(stage: &Stage, number: usize) -> Self {
         let caller = Caller::new(&stage.cluster, &format!("taker-{number}"), "hand", stage.clock);
-        Self { stage: stage.clone(), caller, random: stage.seed.actor(Actor::Taker, number) }
+        Self {
+            stage: stage.clone(),
+            caller,
+            random: stage.seed.actor(Actor::Taker, number),
+            takings: Vec::new(),
+            repeats: Vec::new(),
+        }
     }
 
-    async fn run(mut self) -> (Self, Vec<Taking>, Vec<Taking>) {
-        let (mut takings, mut repeats) = (Vec::new(), Vec::new());
+    async fn run(mut self) -> Self {
         while self.stage.goes_on() {
             let device = self.random.random_bool(ONE_DEVICE).then(|| {
                 let (device, _) = DEVICES[self.random.random_range(0..DEVICES.len())];
@@ -175,12 +182,13 @@ impl Taker {
             let under = format!("{:032x}", self.random.random::<u128>());
             let taking = self.take(under.clone(), device.clone(), FAINT_HEARTED).await;
             if taken(&taking) && self.random.random_bool(FORGETFUL) {
-                repeats.push(self.take(under, device, FAINT_HEARTED).await);
+                let repeat = self.take(under, device, FAINT_HEARTED).await;
+                self.repeats.push(repeat);
             }
-            takings.push(taking);
+            self.takings.push(taking);
             self.stage.breathe().await;
         }
-        (self, takings, repeats)
+        self
     }
 
     async fn take(&mut self, under: String, device: Option<String>, faint_hearted: f64) -> Taking {
@@ -225,7 +233,7 @@ fn answer(taken: Insisted<Bundles>) -> Answer {
         End::Done(Bundles { devices, exhausted }) => {
             let given = devices.into_iter().filter_map(|bundle| {
                 let device = bundle.device_id.to_string();
-                bundle.one_time_prekey.map(|key| (device, of_prekey(key)))
+                bundle.one_time_prekey.map(|key| (device, of_prekey(&key)))
             });
             Answer::Given { keys: given.collect::<BTreeMap<_, _>>(), exhausted }
         }

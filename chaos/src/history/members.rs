@@ -64,6 +64,7 @@ pub struct Members {
 
 impl Members {
     /// A user's turns that may have had an effect, in their order.
+    #[must_use]
     pub fn turns_of(&self, user: &str) -> impl DoubleEndedIterator<Item = &Turn> {
         self.turns.iter().filter(move |turn| turn.user == user && !matches!(turn.fate, Fate::Refused(_)))
     }

@@ -58,7 +58,7 @@ fn misfits(look: &Look, marks: &Marks) -> Vec<String> {
         let perhaps = |marking: &&Marking| !matches!(marking.fate, Fate::Refused(_)) && marking.began < look.ended;
         let read = state == "READ";
         let due = covering.clone().find(surely).is_some_and(|_| !read);
-        let groundless = read && !covering.any(|marking| perhaps(&marking));
+        let groundless = read && !covering.any(perhaps);
         if !times || due || groundless {
             let (message, thread) = (&look.message, &look.thread);
             let why = if due { ", though it was read" } else { "" };

@@ -12,8 +12,8 @@ fn origin(n: u64) -> Origin {
     Origin { user: "ann".into(), device: "pen".into(), client_seq: n }
 }
 
-fn body(text: &str) -> Option<String> {
-    Some(text.to_owned())
+fn body(text: &str) -> String {
+    text.to_owned()
 }
 
 fn edit(id: &str, body: &str, fate: Fate) -> Change {
@@ -25,7 +25,7 @@ fn reacting(id: &str, emoji: &str, present: bool, fate: Fate) -> Reacting {
 }
 
 fn message(id: &str, now: &str) -> What {
-    What::Message { id: id.into(), body: body(now), deleted: false }
+    What::Message { id: id.into(), body: Some(body(now)), deleted: false }
 }
 
 fn edited(now: Option<&str>) -> What {
@@ -41,13 +41,17 @@ fn told() -> Told {
         id: id.into(),
         seq,
         origin: origin(n),
-        body: body(id),
+        body: Some(body(id)),
         edited: false,
         deleted: false,
         reactions: Vec::new(),
     };
-    let a =
-        Standing { body: body("a2"), edited: true, reactions: vec![("+".into(), "bob".into())], ..standing(1, "a", 2) };
+    let a = Standing {
+        body: Some(body("a2")),
+        edited: true,
+        reactions: vec![("+".into(), "bob".into())],
+        ..standing(1, "a", 2)
+    };
     let b = Standing { body: None, deleted: true, ..standing(2, "b", 3) };
     Told { last_seq: 11, messages: vec![a, b, standing(3, "c", 8)] }
 }
@@ -142,7 +146,7 @@ fn a_sound_record_passes() {
 fn what_is_unknown_may_as_well_not_have_been() {
     let mut record = sound();
     everywhere(&mut record.changes, |messages| {
-        messages[0].body = body("a1");
+        messages[0].body = Some(body("a1"));
         messages[0].reactions.clear();
     });
     assert!(changes::check(&record).is_empty() && reactions::check(&record).is_empty());
@@ -150,19 +154,19 @@ fn what_is_unknown_may_as_well_not_have_been() {
 
 #[test]
 fn an_edit_that_was_lost_or_came_back_is_caught() {
-    caught(changes::check, |record| everywhere(record, |messages| messages[0].body = body("a")));
-    caught(changes::check, |record| everywhere(record, |messages| messages[2].body = body("c1")));
+    caught(changes::check, |record| everywhere(record, |messages| messages[0].body = Some(body("a"))));
+    caught(changes::check, |record| everywhere(record, |messages| messages[2].body = Some(body("c1"))));
     caught(changes::check, |record| everywhere(record, |messages| messages[0].body = None));
     caught(changes::check, |record| record.changes[1].fate = Fate::Refused("unavailable".into()));
     caught(changes::check, |record| record.changes.push(edit("a", "a3", Fate::Acknowledged)));
-    caught(changes::check, |record| on_node(record, 3).messages[0].body = body("a1"));
+    caught(changes::check, |record| on_node(record, 3).messages[0].body = Some(body("a1")));
 }
 
 #[test]
 fn a_deletion_that_was_undone_or_invented_is_caught() {
-    caught(changes::check, |record| everywhere(record, |messages| messages[1].body = body("b")));
+    caught(changes::check, |record| everywhere(record, |messages| messages[1].body = Some(body("b"))));
     caught(changes::check, |record| {
-        everywhere(record, |messages| (messages[1].body, messages[1].deleted) = (body("b"), false));
+        everywhere(record, |messages| (messages[1].body, messages[1].deleted) = (Some(body("b")), false));
     });
     caught(changes::check, |record| everywhere(record, |messages| messages[1].deleted = false));
     caught(changes::check, |record| {

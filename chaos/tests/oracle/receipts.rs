@@ -145,7 +145,7 @@ fn what_nobody_read_is_caught() {
     caught(|record| record.looks[4].stands[1] = stand("cat", Some(4), Some(4)));
     caught(|record| record.looks[0].stands[0] = stand("bob", Some(1), Some(2)));
     caught(|record| {
-        (1..=3).for_each(|node| *bobs_place(record, node) = Place { last_read: Some("m3".into()), unread: 0 })
+        (1..=3).for_each(|node| *bobs_place(record, node) = Place { last_read: Some("m3".into()), unread: 0 });
     });
 }
 
