@@ -8,8 +8,8 @@ use crate::history::keys::Answer;
 use crate::history::{Fate, Outcome, Record};
 use crate::oracle;
 
-/// Violations that are shown.
-const SHOWN: usize = 20;
+/// Violations of each invariant that are shown.
+const SHOWN: usize = 5;
 
 /// Prints what a run amounted to and fails on any violation, or when it proved nothing.
 ///
@@ -21,7 +21,8 @@ pub fn conclude(record: &Record) {
     print_keys(record);
     print_groups(record);
     let violations = oracle::judge(record);
-    let shown: Vec<String> = violations.iter().take(SHOWN).map(ToString::to_string).collect();
+    let of_each = violations.chunk_by(|one, next| one.invariant == next.invariant);
+    let shown: Vec<String> = of_each.flat_map(|of| of.iter().take(SHOWN)).map(ToString::to_string).collect();
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), shown.join("\n"));
     let compared = oracle::replicas::compared(record);
     println!("replicas of {compared} shards were compared");

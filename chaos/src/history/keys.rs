@@ -75,3 +75,10 @@ pub struct Keys {
     /// How many one-time keys each device had left then, as every node tells it.
     pub left: BTreeMap<String, BTreeMap<u16, u32>>,
 }
+
+impl Keys {
+    /// What was published, for sure or perhaps.
+    pub fn published(&self) -> impl Iterator<Item = &Publication> {
+        self.publications.iter().filter(|one| !matches!(one.fate, Fate::Refused(_)))
+    }
+}

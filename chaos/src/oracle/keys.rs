@@ -32,7 +32,7 @@ fn asks(taking: &Taking, device: &str) -> bool {
 fn handed_out(record: &Keys) -> Vec<String> {
     let mut broken = Vec::new();
     let published: BTreeSet<(&str, &Key)> =
-        record.publications.iter().flat_map(|one| one.keys.iter().map(|key| (one.device.as_str(), key))).collect();
+        record.published().flat_map(|one| one.keys.iter().map(|key| (one.device.as_str(), key))).collect();
     let mut given: BTreeMap<(&str, u64), &Taking> = BTreeMap::new();
     for taking in &record.takings {
         let Answer::Given { keys, exhausted } = &taking.answer else { continue };
@@ -86,7 +86,7 @@ impl<'a> Ledger<'a> {
     fn of(record: &'a Keys, device: &'a str, last_resort: Option<u64>) -> Self {
         let (surely, perhaps, given, unknown) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new(), Vec::new());
         let mut ledger = Self { device, surely, perhaps, given, unknown, last_resort };
-        for publication in record.publications.iter().filter(|one| one.device == device) {
+        for publication in record.published().filter(|one| one.device == device) {
             for (id, _) in &publication.keys {
                 if publication.fate == Fate::Acknowledged {
                     let since = ledger.surely.entry(*id).or_insert(publication.ended);

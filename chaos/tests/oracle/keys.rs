@@ -89,6 +89,7 @@ fn a_key_that_was_handed_out_twice_is_caught() {
 fn a_key_that_was_never_published_or_came_from_elsewhere_is_caught() {
     caught(|record| record.publications[0].keys[0].1.push(b'!'));
     caught(|record| drop(record.publications[0].keys.remove(1)));
+    caught(|record| record.publications[2].fate = Fate::Refused("unavailable".into()));
     caught(|record| record.takings[1].answer = given(Some(2), Some(99)));
     caught(|record| record.takings[0].answer = given(Some(1), None));
 }
