@@ -1,5 +1,6 @@
 //! Nodes die under load, one at a time and all at once: nothing acknowledged is lost, doubled or moved, every device
-//! hears everything, and the cluster carries on by itself.
+//! hears everything, and the cluster carries on by itself. Meanwhile others edit, delete, react, read, take keys, keep
+//! each other away, come and go, and send in envelopes: what they were told holds, too.
 
 use messenger_chaos::conclusion;
 use messenger_chaos::faults::Fault;
