@@ -23,11 +23,13 @@ pub(super) struct Frame {
 }
 
 /// Close codes and what they say.
-pub(super) const CLOSE_CODES: [(u16, &str); 8] = [
+pub(super) const CLOSE_CODES: [(u16, &str); 10] = [
     (1001, "The node is draining: connect elsewhere, after a random pause."),
+    (1002, "What came is no WebSocket frame."),
     (1003, "A binary frame came; frames are text."),
     (1007, "Text that is not UTF-8 came."),
     (1008, "Too many malformed frames came."),
+    (1009, "A frame came that is larger than 1 MiB, or than a token needs before it is known who speaks."),
     (4401, "The token is missing, has expired, its device was deleted, or its user or device is suspended."),
     (4408, "No pong came for 75 seconds."),
     (4409, "A newer connection of the same device took over."),

@@ -79,7 +79,11 @@ impl Operation {
         codes.extend_from_slice(self.errors);
         if self.access != Access::Open {
             codes.extend([E::Unauthenticated, E::TokenExpired, E::DeviceRevoked, E::Suspended]);
-            codes.extend([E::MissingScope, E::InvalidRequest, E::RateLimited]);
+            codes.extend([E::MissingScope, E::RateLimited]);
+        }
+        let takes = self.path.contains('{') || !self.query.is_empty() || self.key != Key::Unused || self.body.is_some();
+        if takes {
+            codes.push(E::InvalidRequest);
         }
         if self.access == Access::Write {
             codes.push(E::OutcomeUnknown);

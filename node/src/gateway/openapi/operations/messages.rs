@@ -140,7 +140,7 @@ pub(super) const ALL: &[Operation] = &[
         summary: "Takes one's emoji off a message",
         access: Access::Write,
         successes: DONE,
-        errors: &[E::NotFound, E::NotAMember, E::Forbidden, E::MessageDeleted],
+        errors: MESSAGE,
         ..BASE
     },
     Operation {

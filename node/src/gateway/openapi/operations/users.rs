@@ -35,7 +35,8 @@ pub(super) const ALL: &[Operation] = &[
         id: "publishKeys",
         tag: "users",
         summary: "Publishes the asking device's keys",
-        about: "Identity, signed and last-resort keys replace; one-time keys are added by `key_id`. A `key_id` that was handed out                 is passed over for ever.",
+        about: "Identity, signed and last-resort keys replace; one-time keys are added by `key_id`. A `key_id` that was handed out \
+                is passed over for ever.",
         access: Access::Write,
         body: Some(Body { schema: "NewKeys", example: schemas::keys_example }),
         successes: &[success(200, "KeyCounts", "What is in store.")],
@@ -56,7 +57,8 @@ pub(super) const ALL: &[Operation] = &[
         id: "takeKeys",
         tag: "users",
         summary: "Takes a key of each of a user's devices",
-        about: "Uses up one one-time key of each kind and device; each is handed out once. With an `Idempotency-Key` a repeat gets                 the same ones.",
+        about: "Uses up one one-time key of each kind and device; each is handed out once. With an `Idempotency-Key` a repeat gets \
+                the same ones.",
         query: &[Parameter {
             name: "device_id",
             about: "Of this device only.",
@@ -91,7 +93,8 @@ pub(super) const ALL: &[Operation] = &[
         id: "block",
         tag: "users",
         summary: "Keeps another user away",
-        about: "In force for every message that is accepted after the answer: it fails for oneself, and is never shown. Neither                 is shown the other's typing and presence. Anybody may be kept away; again is 204.",
+        about: "In force for every message that is accepted after the answer: it fails for oneself, and is never shown. Neither \
+                is shown the other's typing and presence. Anybody may be kept away; again is 204.",
         access: Access::Write,
         successes: DONE,
         errors: &[E::TooManyBlocks, E::OutcomeUnknown],
