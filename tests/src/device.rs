@@ -4,6 +4,7 @@
 //! Must not know: which node owns what; a device talks to whichever node it was given.
 
 use crate::http::{Answer, Http, NoAnswer};
+use crate::ledger::Ledger;
 use crate::socket::Socket;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A device of a user, and the node it talks to.
@@ -98,9 +100,16 @@ impl Device {
             user: self.user.clone(),
             device: self.device.clone(),
             token: self.token.clone(),
-            http: Http::new(addr),
+            http: self.http.at(addr),
             client_seq,
         }
+    }
+
+    /// The same device, of which a ledger is kept.
+    #[must_use]
+    pub fn watched(self, ledger: &Arc<Ledger>) -> Self {
+        let watch = ledger.watch(self.http.addr(), &self.user);
+        Self { http: self.http.watched(watch), ..self }
     }
 
     /// A `client_seq` that this value never gave before.
@@ -262,6 +271,10 @@ impl Device {
             query.push_str("&last_seen_id=");
             query.push_str(id);
         }
-        Socket::open(self.http.addr(), &query, &self.token).await
+        let socket = Socket::open(self.http.addr(), &query, &self.token).await;
+        match self.http.watch() {
+            Some(watch) => socket.watched(watch.clone()),
+            None => socket,
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! HTTP as a client that may misbehave speaks it.
 //!
-//! Owns: sending any request to one node and holding its whole answer.
+//! Owns: sending any request to one node and holding its whole answer, and showing both to whoever watches.
 //! Must not know: what the API's routes mean.
 
+use crate::ledger::Watch;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use messenger_client::{Call, Rest, RestConfig, ServerUrl, Servers, TokenSource};
@@ -19,6 +20,7 @@ pub const REQUEST_WITHIN: Duration = Duration::from_secs(40);
 pub struct Http {
     rest: Rest,
     addr: SocketAddr,
+    watch: Option<Watch>,
 }
 
 impl std::fmt::Debug for Http {
@@ -96,7 +98,25 @@ impl Http {
         // Tokens are among the headers that tests name themselves.
         let config = RestConfig::new(servers, TokenSource::fixed(""));
         let config = RestConfig { deadline: REQUEST_WITHIN, attempt: REQUEST_WITHIN, ..config };
-        Self { rest: Rest::new(config), addr }
+        Self { rest: Rest::new(config), addr, watch: None }
+    }
+
+    /// The same client, whose answers are shown to somebody.
+    #[must_use]
+    pub fn watched(self, watch: Watch) -> Self {
+        Self { watch: Some(watch), ..self }
+    }
+
+    /// A client of another node that is watched as this one is.
+    #[must_use]
+    pub fn at(&self, addr: SocketAddr) -> Self {
+        Self { watch: self.watch.as_ref().map(|watch| watch.at(addr)), ..Self::new(addr) }
+    }
+
+    /// Who watches.
+    #[must_use]
+    pub fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
     }
 
     /// The node's address.
@@ -119,14 +139,18 @@ impl Http {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Result<Answer, NoAnswer> {
-        let mut call = Call::new(method, path).body(body).bare();
+        let mut call = Call::new(method.clone(), path).body(body).bare();
         for (name, value) in headers {
             let name: HeaderName = name.parse().expect("the test's header is well-formed");
             call = call.header(name, HeaderValue::from_str(value).expect("the test's header is well-formed"));
         }
         let answer = self.rest.raw(0, &call).await.map_err(|error| NoAnswer(error.to_string()))?;
         let status = StatusCode::from_u16(answer.status).map_err(|error| NoAnswer(error.to_string()))?;
-        Ok(Answer { status, headers: answer.headers, body: answer.body })
+        let answer = Answer { status, headers: answer.headers, body: answer.body };
+        if let Some(watch) = &self.watch {
+            watch.answered(&method, path, &answer);
+        }
+        Ok(answer)
     }
 }
 

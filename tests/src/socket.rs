@@ -1,9 +1,11 @@
 //! A realtime connection as a client holds it.
 //!
-//! Owns: the handshake, reading frames within a deadline, and the promise that `frame_seq` has no gaps.
+//! Owns: the handshake, reading frames within a deadline, and the promise that `frame_seq` has no gaps; showing what goes
+//! either way to whoever watches.
 //! Must not know: what a frame means for a thread's history.
 //! Invariants: every frame read is checked to be the next in number; pings are answered and never shown.
 
+use crate::ledger::Watch;
 use crate::wait::PATIENCE;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, Request};
@@ -20,6 +22,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
     frames: u64,
+    watch: Option<Watch>,
 }
 
 /// What came next.
@@ -73,12 +76,19 @@ impl Socket {
         let opening = async {
             let stream = TcpStream::connect(addr).await.map_err(|error| Refused::NoAnswer(error.to_string()))?;
             match tokio_tungstenite::client_async(request, stream).await {
-                Ok((stream, _)) => Ok(Self { stream, frames: 0 }),
+                Ok((stream, _)) => Ok(Self { stream, frames: 0, watch: None }),
                 Err(Error::Http(answer)) => Err(Refused::Status(answer.status().as_u16(), answer.headers().clone())),
                 Err(error) => Err(Refused::NoAnswer(error.to_string())),
             }
         };
         tokio::time::timeout(PATIENCE, opening).await.unwrap_or_else(|_| Err(Refused::NoAnswer("timed out".into())))
+    }
+
+    /// The same connection, shown to somebody from here on.
+    #[must_use]
+    pub fn watched(self, watch: Watch) -> Self {
+        watch.connected();
+        Self { watch: Some(watch), ..self }
     }
 
     /// The connection beneath, for bytes no client library would send.
@@ -99,13 +109,22 @@ impl Socket {
                     let frame: Value = serde_json::from_str(&text).expect("a frame is JSON");
                     self.frames += 1;
                     assert_eq!(frame["frame_seq"], self.frames, "frames are numbered without gaps: {frame}");
+                    if let Some(watch) = &self.watch {
+                        watch.shown(&frame);
+                    }
                     if frame["t"] == "ping" {
                         self.try_say(&json!({"t": "pong"})).await;
                     } else {
                         return Next::Frame(frame);
                     }
                 }
-                Some(Ok(Message::Close(close))) => return Next::Closed(close.map(|close| close.code.into())),
+                Some(Ok(Message::Close(close))) => {
+                    let code = close.map(|close| close.code.into());
+                    if let (Some(watch), Some(code)) = (&self.watch, code) {
+                        watch.closed(code);
+                    }
+                    return Next::Closed(code);
+                }
                 Some(Ok(Message::Binary(_))) => panic!("the server sent a binary frame"),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Next::Closed(None),
@@ -183,7 +202,14 @@ impl Socket {
     /// # Panics
     /// When the connection is gone.
     pub async fn say(&mut self, frame: &Value) {
+        self.note(frame);
         self.say_text(&frame.to_string()).await;
+    }
+
+    fn note(&self, frame: &Value) {
+        if let Some(watch) = &self.watch {
+            watch.said(frame);
+        }
     }
 
     /// Sends any text.
@@ -204,6 +230,7 @@ impl Socket {
 
     /// Sends a frame; nothing happens when the connection is gone, which the next read will tell.
     pub async fn try_say(&mut self, frame: &Value) -> bool {
+        self.note(frame);
         self.stream.send(Message::text(frame.to_string())).await.is_ok()
     }
 
