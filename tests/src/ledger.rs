@@ -134,6 +134,18 @@ impl Ledger {
         self.leaders[self.map.shard_of(slot).0 as usize]
     }
 
+    /// Whether something was seen already.
+    #[must_use]
+    pub fn has(&self, item: &Item) -> bool {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(item)
+    }
+
+    /// The client address of each shard's leader.
+    #[must_use]
+    pub fn leaders(&self) -> &[SocketAddr] {
+        &self.leaders
+    }
+
     fn note(&self, item: Item) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(item);
     }
@@ -246,6 +258,8 @@ impl Watch {
             self.note(slot, Item::Problem(name_of(operation), code.to_owned()));
         }
         if let Some(schema) = &outcome.schema {
+            let kind = if status < 400 { "application/json" } else { "application/problem+json" };
+            assert_eq!(answer.header("content-type"), Some(kind), "{what}");
             self.ledger.described.check(schema, &body, &what);
         } else if status == 204 || status == 304 {
             assert!(answer.body.is_empty(), "{what} has a body");

@@ -40,34 +40,6 @@ pub async fn of_room(scene: &Scene) {
     eventually("there is room again", || async { (send("second").await.status != 503).then_some(()) }).await;
 }
 
-fn freeze(scene: &Scene, signal: Signal) {
-    for node in [2, LEADS] {
-        process::signal(scene.cluster.pid(node).expect("the node runs"), signal);
-    }
-}
-
-/// With two nodes of three frozen, nothing is promised: a read had no effect, of a send it is not known.
-pub async fn of_the_majority(scene: &Scene) {
-    let (hers, _, thread) = scene.pair().await;
-    let _before = hers.send(&thread, "before").await;
-    let path = format!("/v1/threads/{thread}");
-    freeze(scene, Signal::SIGSTOP);
-    let (read, sent) = tokio::join!(hers.get(&path), hers.try_send(&thread, "key", 77, "is it there?"));
-    freeze(scene, Signal::SIGCONT);
-    read.expect_problem(503, "unavailable");
-    let sent: Answer = sent.expect("an answer");
-    sent.expect_problem(503, "outcome_unknown");
-    // Whatever it was, the same keys bring it to its end.
-    let once = eventually("it is sent", || async {
-        let again = hers.try_send(&thread, "key", 77, "is it there?").await.ok()?;
-        (again.status == 202).then(|| again.json()["id"].clone())
-    })
-    .await;
-    let history = hers.history(&thread).await;
-    assert_eq!(history.iter().filter(|message| message["client_seq"] == 77).count(), 1);
-    assert_eq!(history.last().map(|message| message["id"].clone()), Some(once));
-}
-
 /// A node that is told to go tells its clients, and turns new ones away.
 pub async fn of_a_node(scene: &Scene) {
     let (_, his, thread) = scene.pair().await;
@@ -82,4 +54,27 @@ pub async fn of_a_node(scene: &Scene) {
     let elsewhere = his.at(scene.cluster.client_addr(1));
     eventually("another node answers", || async { (elsewhere.get("/v1/threads").await.status == 200).then_some(()) })
         .await;
+}
+
+/// With one node of three gone and another frozen, nothing is promised: a read had no effect, of a send it is not known.
+pub async fn of_the_majority(scene: &Scene) {
+    let (hers, _, thread) = scene.pair().await;
+    let _before = hers.send(&thread, "before").await;
+    let path = format!("/v1/threads/{thread}");
+    let leads = scene.cluster.pid(LEADS).expect("the node runs");
+    process::signal(leads, Signal::SIGSTOP);
+    let (read, sent) = tokio::join!(hers.get(&path), hers.try_send(&thread, "key", 77, "is it there?"));
+    process::signal(leads, Signal::SIGCONT);
+    read.expect_problem(503, "unavailable");
+    let sent: Answer = sent.expect("an answer");
+    sent.expect_problem(503, "outcome_unknown");
+    // Whatever it was, the same keys bring it to its end.
+    let once = eventually("it is sent", || async {
+        let again = hers.try_send(&thread, "key", 77, "is it there?").await.ok()?;
+        (again.status == 202).then(|| again.json()["id"].clone())
+    })
+    .await;
+    let history = hers.history(&thread).await;
+    assert_eq!(history.iter().filter(|message| message["client_seq"] == 77).count(), 1);
+    assert_eq!(history.last().map(|message| message["id"].clone()), Some(once));
 }

@@ -2,19 +2,28 @@
 
 use crate::scene::{EMOJI, Scene, online, saying};
 use messenger_tests::device::{Device, base64, number, text, text_of};
+use messenger_tests::ledger::{Item, Ledger};
 use messenger_tests::socket::{Next, Socket, handshake};
 use messenger_tests::wait::{PATIENCE, eventually};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
-/// Between two pings, and some.
-const PINGED_WITHIN: Duration = Duration::from_secs(32);
+/// Between two pings, and more than enough.
+const PINGED_WITHIN: Duration = Duration::from_mins(1);
 
 /// A connection on which nothing happens for as long as it takes until the node asks whether anybody is there.
-pub async fn pinged(device: Device) {
+pub async fn pinged(device: Device, ledger: Arc<Ledger>) {
     let mut socket = online(&device).await;
-    assert_eq!(socket.next_within(PINGED_WITHIN).await, Next::Silence);
+    let ping = Item::Shown("ping".to_owned());
+    let asked = async {
+        while !ledger.has(&ping) {
+            // Pings are answered and passed over.
+            assert_eq!(socket.next_within(Duration::from_millis(500)).await, Next::Silence);
+        }
+    };
+    tokio::time::timeout(PINGED_WITHIN, asked).await.expect("the node asks");
 }
 
 /// What is sent by frame is as good as by POST, and both know of each other.
@@ -215,6 +224,13 @@ pub async fn closed(scene: &Scene) {
         }
     };
     assert!((20..100).contains(&errors) && code == Some(1008), "{errors}: {code:?}");
+
+    let key = scene.cluster.key();
+    let mut late = key.claims(&device.user, "phone", "chat.read");
+    // Good for two or three seconds more: clocks may differ by ten.
+    late["exp"] = json!(key.now() - 7);
+    let mut expired = online(&scene.bearing(1, &device.user, key.sign(&late))).await;
+    assert_eq!(expired.closed_within(PATIENCE).await, Some(4401));
 
     let mut deleted = online(&device).await;
     let other = scene.device(1, &device.user, "tablet");

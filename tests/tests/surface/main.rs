@@ -14,6 +14,7 @@ mod twice;
 
 use messenger_tests::ledger::{Elsewhere, Item};
 use scene::Scene;
+use std::sync::Arc;
 
 fn code(code: &str) -> Item {
     Item::Code(code.to_owned())
@@ -63,7 +64,7 @@ const ELSEWHERE: [Elsewhere; 6] = [
 async fn every_row_frame_and_code_is_seen_through_a_node_that_leads_nothing_of_it() {
     let scene = Scene::start().await;
     // A ping takes half a minute, which passes beside everything else.
-    let pinged = tokio::spawn(frames::pinged(scene.device(2, &scene.user("idle"), "phone")));
+    let pinged = tokio::spawn(frames::pinged(scene.phone(2, "idle"), Arc::clone(&scene.ledger)));
     rows::threads(&scene).await;
     rows::messages(&scene).await;
     rows::devices(&scene).await;
@@ -88,7 +89,8 @@ async fn every_row_frame_and_code_is_seen_through_a_node_that_leads_nothing_of_i
     refusals::of_too_much(&scene).await;
     ends::of_room(&scene).await;
     pinged.await.expect("a ping came");
-    ends::of_the_majority(&scene).await;
+    scene.still_leads();
     ends::of_a_node(&scene).await;
+    ends::of_the_majority(&scene).await;
     scene.ledger.close(&ELSEWHERE);
 }

@@ -36,7 +36,7 @@ pub async fn of_threads(scene: &Scene) {
 
     let crowd: Vec<String> = (0..249).map(|n| format!("one-of-many-{n}")).collect();
     let named: Vec<&str> = crowd.iter().map(String::as_str).collect();
-    let full = hers.group("full", &named).await;
+    let full = scene.group(&hers, &named).await;
     let one_more = json!({"user_ids": [third]});
     hers.post(&members(&full), &[], &one_more).await.expect_problem(409, "thread_full");
     let larger: Vec<&str> = named.iter().copied().chain([third.as_str()]).collect();

@@ -21,15 +21,19 @@ pub struct Scene {
     pub ledger: Arc<Ledger>,
 }
 
-/// The leader of each shard, in their order, once all have one and `LEADS` leads some.
+/// The leader of each shard, in their order, once each is the one that the cluster prefers: nothing moves then without need.
 fn leaders(cluster: &Cluster) -> Vec<u16> {
-    until("all shards have their leaders", PATIENCE, || {
+    until("all shards have the leaders they should have", PATIENCE, || {
         let status = cluster.status(1);
-        let rows = status["shards"].as_array()?;
-        let one = |row: &Value| Some((row["id"].as_u64()?, u16::try_from(row["leader"].as_u64()?).ok()?));
-        let all: BTreeMap<u64, u16> = rows.iter().map(one).collect::<Option<_>>()?;
-        let spread = all.values().filter(|leader| **leader == LEADS).count() > 2;
-        (all.len() == cluster.size().shards as usize && spread).then(|| all.into_values().collect())
+        let mut all = BTreeMap::new();
+        for row in status["shards"].as_array()? {
+            let (id, leader) = (row["id"].as_u64()?, row["leader"].as_u64()?);
+            if row["replicas"][0]["node"].as_u64()? != leader {
+                return None;
+            }
+            all.insert(id, u16::try_from(leader).ok()?);
+        }
+        Some(all.into_values().collect()).filter(|leaders: &Vec<u16>| leaders.contains(&LEADS))
     })
 }
 
@@ -39,6 +43,13 @@ impl Scene {
         let leaders: Vec<SocketAddr> = leaders(&cluster).into_iter().map(|node| cluster.client_addr(node)).collect();
         let ledger = Ledger::new(Described::of(cluster.client_addr(1)).await, leaders);
         Self { cluster, ledger }
+    }
+
+    /// Checks that the leaders are where they were when the run began; one that was lost on the way is waited for.
+    pub fn still_leads(&self) {
+        let now: Vec<SocketAddr> =
+            leaders(&self.cluster).into_iter().map(|node| self.cluster.client_addr(node)).collect();
+        assert_eq!(now, self.ledger.leaders());
     }
 
     fn is_led_there(&self, slot: Slot) -> bool {
@@ -81,6 +92,16 @@ impl Scene {
         loop {
             let thread = by.group("a title", others).await;
             if self.is_thread_there(&thread) {
+                return thread;
+            }
+        }
+    }
+
+    /// The id of a thread that was never made, and that `LEADS` would lead.
+    pub fn no_such_thread(&self) -> ThreadId {
+        loop {
+            let thread = ThreadId(*uuid::Uuid::new_v4().as_bytes());
+            if self.is_led_there(Slot::of_thread(thread)) {
                 return thread;
             }
         }

@@ -3,8 +3,8 @@
 use crate::scene::{EMOJI, Scene, ids_of, saying};
 use bytes::Bytes;
 use http::Method;
-use messenger_proto::ids::{MessageId, ThreadId};
-use messenger_proto::slot::Slot;
+use messenger_proto::ids::MessageId;
+use messenger_proto::slot::{SLOT_COUNT, Slot};
 use messenger_tests::described::Operation;
 use messenger_tests::device::{Device, text, unique};
 use messenger_tests::http::Answer;
@@ -56,13 +56,12 @@ impl Named {
     }
 
     /// A thread that was never made, and a message as it might have.
-    fn no_such_thread(&self) -> Self {
-        let thread = uuid::Uuid::new_v4().to_string();
-        let slot = Slot::of_thread(thread.parse::<ThreadId>().expect("a thread id"));
+    fn no_such_thread(&self, scene: &Scene) -> Self {
+        let thread = scene.no_such_thread();
         let id: MessageId = self.message.parse().expect("a message id");
-        let slots = u128::from(messenger_proto::slot::SLOT_COUNT - 1) << BELOW_SLOT;
-        let id = MessageId(id.0 & !slots | u128::from(slot.get()) << BELOW_SLOT);
-        Self { thread, message: id.to_string(), ..self.clone() }
+        let slots = u128::from(SLOT_COUNT - 1) << BELOW_SLOT;
+        let id = MessageId(id.0 & !slots | u128::from(Slot::of_thread(thread).get()) << BELOW_SLOT);
+        Self { thread: thread.to_string(), message: id.to_string(), ..self.clone() }
     }
 }
 
@@ -194,7 +193,7 @@ async fn ids(scene: &Scene, device: &Device, named: &Named, operation: &Operatio
     }
     let is_about = |name: &str| operation.path.contains(name);
     if is_about("{thread_id}") || is_about("{message_id}") {
-        let nowhere = if is_about("{thread_id}") { named.no_such_thread() } else { named.no_such_message() };
+        let nowhere = if is_about("{thread_id}") { named.no_such_thread(scene) } else { named.no_such_message() };
         let path = nowhere.path(&operation.path, ("", ""));
         ask_for(device, operation, &path, nowhere.body(operation)).await.expect_problem(404, "not_found");
         let outsider = scene.phone(2, "eve");
