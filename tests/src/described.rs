@@ -118,7 +118,15 @@ impl Described {
         let http = Http::new(addr);
         let get =
             async |path: &str| http.request(Method::GET, path, &[], Bytes::new()).await.expect("an answer").expect(200);
-        let (openapi, asyncapi) = (get("/v1/openapi.json").await, get("/v1/asyncapi.json").await);
+        Self::new(get("/v1/openapi.json").await, get("/v1/asyncapi.json").await)
+    }
+
+    /// These documents.
+    ///
+    /// # Panics
+    /// When the first describes no paths.
+    #[must_use]
+    pub fn new(openapi: Value, asyncapi: Value) -> Self {
         let mut operations = Vec::new();
         for (path, item) in openapi["paths"].as_object().expect("paths are an object") {
             for (method, described) in item.as_object().expect("a path is an object") {

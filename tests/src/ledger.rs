@@ -72,17 +72,18 @@ pub struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// Checks that the test is there, and is one.
-    fn check(&self) {
+    /// What is wrong with what it says, if anything is.
+    fn complaint(&self) -> Option<String> {
         let path = workspace::root().join(self.file);
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let Ok(text) = std::fs::read_to_string(&path) else { return Some(format!("there is no {}", self.file)) };
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         let named = format!("fn {}()", self.test);
-        let at = lines.iter().position(|line| line.contains(&named));
-        let at = at.unwrap_or_else(|| panic!("{} holds no {named}", self.file));
-        let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
-        let is_test = above.into_iter().any(|line| line.contains("test"));
-        assert!(is_test, "{named} in {} is no test", self.file);
+        let Some(at) = lines.iter().position(|line| line.contains(&named)) else {
+            return Some(format!("{} holds no {named}", self.file));
+        };
+        let mut above = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+        let is_test = above.any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"));
+        (!is_test).then(|| format!("{named} in {} is no test", self.file))
     }
 }
 
@@ -177,23 +178,28 @@ impl Ledger {
     /// # Panics
     /// When something is missing, or a test that is named.
     pub fn close(&self, elsewhere: &[Elsewhere]) {
+        let complaints = self.complaints(elsewhere);
+        assert!(complaints.is_empty(), "{complaints:#?}");
+    }
+
+    fn complaints(&self, elsewhere: &[Elsewhere]) -> Vec<String> {
         let (wanted, seen) = (self.wanted(), self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let named: BTreeSet<Item> = elsewhere.iter().map(|other| (other.item)()).collect();
-        elsewhere.iter().for_each(Elsewhere::check);
         let is_named = |item: &Item| match item {
             Item::Problem(_, code) => named.contains(&Item::Code(code.clone())),
             item => named.contains(item),
         };
-        let missing: Vec<&Item> = wanted.iter().filter(|item| !seen.contains(item) && !is_named(item)).collect();
-        assert!(missing.is_empty(), "not seen from a node that leads nothing of it: {missing:#?}");
         let is_known = |item: &Item| match item {
             Item::Problem(_, code) => OF_ANY_ROW.contains(&code.as_str()) || wanted.contains(item),
             item => wanted.contains(item),
         };
-        let strange: Vec<&Item> = seen.iter().filter(|item| !is_known(item)).collect();
-        assert!(strange.is_empty(), "seen, and no document names it: {strange:#?}");
-        let idle: Vec<&Item> = named.iter().filter(|item| seen.contains(item) || !wanted.contains(item)).collect();
-        assert!(idle.is_empty(), "said to be seen elsewhere, but seen here or not there at all: {idle:#?}");
+        let missing = wanted.iter().filter(|item| !seen.contains(item) && !is_named(item));
+        let missing = missing.map(|item| format!("not seen through a node that does not lead it: {item:?}"));
+        let strange = seen.iter().filter(|item| !is_known(item));
+        let strange = strange.map(|item| format!("seen, and no document names it: {item:?}"));
+        let idle = named.iter().filter(|item| seen.contains(item) || !wanted.contains(item));
+        let idle = idle.map(|item| format!("said to be seen elsewhere, but seen here or not there at all: {item:?}"));
+        missing.chain(strange).chain(idle).chain(elsewhere.iter().filter_map(Elsewhere::complaint)).collect()
     }
 }
 
@@ -338,5 +344,105 @@ impl Watch {
     /// Notes how the node closed the connection.
     pub(crate) fn closed(&self, code: u16) {
         self.note(slot_of_user(&self.user), Item::Closed(code));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, StatusCode};
+    use serde_json::json;
+    use std::net::Ipv4Addr;
+
+    const HERE: Elsewhere = Elsewhere {
+        item: || Item::Closed(4408),
+        why: "it takes too long",
+        file: "tests/src/ledger.rs",
+        test: "all_is_well_once_everything_was_seen_or_named",
+    };
+
+    fn addr(port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    /// A ledger of one row, one code, a frame each way and a close code; the node of port 1 leads everything.
+    fn ledger() -> Arc<Ledger> {
+        let kinds = |kind: &str| json!([{"name": kind, "payload": {"type": "object", "properties": {"t": {"const": kind}}, "required": ["t"]}}]);
+        let openapi = json!({
+            "paths": {"/v1/threads/{thread_id}": {"get": {
+                "security": [],
+                "responses": {"200": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Row"}}}}},
+            }}},
+            "components": {"schemas": {
+                "ErrorCode": {"enum": []},
+                "Row": {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]},
+            }},
+        });
+        let asyncapi = json!({
+            "channels": {"realtime": {"x-close-codes": [{"code": 4408}]}},
+            "operations": {"fromNode": {"messages": kinds("hello")}, "fromClient": {"messages": kinds("pong")}},
+        });
+        Ledger::new(Described::new(openapi, asyncapi), vec![addr(1)])
+    }
+
+    fn answer(body: &Value) -> Answer {
+        let pairs = [("x-request-id", "0123456789abcdef0123456789abcdef"), ("cache-control", "no-store")];
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs.into_iter().chain([("content-type", "application/json")]) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        Answer { status: StatusCode::OK, headers, body: Bytes::from(body.to_string()) }
+    }
+
+    fn see(ledger: &Arc<Ledger>, port: u16) {
+        let watch = ledger.watch(addr(port), "alice");
+        let path = format!("/v1/threads/{}", uuid::Uuid::nil());
+        watch.answered(&Method::GET, &path, &answer(&json!({"id": "x"})));
+        watch.shown(&json!({"t": "hello"}));
+        watch.said(&json!({"t": "pong"}));
+    }
+
+    #[test]
+    fn all_is_well_once_everything_was_seen_or_named() {
+        let ledger = ledger();
+        see(&ledger, 2);
+        assert_eq!(ledger.complaints(&[HERE]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_leader_itself_answered_does_not_count() {
+        let ledger = ledger();
+        see(&ledger, 1);
+        assert_eq!(ledger.complaints(&[HERE]).len(), 3);
+    }
+
+    #[test]
+    fn what_is_named_must_be_there_and_be_needed() {
+        let seen_here = ledger();
+        see(&seen_here, 2);
+        seen_here.watch(addr(2), "alice").closed(4408);
+        assert_eq!(seen_here.complaints(&[HERE]).len(), 1);
+        assert_eq!(seen_here.complaints(&[]), Vec::<String>::new());
+        let ledger = ledger();
+        see(&ledger, 2);
+        for (file, test) in [("tests/src/nowhere.rs", HERE.test), (HERE.file, "no_such_test"), (HERE.file, "ledger")] {
+            assert_eq!(ledger.complaints(&[Elsewhere { file, test, ..HERE }]).len(), 1, "{file} {test}");
+        }
+    }
+
+    #[test]
+    fn what_no_document_names_is_noticed() {
+        let ledger = ledger();
+        see(&ledger, 2);
+        ledger.watch(addr(2), "alice").closed(1002);
+        assert_eq!(ledger.complaints(&[HERE]).len(), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "is not as described")]
+    fn a_member_that_is_not_described_is_noticed() {
+        let path = format!("/v1/threads/{}", uuid::Uuid::nil());
+        ledger().watch(addr(2), "alice").answered(&Method::GET, &path, &answer(&json!({"id": "x", "more": 1})));
     }
 }
