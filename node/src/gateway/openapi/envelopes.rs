@@ -67,7 +67,7 @@ pub(super) fn new_message() -> Value {
 pub(super) fn one_form(mut schema: Value) -> Value {
     let form = |given: &str, kind: &str, other: &str| {
         let members = json!({ given: { "type": kind }, other: { "type": "null" } });
-        json!({ "required": [given], "properties": members })
+        json!({ "required": [given], "properties": members, "additionalProperties": true })
     };
     schema["oneOf"] = json!([form("ciphertext", "string", "envelopes"), form("envelopes", "array", "ciphertext")]);
     schema
