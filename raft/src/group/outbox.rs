@@ -78,6 +78,11 @@ impl Outbox {
         self.progress.send_modify(|count| *count += 1);
     }
 
+    /// Advances whenever rows have left; look at the rows after taking it.
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
     /// Waits until no row behind `barrier` is left; the caller bounds the wait.
     pub async fn passed(&self, barrier: &OutboxBarrier) {
         let mut progress = self.progress.subscribe();

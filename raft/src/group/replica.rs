@@ -292,21 +292,33 @@ impl Replica {
             Ok(Readable::Overloaded) => return ShardOutcome::Refused(overloaded()),
             Ok(Readable::Yes) => {}
         }
-        let (replica, query) = (self.clone(), query.clone());
-        // Rows that are not in memory take the disk's time, and a page of them many times that.
-        match tokio::task::spawn_blocking(move || replica.answer(&query)).await {
-            Ok(Ok(Ok(answer))) => ShardOutcome::Answer(answer),
-            Ok(Ok(Err(refusal))) => ShardOutcome::Refused(refusal),
-            Ok(Err(error)) => self.unreadable(&error.to_string()),
-            Err(error) => self.unreadable(&error.to_string()),
+        let mut progress = self.outbox.progress();
+        let limit = deadline.checked_sub(ANSWER_TAKES).unwrap_or(deadline);
+        loop {
+            progress.mark_unchanged();
+            let (replica, query) = (self.clone(), query.clone());
+            // Rows that are not in memory take the disk's time, and a page of them many times that.
+            match tokio::task::spawn_blocking(move || replica.answer(query)).await {
+                Ok(Ok(Some(Ok(answer)))) => return ShardOutcome::Answer(answer),
+                Ok(Ok(Some(Err(refusal)))) => return ShardOutcome::Refused(refusal),
+                Ok(Ok(None)) => self.outbox.wake(),
+                Ok(Err(error)) => return self.unreadable(&error.to_string()),
+                Err(error) => return self.unreadable(&error.to_string()),
+            }
+            if !matches!(timeout_at(limit, progress.changed()).await, Ok(Ok(()))) {
+                return ShardOutcome::Refused(arriving());
+            }
         }
     }
 
-    fn answer(&self, query: &Query) -> Result<QueryResult, TableError> {
-        match self.group {
-            META_GROUP => machine::meta::answer(&self.reader.view(), query),
-            _ => machine::answer(&self.reader.view(), query, self.clock.now()),
+    /// `None` until what the query names may be shown to its user.
+    fn answer(&self, query: Query) -> Result<Option<QueryResult>, TableError> {
+        let view = self.reader.view();
+        if self.group == META_GROUP {
+            return machine::meta::answer(&view, &query).map(Some);
         }
+        let query = machine::answerable(&view, query)?;
+        query.map(|query| machine::answer(&view, &query, self.clock.now())).transpose()
     }
 
     fn unreadable(&self, why: &str) -> ShardOutcome {
@@ -332,4 +344,8 @@ impl Replica {
 
 fn overloaded() -> Refusal {
     Refusal::new(ErrorCode::Overloaded, "too much is waiting at the shard's leader; try again shortly")
+}
+
+fn arriving() -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, "the thread does not know its new member yet; try again shortly")
 }

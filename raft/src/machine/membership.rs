@@ -39,6 +39,17 @@ pub(crate) fn present<T: Tables>(step: &Step<'_, T>, thread: ThreadId, user: &Us
     }
 }
 
+/// Whether the user's shard is yet to answer that the user joined the thread, in whichever of its stays.
+pub(crate) fn arriving(tables: &impl Tables, thread: ThreadId, user: &UserId) -> Result<bool, TableError> {
+    let row = rows::get(tables, &MemberKey { thread, user: user.clone() })?;
+    for span in row.iter().flat_map(|row| row.spans.iter().rev()) {
+        if outbox::is_posted(tables, thread, span.joined_seq, user)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The counters of a group and its actor's row, or a refusal.
 pub(crate) fn group<T: Tables>(
     step: &Step<'_, T>,

@@ -9,6 +9,7 @@
 //! Commands run in a [`step::Step`]: an overlay of its own, the time, and the events so far.
 
 mod apply;
+mod arrival;
 mod blocks;
 mod changes;
 mod dedupe;
@@ -37,6 +38,7 @@ mod tests;
 mod threads;
 
 pub use apply::{Applied, apply};
+pub use arrival::answerable;
 pub use disappear::due_messages;
 pub use outbox::{outbox_pending, outbox_scan};
 pub use profile::{profile_of, profiles_due};

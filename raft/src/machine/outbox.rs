@@ -19,6 +19,11 @@ pub(crate) fn post<T: Tables>(step: &mut Step<'_, T>, thread: ThreadId, seq: Seq
     step.put(&OutboxRowKey { thread, seq, user: user.clone() }, &OutboxRow { present });
 }
 
+/// Whether word of an event about a user is still on its way.
+pub(crate) fn is_posted(tables: &impl Tables, thread: ThreadId, seq: Seq, user: &UserId) -> Result<bool, TableError> {
+    Ok(rows::get(tables, &OutboxRowKey { thread, seq, user: user.clone() })?.is_some())
+}
+
 /// What an answer waits for: every row of the thread up to an event.
 pub(crate) fn barrier(thread: ThreadId, seq: Seq) -> OutboxBarrier {
     OutboxBarrier::Thread(ThreadBarrier { thread, seq })

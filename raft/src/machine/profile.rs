@@ -10,10 +10,10 @@
 use super::apply::Outcome;
 use super::blocks;
 use super::keys;
+use super::outbox;
 use super::rows::key::KeyWriter;
 use super::rows::member::{MemberKey, MemberRow};
 use super::rows::member_devices::{MemberDevicesKey, MemberDevicesRow};
-use super::rows::outbox::OutboxRowKey;
 use super::rows::profile_due::{ProfileDueKey, ProfileDueRow};
 use super::rows::user::UserKey;
 use super::rows::{self};
@@ -133,6 +133,14 @@ pub(crate) fn update<T: Tables>(step: &mut Step<'_, T>, op: &UpdateProfile) -> R
 /// Takes the profile that a new member's shard answered with.
 pub(crate) fn enter<T: Tables>(step: &mut Step<'_, T>, new: &NewMember) -> Result<(), Stop> {
     take(step, new.thread, &new.user, &new.profile)?;
+    // Stays that were over before anybody answered: what was said in them is hidden like what is said now.
+    let member = step.get(&MemberKey { thread: new.thread, user: new.user.clone() })?;
+    for span in member.iter().flat_map(|member| &member.spans) {
+        let Some(end) = &span.end else { continue };
+        if outbox::is_posted(&step.rows, new.thread, span.joined_seq, &new.user)? {
+            blocks::thread::passed(step, new, (span.joined_seq, end.left_seq))?;
+        }
+    }
     Ok(())
 }
 
@@ -165,8 +173,7 @@ fn take<T: Tables>(
     let Profile { version, devices_version: newest, devices, .. } = profile.clone();
     step.put(&key, &MemberDevicesRow { version, devices_version: newest, devices });
     // Until its user's shard has answered that it joined, what comes first was so when it did.
-    let entry = OutboxRowKey { thread, seq: joined, user: user.clone() };
-    let enters = known.is_none() && step.get(&entry)?.is_some();
+    let enters = known.is_none() && outbox::is_posted(&step.rows, thread, joined, user)?;
     blocks::thread::told(step, thread, user, profile, enters.then_some(joined))?;
     Ok(Some(devices_version))
 }

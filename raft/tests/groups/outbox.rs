@@ -2,15 +2,18 @@
 //!
 //! Owns: that a shard that does not answer is not tried without pause, and holds back no other.
 
-use crate::fixture::{Node, SHARD, World, addresses, user};
+use crate::fixture::{Node, SHARD, World, addresses, send, user};
 use crate::leadership::leader;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use messenger_proto::command::{Command, CreateThread, IndexMembership, Op, Retention};
+use messenger_proto::command::{Command, CreateThread, IndexMembership, Op, Retention, SendMessage};
+use messenger_proto::error::ErrorCode;
+use messenger_proto::event::ThreadEventBody;
 use messenger_proto::ids::{CommandId, DeviceId, KeyId, Millis, RegistrationId, Seq, ShardId, ThreadId, UserId};
 use messenger_proto::keys::{Prekey, PublishKeys, PublishedKeys};
 use messenger_proto::model::ThreadKind;
 use messenger_proto::profile::Profile;
+use messenger_proto::query::{Answer, HistoryQuery, HistoryRange, Query, ResumeFrom, ResumeQuery, SeqBound};
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
 use messenger_raft::group::outbox::CrossShard;
 use messenger_raft::group::timing::Timing;
@@ -31,6 +34,8 @@ struct TwoShards {
     /// Profiles that are not taken, before they are.
     deaf: AtomicUsize,
     told: Mutex<Vec<(UserId, u64, Vec<ThreadId>)>>,
+    /// What the dead's shard says of them.
+    profile: Mutex<Option<Profile>>,
 }
 
 fn is_dead(user: &UserId) -> bool {
@@ -43,8 +48,12 @@ impl CrossShard for TwoShards {
     }
 
     fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, String>> {
-        if !is_dead(&change.user) || self.revived.load(Ordering::Relaxed) {
+        if !is_dead(&change.user) {
             return async { Ok(None) }.boxed();
+        }
+        if self.revived.load(Ordering::Relaxed) {
+            let profile = self.profile.lock().unwrap().clone();
+            return async { Ok(profile) }.boxed();
         }
         self.tries_of_dead.fetch_add(1, Ordering::Relaxed);
         if self.hangs {
@@ -197,4 +206,50 @@ async fn threads_are_told_of_a_users_devices_before_the_answer_and_as_often_as_i
     }
     let replica = node.host.shard(SHARD).unwrap();
     assert_eq!(messenger_raft::machine::profiles_due(&replica.reader().view(), None, 9).unwrap(), []);
+}
+
+/// What a member reads of a thread, and what its device is told of it, within a time.
+async fn reads(node: &Node, member: &str, thread: ThreadId, deadline_ms: u32) -> [ShardOutcome; 2] {
+    let (viewer, device) = (user(member), DeviceId::new("phone").unwrap());
+    let from = ResumeFrom { thread, position: None, unless_new: false };
+    let (user, threads) = (viewer.clone(), vec![from]);
+    let resume = ResumeQuery { user, device: device.clone(), threads, last_seen: None, max_bytes: 1 << 20 };
+    let range = HistoryRange::NewestBefore(SeqBound { seq: Seq(0) });
+    let history = HistoryQuery { thread, viewer, device, range, limit: 9 };
+    let ask = |query: Query| async move {
+        let request = ShardRequest { shard: SHARD, deadline_ms, call: ShardCall::Query(query) };
+        node.host.call(GroupId::of_shard(SHARD), &request).await.expect("the leader stays")
+    };
+    [ask(Query::History(history)).await, ask(Query::Resume(resume)).await]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_reads_nothing_before_its_shard_has_said_whom_it_keeps_away() {
+    let (directory, cross) = (tempfile::tempdir().unwrap(), Arc::new(TwoShards::default()));
+    let blocks = vec![user("alice")];
+    *cross.profile.lock().unwrap() = Some(Profile { version: 3, devices_version: 0, devices: Vec::new(), blocks });
+    let nodes = [alone(directory.path(), &cross).await];
+    let node = leader(&nodes).await;
+    leave_dead_rows(node, 1, 1).await;
+    let thread = ThreadId([0; 16]);
+    let Op::SendMessage(send) = send(1).op else { panic!("it sends") };
+    let sent = run(node, 50, Op::SendMessage(SendMessage { thread, sender: user("alice"), ..send })).await;
+    assert!(matches!(sent, ShardOutcome::Reply(_)), "{sent:?}");
+    for refused in reads(node, "dead0", thread, 400).await {
+        let ShardOutcome::Refused(refusal) = refused else { panic!("{refused:?}") };
+        assert_eq!(refusal.code, ErrorCode::Unavailable);
+    }
+    let [ShardOutcome::Answer(Answer::Messages(page)), _] = reads(node, "alice", thread, 60_000).await else {
+        panic!("others read on");
+    };
+    assert_eq!(page.messages.len(), 1);
+    // Those who ask meanwhile are answered as soon as it has.
+    let (answers, ()) = tokio::join!(reads(node, "dead0", thread, 60_000), async {
+        cross.revived.store(true, Ordering::Relaxed);
+    });
+    let [ShardOutcome::Answer(Answer::Messages(page)), ShardOutcome::Answer(Answer::Resume(resumed))] = answers else {
+        panic!("{answers:?}");
+    };
+    let told = resumed.threads[0].events.iter().filter(|event| matches!(event.body, ThreadEventBody::Message(_)));
+    assert_eq!((page.messages.len(), told.count()), (0, 0), "he keeps her away");
 }

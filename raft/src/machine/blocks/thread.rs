@@ -5,9 +5,10 @@
 //! Invariants: what a list says holds from the event after the one that was the last when it came; what a member's first
 //! list says, from its join on; a member that leaves takes its own blocks with it, and stays on the lists of others.
 
-use super::{begin, end};
+use super::{begin, end, stretch};
 use crate::machine::membership::members;
-use crate::machine::rows::blocker::BlockerKey;
+use crate::machine::rows::block::BlockRow;
+use crate::machine::rows::blocker::{BlockerKey, BlockerRow};
 use crate::machine::rows::head::{HeadKey, HeadRow};
 use crate::machine::rows::key::KeyWriter;
 use crate::machine::rows::member::MemberKey;
@@ -17,7 +18,7 @@ use crate::machine::rows::{self};
 use crate::machine::step::{Step, Stop};
 use crate::machine::tables::{Direction, TableError, Tables};
 use messenger_proto::ids::{Seq, ThreadId, UserId};
-use messenger_proto::profile::Profile;
+use messenger_proto::profile::{NewMember, Profile};
 
 /// Names that are looked up one by one; of a longer list, it is the members that are looked at.
 const LOOK_UPS: usize = 32;
@@ -49,6 +50,26 @@ pub(crate) fn told<T: Tables>(
     if new != head {
         step.put(&HeadKey { thread }, &new);
     }
+    Ok(())
+}
+
+/// Takes the list of one whose stay was over before it came, as if it had come with the member.
+pub(crate) fn passed<T: Tables>(
+    step: &mut Step<'_, T>,
+    new: &NewMember,
+    (joined, left): (Seq, Seq),
+) -> Result<(), Stop> {
+    let (thread, blocker) = (new.thread, &new.user);
+    let mut head = step.head(thread)?;
+    for blocked in among_members(step, thread, &new.profile.blocks)? {
+        let pair = BlockerKey { thread, blocker: blocker.clone(), blocked };
+        step.put(&stretch(&pair, joined), &BlockRow { to: Some(left) });
+        if step.get(&pair)?.is_none() {
+            step.put(&pair, &BlockerRow { since: None });
+        }
+        head.veiled = true;
+    }
+    step.put(&HeadKey { thread }, &head);
     Ok(())
 }
 

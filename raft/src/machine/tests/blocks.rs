@@ -4,7 +4,7 @@ use super::properties::family;
 use super::*;
 use crate::machine::rows::block::BlockKey;
 use crate::machine::rows::blocker::BlockerKey;
-use crate::machine::{outbox_scan, profile_of, profiles_due};
+use crate::machine::{answerable, outbox_scan, profile_of, profiles_due};
 use messenger_proto::command::{IndexMembership, OutboxBarrier, OutboxDelivered, ProfileBarrier, SetBlock};
 use messenger_proto::event::{Receipt, ThreadEventBody};
 use messenger_proto::limits::USER_BLOCKS_MAX;
@@ -299,6 +299,83 @@ fn a_list_that_comes_after_its_owner_counts_from_the_join() {
     let third = shard.send(GROUP, "ann", 4);
     shard.bring("bob", 8, &[]);
     assert_eq!(shard.ids("bob"), [third.id]);
+}
+
+#[test]
+fn a_stay_that_was_over_before_the_list_came_hides_the_same() {
+    let mut shard = Shard::settled(&["ann", "cy"]);
+    shard.run(add("ann", &["bob"])).unwrap();
+    let hers = shard.send(GROUP, "ann", 1);
+    let his = shard.send(GROUP, "cy", 1);
+    shard.run(remove("ann", "bob")).unwrap();
+    shard.run(add("ann", &["bob"])).unwrap();
+    shard.bring("bob", 7, &["ann"]);
+    assert_eq!(shard.ids("bob"), [his.id]);
+    assert_eq!(shard.state_of(hers.id, "ann", "bob"), DeliveryState::Failed);
+    shard.run(tell("bob", 8, &[])).unwrap();
+    let after = shard.send(GROUP, "ann", 2);
+    assert_eq!(shard.ids("bob"), [his.id, after.id]);
+    // One who does not come back is shown the rest of that stay by its own list, too.
+    shard.run(add("ann", &["dee"])).unwrap();
+    shard.send(GROUP, "ann", 3);
+    shard.run(remove("ann", "dee")).unwrap();
+    shard.bring("dee", 1, &["ann"]);
+    let told = |events: Vec<ThreadEvent>| {
+        events.into_iter().filter(|event| matches!(event.body, ThreadEventBody::Message(_))).count()
+    };
+    assert_eq!(told(shard.missed("dee")), 0);
+}
+
+#[test]
+fn nothing_is_answered_to_a_member_before_its_list_came() {
+    let mut shard = Shard::settled(&["ann", "cy"]);
+    shard.run(create(PAIR, ThreadKind::OneToOne, "bob", &["cy"])).unwrap();
+    shard.bring("bob", 0, &[]);
+    shard.run(add("ann", &["bob"])).unwrap();
+    let sent = shard.send(GROUP, "ann", 1);
+    let queries = |name: &str, threads: &[ThreadId]| {
+        let (thread, viewer, device, id) = (GROUP, user(name), device("phone"), sent.id);
+        let from = |thread: &ThreadId| ResumeFrom { thread: *thread, position: None, unless_new: false };
+        let resume = ResumeQuery {
+            user: user(name),
+            device: device.clone(),
+            threads: threads.iter().map(from).collect(),
+            last_seen: None,
+            max_bytes: 1 << 20,
+        };
+        let range = HistoryRange::NewestBefore(SeqBound { seq: Seq(0) });
+        [
+            Query::Thread(ThreadQuery { thread, viewer: viewer.clone() }),
+            Query::Pins(PinsQuery { thread, viewer: viewer.clone() }),
+            Query::Message(MessageQuery { id, viewer: viewer.clone(), device: device.clone() }),
+            Query::Recipients(RecipientsQuery { id, viewer: viewer.clone() }),
+            Query::History(HistoryQuery { thread, viewer: viewer.clone(), device, range, limit: 9 }),
+            Query::Resume(resume),
+        ]
+    };
+    let waits = |shard: &Shard, name: &str, threads: &[ThreadId]| {
+        queries(name, threads).map(|query| answerable(&shard.tables, query).unwrap().is_none())
+    };
+    assert_eq!(waits(&shard, "bob", &[GROUP]), [true; 6]);
+    assert_eq!(waits(&shard, "ann", &[GROUP]), [false; 6], "it is bob's affair");
+    // Of several threads those are left out that are not to be shown yet.
+    let some = |query: Query| answerable(&shard.tables, query).unwrap();
+    let [.., resume] = queries("bob", &[GROUP, PAIR]);
+    let Some(Query::Resume(resume)) = some(resume) else { panic!("it is to be answered") };
+    assert_eq!(resume.threads.iter().map(|from| from.thread).collect::<Vec<_>>(), [PAIR]);
+    let (viewer, threads) = (user("bob"), vec![GROUP, PAIR]);
+    let summaries = SummariesQuery { viewer: viewer.clone(), device: device("phone"), threads: threads.clone() };
+    let Some(Query::Summaries(query)) = some(Query::Summaries(summaries)) else { panic!("it is to be answered") };
+    let activity = ActivityQuery { viewer, threads, as_of: Millis(0) };
+    let Some(Query::Activity(activity)) = some(Query::Activity(activity)) else { panic!("it is to be answered") };
+    assert_eq!((&query.threads[..], &activity.threads[..]), ([PAIR].as_slice(), [PAIR].as_slice()));
+    // He goes and comes again, and it is the same until both are heard of.
+    shard.run(remove("ann", "bob")).unwrap();
+    shard.run(add("ann", &["bob"])).unwrap();
+    assert_eq!(waits(&shard, "bob", &[GROUP]), [true; 6]);
+    shard.bring("bob", 1, &["ann"]);
+    assert_eq!(waits(&shard, "bob", &[GROUP]), [false; 6]);
+    assert_eq!(shard.ids("bob"), []);
 }
 
 #[test]

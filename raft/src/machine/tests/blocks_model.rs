@@ -90,6 +90,8 @@ struct World {
     /// Members, and whether what they brought has arrived.
     members: BTreeMap<usize, bool>,
     spans: BTreeMap<usize, Vec<(u64, u64)>>,
+    /// Stays that were over before what the user brought arrived.
+    missed: BTreeMap<usize, Vec<(u64, u64)>>,
     sent: Vec<Sent>,
     key: u128,
 }
@@ -102,6 +104,7 @@ impl World {
             versions: vec![0; NAMES.len()],
             members: BTreeMap::from([(0, false), (1, false)]),
             spans: BTreeMap::from([(0, vec![(1, u64::MAX)]), (1, vec![(1, u64::MAX)])]),
+            missed: BTreeMap::new(),
             sent: Vec::new(),
             key: 1 << 90,
         };
@@ -143,8 +146,10 @@ impl World {
         let (version, blocks) = (self.versions[who], self.blocks(who));
         self.shard.bring(NAMES[who], version, &blocks);
         // All that came since the join, whatever became of it meanwhile.
-        let joined = self.spans[&who].last().unwrap().0;
-        for sent in self.sent.iter_mut().filter(|sent| sent.message.seq.0 > joined) {
+        let mut stays = self.missed.remove(&who).unwrap_or_default();
+        stays.push(*self.spans[&who].last().unwrap());
+        let heard_late = |seq: u64| stays.iter().any(|(from, to)| (*from..=*to).contains(&seq));
+        for sent in self.sent.iter_mut().filter(|sent| heard_late(sent.message.seq.0)) {
             if self.lists[who].contains(&sent.sender)
                 && let Some(copy) = sent.copies.get_mut(&who).filter(|copy| !copy.again)
             {
@@ -288,10 +293,14 @@ impl World {
                 self.spans.entry(who).or_default().push((head, u64::MAX));
             }
             Try::Arrive(who) => self.arrive(who),
-            Try::Leave(who) if self.members.remove(&who).is_some() => {
+            Try::Leave(who) if self.members.contains_key(&who) => {
                 self.shard.run(remove(NAMES[who], NAMES[who])).unwrap();
                 let end = self.head();
-                self.spans.get_mut(&who).unwrap().last_mut().unwrap().1 = end;
+                let stay = self.spans.get_mut(&who).unwrap().last_mut().unwrap();
+                stay.1 = end;
+                if self.members.remove(&who) == Some(false) {
+                    self.missed.entry(who).or_default().push(*stay);
+                }
             }
             Try::Wait(ms) => self.shard.now += ms,
             Try::Tick => {
