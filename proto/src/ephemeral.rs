@@ -30,6 +30,8 @@ crate::wire_struct! {
         3 => stop: bool,
         /// Whom the user keeps away, who are not shown it; at most [`crate::limits::USER_BLOCKS_MAX`].
         4 => away: Vec<UserId>,
+        /// The version of that list: word of a newer one counts more.
+        5 => version: u64,
     }
 }
 
@@ -41,7 +43,13 @@ crate::wire_struct! {
 crate::wire_struct! {
     /// A user keeps another one away, or does so no longer: whoever acts on that looks again. If they are `parted` by it,
     /// who share a thread, each is shown once more, as not being there.
-    pub struct BlockChange { 1 => user: UserId, 2 => other: UserId, 3 => parted: bool }
+    pub struct BlockChange {
+        1 => user: UserId,
+        2 => other: UserId,
+        3 => parted: bool,
+        /// The version of the user's list that says so; 0 when it could not be asked.
+        4 => version: u64,
+    }
 }
 
 crate::wire_code! {
@@ -64,6 +72,8 @@ crate::wire_struct! {
         4 => term: u64,
         /// Whom the user keeps away, who are not shown it; at most [`crate::limits::USER_BLOCKS_MAX`].
         5 => away: Vec<UserId>,
+        /// As [`Typing::version`].
+        6 => version: u64,
     }
 }
 
@@ -117,12 +127,24 @@ mod tests {
 
     #[test]
     fn the_tags_are_pinned() {
-        let typing =
-            Ephemeral::Typing(Typing { thread: ThreadId([7; 16]), user: user("al"), stop: true, away: vec![] });
+        let typing = Ephemeral::Typing(Typing {
+            thread: ThreadId([7; 16]),
+            user: user("al"),
+            stop: true,
+            away: vec![],
+            version: 0,
+        });
         let bytes: [&[u8]; 4] = [&[0x0a, 0x18, 0x0a, 0x10], &[7; 16], &[0x12, 2, b'a', b'l'], &[0x18, 1]];
         assert_eq!(typing.to_wire(), bytes.concat());
         let of = Presence { user: user("al"), status: PresenceStatus::Offline, last_seen: Some(Millis(5)) };
-        let change = PresenceChange { of, threads: vec![ThreadId([7; 16])], shard: ShardId(2), term: 9, away: vec![] };
+        let change = PresenceChange {
+            of,
+            threads: vec![ThreadId([7; 16])],
+            shard: ShardId(2),
+            term: 9,
+            away: vec![],
+            version: 0,
+        };
         let bytes: [&[u8]; 5] = [
             &[0x12, 0x24, 0x0a, 0x0a, 0x0a, 2, b'a', b'l', 0x10, 3, 0x1a, 2, 0x08, 5],
             &[0x12, 0x12, 0x0a, 0x10],
@@ -133,10 +155,12 @@ mod tests {
         assert_eq!(Ephemeral::Presence(change).to_wire(), bytes.concat());
         let privacy = Ephemeral::Privacy(PrivacyChange { user: user("al") });
         assert_eq!(privacy.to_wire(), [0x1a, 4, 0x0a, 2, b'a', b'l']);
-        let block = Ephemeral::Block(BlockChange { user: user("al"), other: user("b"), parted: true });
-        assert_eq!(block.to_wire(), [0x22, 9, 0x0a, 2, b'a', b'l', 0x12, 1, b'b', 0x18, 1]);
-        let typing = Typing { thread: ThreadId([7; 16]), user: user("al"), stop: true, away: vec![user("b")] };
-        let bytes: [&[u8]; 4] = [&[0x0a, 0x10], &[7; 16], &[0x12, 2, b'a', b'l', 0x18, 1], &[0x22, 3, 0x0a, 1, b'b']];
+        let block = Ephemeral::Block(BlockChange { user: user("al"), other: user("b"), parted: true, version: 6 });
+        assert_eq!(block.to_wire(), [0x22, 11, 0x0a, 2, b'a', b'l', 0x12, 1, b'b', 0x18, 1, 0x20, 6]);
+        let typing =
+            Typing { thread: ThreadId([7; 16]), user: user("al"), stop: true, away: vec![user("b")], version: 6 };
+        let end = [0x22, 3, 0x0a, 1, b'b', 0x28, 6];
+        let bytes: [&[u8]; 4] = [&[0x0a, 0x10], &[7; 16], &[0x12, 2, b'a', b'l', 0x18, 1], &end];
         assert_eq!(typing.to_wire(), bytes.concat());
         assert_eq!(PresenceCall::Ask(AskPresence { users: vec![] }).to_wire(), [0x0a, 0]);
         assert_eq!(PresenceCall::Shown(ShownPresence { users: vec![] }).to_wire(), [0x12, 0]);
@@ -146,21 +170,24 @@ mod tests {
         let (user, thread) = ("u[a-z]{1,8}", any::<[u8; 16]>().prop_map(ThreadId));
         let names = |names: Vec<String>| names.iter().map(|name| UserId::new(name).unwrap()).collect::<Vec<_>>();
         let away = prop::collection::vec("u[a-z]{1,8}", 0..3).prop_map(names);
-        let typing = (user, thread.clone(), any::<bool>(), away.clone()).prop_map(|(user, thread, stop, away)| {
-            Ephemeral::Typing(Typing { thread, user: UserId::new(&user).unwrap(), stop, away })
-        });
+        let version = any::<u64>();
+        let typing = (user, thread.clone(), any::<bool>(), away.clone(), version).prop_map(
+            |(user, thread, stop, away, version)| {
+                Ephemeral::Typing(Typing { thread, user: UserId::new(&user).unwrap(), stop, away, version })
+            },
+        );
         let status = prop::sample::select(PresenceStatus::ALL);
         let threads = prop::collection::vec(thread, 0..5);
-        let change = (user, status, any::<Option<u64>>(), threads, any::<u32>(), any::<u64>(), away).prop_map(
-            |(user, status, last_seen, threads, shard, term, away)| {
+        let change = (user, status, any::<Option<u64>>(), threads, any::<u32>(), any::<u64>(), away, version).prop_map(
+            |(user, status, last_seen, threads, shard, term, away, version)| {
                 let of = Presence { user: UserId::new(&user).unwrap(), status, last_seen: last_seen.map(Millis) };
-                Ephemeral::Presence(PresenceChange { of, threads, shard: ShardId(shard), term, away })
+                Ephemeral::Presence(PresenceChange { of, threads, shard: ShardId(shard), term, away, version })
             },
         );
         let privacy = user.prop_map(|user| Ephemeral::Privacy(PrivacyChange { user: UserId::new(&user).unwrap() }));
-        let block = (user, user, any::<bool>()).prop_map(|(user, other, parted)| {
+        let block = (user, user, any::<bool>(), version).prop_map(|(user, other, parted, version)| {
             let [user, other] = [user, other].map(|name| UserId::new(&name).unwrap());
-            Ephemeral::Block(BlockChange { user, other, parted })
+            Ephemeral::Block(BlockChange { user, other, parted, version })
         });
         prop_oneof![typing, change, privacy, block]
     }

@@ -239,7 +239,11 @@ crate::wire_struct! {
 
 crate::wire_struct! {
     /// Whom a user keeps away, in order of name, at most [`crate::limits::USER_BLOCKS_MAX`].
-    pub struct BlocksAnswer { 1 => users: Vec<UserId> }
+    pub struct BlocksAnswer {
+        1 => users: Vec<UserId>,
+        /// That of the user's profile: a list of a higher one is newer.
+        2 => version: u64,
+    }
 }
 
 crate::wire_struct! {

@@ -29,14 +29,18 @@ struct View<'a> {
 
 /// `GET /v1/users/me/blocks`
 pub(super) async fn list(State(state): State<GatewayState>, Reader(viewer): Reader) -> Result<Response, ApiError> {
-    let query = Query::Blocks(BlocksQuery { user: viewer.user.clone() });
-    let users = match state.router().query(Slot::of_user(&viewer.user), query, state.deadline()).await? {
+    let (slot, query) = (Slot::of_user(&viewer.user), blocks_of(&viewer.user));
+    let users = match state.router().query(slot, query, state.deadline()).await? {
         Answer::Blocks(answer) => answer.users,
         other => return Err(unexpected(&other)),
     };
     let blocks: Vec<&str> = users.iter().map(UserId::as_str).collect();
     let size = 16 + blocks.iter().map(|user| user.len() + 3).sum::<usize>();
     json(&state, StatusCode::OK, &View { blocks }, size)
+}
+
+fn blocks_of(user: &UserId) -> Query {
+    Query::Blocks(BlocksQuery { user: user.clone() })
 }
 
 /// `PUT /v1/users/me/blocks/{user_id}`
@@ -63,9 +67,15 @@ async fn set(
     let op = Op::SetBlock(SetBlock { user: user.clone(), other: other.clone(), present });
     let command = Command { id: origin.id, retention: origin.retention, body_hash: 0, op };
     let done = state.router().command(Slot::of_user(&user), command, deadline).await;
-    // Whether or not it is known to be done. Who shares no thread with the user was shown nothing to take back.
+    // Whether or not it is known to be done. What is told goes by the list as it is now, and word of it may be overtaken by
+    // word of another change, so the version goes with it.
+    let (present, version) = match state.router().query(Slot::of_user(&user), blocks_of(&user), deadline).await {
+        Ok(Answer::Blocks(list)) => (list.users.binary_search(&other).is_ok(), list.version),
+        _ => (present, 0),
+    };
+    // Who shares no thread with the user was shown nothing to take back.
     let parted = present && share_a_thread(&state, &user, &other, deadline).await.unwrap_or(false);
-    state.tell(&Ephemeral::Block(BlockChange { user, other, parted }));
+    state.tell(&Ephemeral::Block(BlockChange { user, other, parted, version }));
     done?;
     Ok(no_content())
 }

@@ -75,6 +75,8 @@ pub struct EphemeralFrame {
     pub body: Bytes,
     /// Whom that user keeps away.
     pub away: Vec<UserId>,
+    /// Of [`EphemeralKind::Blocked`]: the version of the list of the session's own user that says so.
+    pub version: u64,
 }
 
 /// What an [`EphemeralFrame`] is about; of the same kind and user, a later one takes the place of an earlier one.

@@ -303,7 +303,7 @@ mod tests {
 
     fn ephemeral(kind: EphemeralKind, from: usize, body: &'static str) -> Arc<EphemeralFrame> {
         let from = UserId::new(&format!("u{from}")).unwrap();
-        Arc::new(EphemeralFrame { from, kind, body: Bytes::from_static(body.as_bytes()), away: Vec::new() })
+        Arc::new(EphemeralFrame { from, kind, body: Bytes::from_static(body.as_bytes()), away: Vec::new(), version: 0 })
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::membership::members;
 use super::query::receipts::{Failed, Standings};
 use super::rows::event::{EventKey, EventRow};
 use super::rows::head::{HeadKey, HeadRow};
+use super::rows::key::KeyWriter;
 use super::rows::message::{MessageKey, MessageRow};
 use super::rows::resent::{self, ResentKey, ResentRow};
 use super::rows::unread_resent::{self, UnreadResentKey, UnreadResentRow};
@@ -26,6 +27,7 @@ use messenger_proto::event::{Deleted, Event, Resent, Subject, ThreadEvent, Threa
 use messenger_proto::ids::{MessageId, Millis, Seq, ThreadId, UserId};
 use messenger_proto::limits::RESEND_WINDOW;
 use messenger_proto::model::DeletionReason;
+use messenger_proto::profile::NewMember;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How a message got on with those it was sent to again.
@@ -49,7 +51,8 @@ pub(crate) fn attempt<T: Tables>(
     let head = step.head(op.thread)?;
     let key = MessageKey { thread: op.thread, seq };
     let row = rows::expect(&step.rows, &key)?;
-    let may_have_failed = head.veiled || disappear::is_over(row.expires_at, step.now);
+    // Or it stayed failed for somebody when it was sent again to others, and its time is a new one.
+    let may_have_failed = head.veiled || head.resent || disappear::is_over(row.expires_at, step.now);
     if command.retention != Retention::Keyed || !may_have_failed || was_deleted(step, key, &row)? {
         return Ok(false);
     }
@@ -146,6 +149,24 @@ fn stay_failed<T: Tables>(
         let before = forget_unread(step, &key)?;
         let hidden = before.is_some_and(|row| row.hidden) || blockers.contains(&key.user);
         step.put(&key, &ResentRow { failed_at: Some(since), hidden, ..ResentRow::default() });
+    }
+    Ok(())
+}
+
+/// A user's list came, in order of name, that hides what was said from one event to another: what of that had failed for it
+/// before, and was sent again to others, too.
+pub(crate) fn hide<T: Tables>(
+    step: &mut Step<'_, T>,
+    new: &NewMember,
+    (from, to): (Seq, Seq),
+) -> Result<(), TableError> {
+    let range = KeyWriter::of::<ResentKey>().thread(new.thread).numbers(from, to);
+    let known = rows::collect::<ResentKey>(&step.rows, &range, Direction::Forward, usize::MAX)?;
+    for (key, row) in known.into_iter().filter(|(key, row)| key.user == new.user && row.event == Seq(0)) {
+        let meta = rows::expect(&step.rows, &MessageKey { thread: key.thread, seq: key.seq })?.meta;
+        if new.profile.blocks.binary_search(&meta.sender).is_ok() {
+            step.put(&key, &ResentRow { failed_at: Some(meta.id.created_at()), hidden: true, ..row });
+        }
     }
     Ok(())
 }

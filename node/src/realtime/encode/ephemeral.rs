@@ -21,10 +21,10 @@ pub fn typing(typing: &Typing) -> EphemeralFrame {
         user_id: &'a str,
         ttl_s: u64,
     }
-    let Typing { thread, user, stop, away } = typing;
+    let Typing { thread, user, stop, away, version: _ } = typing;
     let ttl_s = if *stop { 0 } else { TYPING_TTL.as_secs() };
     let body = members(&Members { t: "typing", thread_id: Text(*thread), user_id: user.as_str(), ttl_s });
-    EphemeralFrame { from: user.clone(), kind: EphemeralKind::Typing(*thread), body, away: away.clone() }
+    EphemeralFrame { from: user.clone(), kind: EphemeralKind::Typing(*thread), body, away: away.clone(), version: 0 }
 }
 
 /// How a user is; for those that it does not keep away.
@@ -39,5 +39,5 @@ pub fn presence(presence: &Presence) -> EphemeralFrame {
     }
     let body =
         members(&Members { t: "presence", user_id: presence.user.as_str(), presence: PresenceView::of(presence) });
-    EphemeralFrame { from: presence.user.clone(), kind: EphemeralKind::Presence, body, away: Vec::new() }
+    EphemeralFrame { from: presence.user.clone(), kind: EphemeralKind::Presence, body, away: Vec::new(), version: 0 }
 }

@@ -8,6 +8,7 @@
 
 pub mod audience;
 pub(super) mod gate;
+mod parted;
 mod queue;
 pub(super) mod show;
 
@@ -205,12 +206,20 @@ mod tests {
             user: UserId::new("u").unwrap(),
             stop: false,
             away: vec![],
+            version: 0,
         })
     }
 
     fn presence(status: PresenceStatus) -> Ephemeral {
         let of = Presence { user: UserId::new("u").unwrap(), status, last_seen: None };
-        Ephemeral::Presence(PresenceChange { of, threads: vec![], shard: ShardId(1), term: 1, away: vec![] })
+        Ephemeral::Presence(PresenceChange {
+            of,
+            threads: vec![],
+            shard: ShardId(1),
+            term: 1,
+            away: vec![],
+            version: 0,
+        })
     }
 
     #[tokio::test(start_paused = true)]

@@ -154,12 +154,13 @@ mod tests {
             shard: ShardId(0),
             term,
             away: vec![],
+            version: 0,
         })
     }
 
     fn typing(n: usize) -> Ephemeral {
         let user = UserId::new(&format!("u{n}")).unwrap();
-        Ephemeral::Typing(Typing { thread: ThreadId([1; 16]), user, stop: false, away: vec![] })
+        Ephemeral::Typing(Typing { thread: ThreadId([1; 16]), user, stop: false, away: vec![], version: 0 })
     }
 
     #[test]

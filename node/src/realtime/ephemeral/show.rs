@@ -5,8 +5,10 @@
 //! Must not know: how it came, who listens.
 //! Invariants: whatever other nodes tell, a member is shown typing once per [`AT_LEAST`] in a thread; what is remembered
 //! for that is bounded by [`TYPING_MAX`]. A change of presence reaches each device once, however many threads it shares.
+//! What was told of a user before it parted from somebody is not shown to that one after word of the parting.
 
 use super::gate::Gate;
+use super::parted::Parted;
 use crate::realtime::encode;
 use crate::realtime::event::{EphemeralFrame, EphemeralKind};
 use crate::realtime::hub::Hub;
@@ -27,6 +29,7 @@ const TYPING_MAX: usize = 16_384;
 /// What shows.
 pub(in crate::realtime) struct Show {
     typing: Gate<(ThreadId, UserId)>,
+    parted: Parted,
     hub: Hub,
     desk: Desk,
     board: Arc<Mutex<Board>>,
@@ -35,7 +38,7 @@ pub(in crate::realtime) struct Show {
 impl Show {
     /// Shows through a hub; the desk and the board take note.
     pub(in crate::realtime) fn new(hub: Hub, desk: Desk, board: Arc<Mutex<Board>>) -> Self {
-        Self { typing: Gate::new(AT_LEAST, TYPING_MAX), hub, desk, board }
+        Self { typing: Gate::new(AT_LEAST, TYPING_MAX), parted: Parted::default(), hub, desk, board }
     }
 
     /// Shows what the node is told, until nobody can tell it anything any more.
@@ -43,7 +46,7 @@ impl Show {
         while let Some(items) = heard.recv().await {
             for item in items {
                 match item {
-                    Ephemeral::Typing(typing) => self.typing(&typing),
+                    Ephemeral::Typing(typing) => self.typing(typing),
                     Ephemeral::Presence(change) => self.presence(change),
                     Ephemeral::Privacy(change) => self.privacy(change.user),
                     Ephemeral::Block(change) => self.block(change),
@@ -52,11 +55,12 @@ impl Show {
         }
     }
 
-    fn typing(&mut self, typing: &Typing) {
+    fn typing(&mut self, mut typing: Typing) {
         let listeners = self.hub.listeners(&[typing.thread]);
         let key = (typing.thread, typing.user.clone());
         if !listeners.is_empty() && self.typing.passes(key, typing.stop, Instant::now()) {
-            listeners.show(encode::typing(typing));
+            self.parted.complete(&typing.user, typing.version, &mut typing.away);
+            listeners.show(encode::typing(&typing));
         }
     }
 
@@ -69,31 +73,38 @@ impl Show {
             kind: EphemeralKind::Privacy,
             body: Bytes::new(),
             away: Vec::new(),
+            version: 0,
         });
     }
 
     /// A block between two that share a thread takes back, on either side, what was shown of the other. Where one ended, the
-    /// user's sessions look again, and its shard's leader tells anew how it is.
-    fn block(&self, BlockChange { user, other, parted }: BlockChange) {
+    /// user's sessions look again, and its shard's leader tells anew how it is. Word that was overtaken by a later one
+    /// changes nothing.
+    fn block(&mut self, change: BlockChange) {
+        if !self.parted.hear(&change) {
+            return;
+        }
+        let BlockChange { user, other, parted, version } = change;
         if !parted {
             return self.privacy(user);
         }
         let gone = |user: &UserId, kind| {
             let of = Presence { user: user.clone(), status: PresenceStatus::Offline, last_seen: None };
-            EphemeralFrame { kind, ..encode::presence(&of) }
+            EphemeralFrame { kind, version, ..encode::presence(&of) }
         };
         self.hub.sessions_of(&user).show(gone(&other, EphemeralKind::Blocked));
         self.hub.sessions_of(&other).show(gone(&user, EphemeralKind::Parted));
     }
 
     fn presence(&self, change: PresenceChange) {
-        let PresenceChange { of, threads, shard, term, away } = change;
+        let PresenceChange { of, threads, shard, term, mut away, version } = change;
         let listeners = self.hub.listeners(&threads);
         let believed = {
             let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
             board.hear(shard, term, &of, !listeners.is_empty())
         };
         if believed {
+            self.parted.complete(&of.user, version, &mut away);
             listeners.show(EphemeralFrame { away, ..encode::presence(&of) });
             self.desk.hear(of);
         }

@@ -15,7 +15,7 @@ use crate::auth::Clock;
 use crate::realtime::ephemeral::Relay;
 use messenger_proto::ephemeral::{Ephemeral, Presence, PresenceAnswer, PresenceCall, PresenceChange, PresenceStatus};
 use messenger_proto::ids::{ShardId, ThreadId, UserId};
-use messenger_proto::query::{Answer, BlocksQuery, PrivacyQuery, Query, UserThreadsQuery};
+use messenger_proto::query::{Answer, BlocksAnswer, BlocksQuery, PrivacyQuery, Query, UserThreadsQuery};
 use messenger_proto::rpc::SessionCall;
 use messenger_proto::slot::Slot;
 use messenger_router::Router;
@@ -135,13 +135,13 @@ struct Audience {
     /// But none of them.
     hides: bool,
     /// But not these.
-    away: Vec<UserId>,
+    away: BlocksAnswer,
 }
 
 impl Shared {
     /// Tells everyone. Of one that hides nothing is told but, once, what takes back what was told before.
     fn tell(&self, due: Due, audience: Audience) {
-        let Audience { threads, hides, away } = audience;
+        let Audience { threads, hides, away: BlocksAnswer { users: away, version } } = audience;
         let user = due.presence.user.clone();
         let nothing = Presence { user: user.clone(), status: PresenceStatus::Offline, last_seen: None };
         let of = if hides { nothing.clone() } else { due.presence };
@@ -154,7 +154,7 @@ impl Shared {
             return;
         }
         let (shard, term) = (due.shard, due.term);
-        self.relay.tell(&Ephemeral::Presence(PresenceChange { of, threads, shard, term, away }));
+        self.relay.tell(&Ephemeral::Presence(PresenceChange { of, threads, shard, term, away, version }));
     }
 
     fn keep(&self) {
@@ -186,7 +186,7 @@ impl Shared {
         match asked {
             (Ok(Answer::UserThreads(answer)), Ok(Answer::Privacy(privacy)), Ok(Answer::Blocks(blocks))) => {
                 let threads = answer.threads.into_iter().map(|row| row.thread).collect();
-                Some(Audience { threads, hides: !privacy.hidden.is_empty(), away: blocks.users })
+                Some(Audience { threads, hides: !privacy.hidden.is_empty(), away: blocks })
             }
             (threads, privacy, blocks) => {
                 tracing::debug!(?threads, ?privacy, ?blocks, "it could not be read whom to tell how a user is");

@@ -12,7 +12,7 @@ use messenger_proto::ephemeral::{AskPresence, Presence, PresenceCall, PresenceSt
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{MessageId, Millis, ShardId, ThreadId, UserId};
 use messenger_proto::query::{
-    ActivityQuery, Answer, BlocksQuery, PrivacyQuery, Query, QueryResult, ThreadActivity, ThreadQuery,
+    ActivityQuery, Answer, BlocksAnswer, BlocksQuery, PrivacyQuery, Query, QueryResult, ThreadActivity, ThreadQuery,
 };
 use messenger_proto::slot::Slot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +36,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 #[derive(Debug)]
 pub(in crate::realtime) struct Found {
     /// Whom the user keeps away.
-    pub(in crate::realtime) away: Vec<UserId>,
+    pub(in crate::realtime) away: BlocksAnswer,
     /// Those who are online or away, among the members of its threads; `None` when the user hides, and so is shown nobody's
     /// presence.
     pub(in crate::realtime) present: Option<Vec<Presence>>,
@@ -81,7 +81,7 @@ async fn look(node: &Realtime, user: &UserId, threads: &[ThreadId]) -> Result<Fo
     let mut present = Vec::new();
     for (shard, answer) in answers {
         let answer = answer?;
-        let shown = |of: &UserId| !hidden.contains(of) && away.binary_search(of).is_err();
+        let shown = |of: &UserId| !hidden.contains(of) && away.users.binary_search(of).is_err();
         let there = |of: &Presence| of.status != PresenceStatus::Offline && shown(&of.user);
         for presence in answer.people.into_iter().filter(there) {
             node.board().hear(shard, answer.term, &presence, true);
@@ -91,10 +91,10 @@ async fn look(node: &Realtime, user: &UserId, threads: &[ThreadId]) -> Result<Fo
     Ok(Found { away, present: Some(present) })
 }
 
-async fn away(node: &Realtime, user: &UserId) -> Result<Vec<UserId>, Refusal> {
+async fn away(node: &Realtime, user: &UserId) -> Result<BlocksAnswer, Refusal> {
     let query = Query::Blocks(BlocksQuery { user: user.clone() });
     match node.router().query(Slot::of_user(user), query, Instant::now() + DEADLINE).await? {
-        Answer::Blocks(answer) => Ok(answer.users),
+        Answer::Blocks(answer) => Ok(answer),
         other => Err(unexpected(&other)),
     }
 }

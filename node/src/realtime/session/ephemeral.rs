@@ -17,10 +17,7 @@ impl Session {
             EphemeralKind::Privacy => false,
             // It takes back what was shown before.
             EphemeralKind::Parted => true,
-            EphemeralKind::Blocked => {
-                self.away.insert(frame.from.clone());
-                true
-            }
+            EphemeralKind::Blocked => self.away.blocked(&frame.from, frame.version),
             EphemeralKind::Presence => audience::shows(&frame.from, &frame.away, viewer),
             EphemeralKind::Typing(thread) => self.hears(thread) && audience::shows(&frame.from, &frame.away, viewer),
         };
@@ -29,15 +26,15 @@ impl Session {
         }
     }
 
-    /// Whom the user keeps away, as its shard tells it.
-    pub fn keep_away(&mut self, users: Vec<UserId>) {
-        self.away = users.into_iter().collect();
+    /// Whom the user keeps away, as its shard tells it, and in which version of its list.
+    pub fn keep_away(&mut self, users: Vec<UserId>, version: u64) {
+        self.away.told(users, version);
     }
 
-    /// Whom the user keeps away.
+    /// Whom the user keeps away, and the version up to which that is complete.
     #[must_use]
-    pub fn kept_away(&self) -> Vec<UserId> {
-        self.away.iter().cloned().collect()
+    pub fn kept_away(&self) -> (Vec<UserId>, u64) {
+        self.away.list()
     }
 
     fn hears(&self, thread: ThreadId) -> bool {

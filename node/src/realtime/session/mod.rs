@@ -22,6 +22,7 @@ pub use self::window::{AckBeyondEnd, FrameSeq, WINDOW_MAX};
 
 use self::cursor::{Cursor, Feed, Stay, Verdict};
 use self::window::Window;
+use super::ephemeral::audience::Away;
 use super::event::{EventKind, LateReads, SharedEvent};
 use bytes::Bytes;
 use messenger_proto::ids::{Position, Rev, Seq, ThreadId, UserId};
@@ -40,7 +41,7 @@ const CONTRADICTIONS_MAX: u8 = 8;
 pub struct Session {
     user: UserId,
     /// Whom the user keeps away.
-    away: BTreeSet<UserId>,
+    away: Away,
     threads: BTreeMap<ThreadId, Cursor>,
     /// Threads whose storage is to be asked; entries whose thread is no longer [`Feed::Behind`] are void.
     behind: VecDeque<ThreadId>,
@@ -63,7 +64,7 @@ impl Session {
     pub fn new(user: UserId) -> Self {
         Self {
             user,
-            away: BTreeSet::new(),
+            away: Away::default(),
             threads: BTreeMap::new(),
             behind: VecDeque::new(),
             gone: BTreeMap::new(),

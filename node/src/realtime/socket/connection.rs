@@ -282,7 +282,7 @@ impl Connection {
                 // What could not be asked is asked with the index again; all are of one shard.
                 let index = status.clone().and(blocks.clone()).and(index);
                 if let Ok(Answer::Blocks(blocks)) = blocks {
-                    self.session.keep_away(blocks.users);
+                    self.session.keep_away(blocks.users, blocks.version);
                 }
                 self.replay.indexed(&mut self.session, index, now);
                 if let Ok(Answer::DeviceStatus(status)) = status {

@@ -101,7 +101,7 @@ impl Hints {
             return;
         }
         let held = std::mem::take(held);
-        session.keep_away(found.away);
+        session.keep_away(found.away.users, found.away.version);
         let Some(present) = found.present else {
             self.greeting = Greeting::Closed;
             return;
@@ -119,8 +119,8 @@ impl Hints {
     pub(super) fn typing(&mut self, node: &Realtime, session: &Session, user: &UserId, thread: ThreadId, stop: bool) {
         let gate = self.typing.get_or_insert_with(|| Box::new(Gate::new(TYPING_INTERVAL, THREADS_MAX)));
         if gate.passes(thread, stop, Instant::now()) {
-            let (user, away) = (user.clone(), session.kept_away());
-            node.relay().tell(&Ephemeral::Typing(Typing { thread, user, stop, away }));
+            let (user, (away, version)) = (user.clone(), session.kept_away());
+            node.relay().tell(&Ephemeral::Typing(Typing { thread, user, stop, away, version }));
         }
     }
 }
@@ -129,6 +129,7 @@ impl Hints {
 mod tests {
     use super::*;
     use messenger_proto::ephemeral::{Presence, PresenceStatus};
+    use messenger_proto::query::BlocksAnswer;
 
     fn presence(user: &str, status: PresenceStatus) -> Presence {
         Presence { user: UserId::new(user).unwrap(), status, last_seen: None }
@@ -140,11 +141,12 @@ mod tests {
 
     fn privacy() -> Arc<EphemeralFrame> {
         let from = UserId::new("self").unwrap();
-        Arc::new(EphemeralFrame { from, kind: EphemeralKind::Privacy, body: bytes::Bytes::new(), away: Vec::new() })
+        let (kind, body) = (EphemeralKind::Privacy, bytes::Bytes::new());
+        Arc::new(EphemeralFrame { from, kind, body, away: Vec::new(), version: 0 })
     }
 
     fn found(present: Option<Vec<Presence>>) -> Found {
-        Found { away: Vec::new(), present }
+        Found { away: BlocksAnswer { users: Vec::new(), version: 0 }, present }
     }
 
     fn shown(session: &mut Session) -> Vec<String> {

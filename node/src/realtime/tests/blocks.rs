@@ -3,9 +3,10 @@
 use super::cluster::Cluster;
 use super::device::Device;
 use messenger_proto::command::{Command, Op, Retention, SendMessage, SetBlock};
-use messenger_proto::ephemeral::{BlockChange, Ephemeral};
+use messenger_proto::ephemeral::{BlockChange, Ephemeral, Presence, PresenceChange, PresenceStatus, Typing};
 use messenger_proto::ids::{ClientSeq, DeviceId, ThreadId, UserId};
 use messenger_proto::model::{ContentType, DeliveryState, Message, Thread};
+use messenger_proto::query::{Answer, BlocksQuery, Query};
 use messenger_proto::slot::Slot;
 use serde_json::{Value, json};
 
@@ -18,7 +19,16 @@ async fn block(cluster: &Cluster, name: &str, other: &str, present: bool) {
     let (user, other) = (user(name), user(other));
     let op = Op::SetBlock(SetBlock { user: user.clone(), other: other.clone(), present });
     cluster.command(Slot::of_user(&user), op).await.unwrap();
-    cluster.nodes[0].tell(&Ephemeral::Block(BlockChange { user, other, parted: present }));
+    let version = version(cluster, name).await;
+    cluster.nodes[0].tell(&Ephemeral::Block(BlockChange { user, other, parted: present, version }));
+}
+
+async fn version(cluster: &Cluster, name: &str) -> u64 {
+    let query = Query::Blocks(BlocksQuery { user: user(name) });
+    match cluster.query(Slot::of_user(&user(name)), query).await {
+        Ok(Answer::Blocks(list)) => list.version,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Sends under a key, again if need be.
@@ -167,4 +177,40 @@ async fn typing_and_presence_stop_both_ways_and_come_back() {
     assert_eq!(told, ["bob", "carol"]);
     types(&mut carol, &thread).await;
     assert_eq!(alice.expect("typing").await["user_id"], json!("carol"));
+}
+
+/// What a leader tells of alice, by her list of a version, in which nobody was.
+fn told_by(cluster: &Cluster, thread: &Thread, status: PresenceStatus, version: u64) -> Ephemeral {
+    let of = Presence { user: user("alice"), status, last_seen: None };
+    let shard = cluster.nodes[0].shard_of_user(&of.user);
+    Ephemeral::Presence(PresenceChange { of, threads: vec![thread.id], shard, term: 1, away: vec![], version })
+}
+
+#[tokio::test]
+async fn presence_that_was_told_before_a_block_is_not_shown_after_it() {
+    let cluster = Cluster::start(2).await;
+    let thread = cluster.group("alice", &["bob", "carol"]).await;
+    let mut bob = cluster.online(2, "bob", "phone").await;
+    let mut carol = cluster.online(2, "carol", "phone").await;
+    assert_eq!(presence(&mut bob).await, shown("carol", "online"));
+    assert_eq!(presence(&mut carol).await, shown("bob", "online"));
+    let before = version(&cluster, "alice").await;
+    block(&cluster, "alice", "bob", true).await;
+    assert_eq!(presence(&mut bob).await, shown("alice", "offline"));
+    // It was on its way when she blocked him; to carol it is news all the same.
+    cluster.nodes[0].tell(&told_by(&cluster, &thread, PresenceStatus::Online, before));
+    assert_eq!(presence(&mut carol).await, shown("alice", "online"));
+    let typing = |version| Typing { thread: thread.id, user: user("alice"), stop: false, away: vec![], version };
+    cluster.nodes[0].tell(&Ephemeral::Typing(typing(before)));
+    assert_eq!(carol.expect("typing").await["user_id"], json!("alice"));
+    // Word of a block that has ended since takes nothing back.
+    let during = version(&cluster, "alice").await;
+    block(&cluster, "alice", "bob", false).await;
+    let after = version(&cluster, "alice").await;
+    let parted = BlockChange { user: user("alice"), other: user("bob"), parted: true, version: during };
+    cluster.nodes[0].tell(&Ephemeral::Block(parted));
+    cluster.nodes[0].tell(&told_by(&cluster, &thread, PresenceStatus::Away, after));
+    let (frame, between) = bob.until("presence").await;
+    assert_eq!((&frame["user_id"], &frame["status"]), (&json!("alice"), &json!("away")), "{between:?}");
+    assert!(of_kind(&between, "typing").is_empty(), "{between:?}");
 }

@@ -8,6 +8,7 @@
 use crate::machine::apply::Outcome;
 use crate::machine::profile;
 use crate::machine::rows::blocks::{BlocksKey, BlocksRow};
+use crate::machine::rows::user::UserKey;
 use crate::machine::rows::{self};
 use crate::machine::step::{Step, Stop, refuse, refuse_field};
 use crate::machine::tables::{TableError, Tables};
@@ -50,5 +51,6 @@ pub(crate) fn of(tables: &impl Tables, user: &UserId) -> Result<Vec<UserId>, Tab
 
 /// Answers with it.
 pub(crate) fn list(tables: &impl Tables, query: &BlocksQuery) -> Result<BlocksAnswer, Stop> {
-    Ok(BlocksAnswer { users: of(tables, &query.user)? })
+    let version = rows::get(tables, &UserKey { user: query.user.clone() })?.map_or(0, |row| row.profile);
+    Ok(BlocksAnswer { users: of(tables, &query.user)?, version })
 }

@@ -7,6 +7,7 @@
 
 use super::{begin, end, stretch};
 use crate::machine::membership::members;
+use crate::machine::resend;
 use crate::machine::rows::block::BlockRow;
 use crate::machine::rows::blocker::{BlockerKey, BlockerRow};
 use crate::machine::rows::head::{HeadKey, HeadRow};
@@ -68,6 +69,9 @@ pub(crate) fn passed<T: Tables>(
             step.put(&pair, &BlockerRow { since: None });
         }
         head.veiled = true;
+    }
+    if head.resent {
+        resend::hide(step, new, (joined, left))?;
     }
     step.put(&HeadKey { thread }, &head);
     Ok(())

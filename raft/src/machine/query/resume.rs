@@ -291,6 +291,7 @@ impl<'a, T: Tables> Missed<'a, T> {
             }
             if let ThreadEventBody::Resent(resent) = &body
                 && resent.to.contains(&self.query.user)
+                && !self.veil.hides_at(self.tables, resent.of.seq)?
             {
                 let message = self.resent(resent.of.seq)?;
                 bytes += message.ciphertext.as_ref().map_or(0, Bytes::len);

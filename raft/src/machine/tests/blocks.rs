@@ -74,7 +74,10 @@ impl Shard {
 
     fn blocks_of(&self, name: &str) -> Vec<UserId> {
         match self.ask(&Query::Blocks(BlocksQuery { user: user(name) })).unwrap() {
-            Answer::Blocks(BlocksAnswer { users }) => users,
+            Answer::Blocks(BlocksAnswer { users, version }) => {
+                assert_eq!(version, profile_of(&self.tables, &user(name)).unwrap().version);
+                users
+            }
             other => panic!("{other:?}"),
         }
     }

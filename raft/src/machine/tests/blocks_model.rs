@@ -394,3 +394,34 @@ proptest! {
         world.check();
     }
 }
+
+/// What was once answered wrongly, in few steps.
+#[test]
+fn rare_orders_are_as_the_model_says_too() {
+    let send = |by, ttl_s| Try::Send { by, ttl_s };
+    let block = |by, other| Try::Block { by, other, present: true };
+    let orders = [
+        // It stays failed for one who is gone, and is sent again to another; then once more.
+        vec![Try::Join(3), send(0, Some(1)), Try::Wait(1_500), Try::Leave(1), Try::Again(0), Try::Again(0)],
+        // It was sent again to one who then kept its sender away, and stayed failed when its time ran out again.
+        vec![send(0, Some(1)), Try::Wait(1_500), Try::Again(0), block(1, 0), Try::Wait(1_500), Try::Again(0)],
+        // It failed for one who was gone before its list came, and was sent again to the others.
+        vec![
+            Try::Join(2),
+            send(0, Some(1)),
+            Try::Leave(2),
+            Try::Wait(1_500),
+            Try::Again(0),
+            Try::Join(2),
+            block(2, 0),
+            Try::Again(0),
+        ],
+    ];
+    for order in orders {
+        let mut world = World::new();
+        for attempt in &order {
+            world.run(attempt);
+        }
+        world.check();
+    }
+}
