@@ -167,7 +167,7 @@ async fn who_is_suspended_is_out_on_all_nodes_and_finds_what_was_sent_meanwhile(
     let message = text(&hers.send(&thread, "are you there?").await, "id");
 
     let url = admin_url(&cluster, 1);
-    let shown = said(&cluster.messenger(&["user", "show", &bob, "--admin", &url]));
+    let shown = said(&cluster.messenger(&["user", "show", &bob, "--operator", "eve", "--admin", &url]));
     assert!(shown.contains("is suspended since"), "{shown}");
     let _lifted = said(&cluster.messenger(&["user", "unsuspend", &bob, "--operator", "sam", "--admin", &url]));
     for (node, device) in [(3, &phone), (1, &tablet)] {
@@ -189,13 +189,14 @@ async fn who_is_suspended_is_out_on_all_nodes_and_finds_what_was_sent_meanwhile(
 
     let nameless = Http::new(cluster.admin_addr(1)).request(Method::POST, &switch, &[], Bytes::new()).await;
     let _problem = nameless.expect("an answer").expect(400);
-    let all = settled(&cluster, 1, &format!("user={bob}&status=200"), 3).await;
+    let all = settled(&cluster, 1, &format!("user={bob}&status=200"), 4).await;
     let operators: Vec<_> = all.iter().map(|record| (record["operator"].clone(), record["route"].clone())).collect();
     let route = |what: &str| json!(format!("/admin/users/{{user_id}}/{what}"));
     assert_eq!(
         operators,
         [
             (json!("dana"), route("suspend")),
+            (json!("eve"), json!("/admin/users/{user_id}")),
             (json!("sam"), route("unsuspend")),
             (json!("dana"), route("devices/{device_id}/suspend")),
         ]
@@ -241,4 +242,48 @@ async fn a_report_through_any_node_reaches_the_operators() {
     assert!(!report.to_string().contains(&base64(CANARY)));
     let listed = said(&cluster.messenger(&["reports", "--since", "1h", "--admin", &admin_url(&cluster, 2)]));
     assert!(listed.contains(&ids[0]) && listed.contains("see above"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_operators_look_at_is_recorded_without_what_they_looked_for() {
+    let cluster = Cluster::shared();
+    let (name, nobody) = (unique("dana"), unique("nobody"));
+    let headers = [("x-operator", name.as_str())];
+    let asked = ["audit", "senders", "reports"].map(|what| format!("/admin/{what}?page_size=1"));
+    for (node, path) in (1..).zip(&asked) {
+        let http = Http::new(cluster.admin_addr(node));
+        let _page = http.request(Method::GET, path, &headers, Bytes::new()).await.expect("an answer").expect(200);
+    }
+    let http = Http::new(cluster.admin_addr(1));
+    let path = format!("/admin/audit?user={nobody}&since=soon");
+    let _problem = http.request(Method::GET, &path, &headers, Bytes::new()).await.expect("an answer").expect(400);
+    // Others ask, too, and each look leaves a record: a list ends all the same.
+    let mine = eventually("the records are there", || async {
+        let (all, _) = records(&cluster, 2, "since=2020-01-01T00:00:00Z").await;
+        let mine: Vec<_> = all.into_iter().filter(|record| record["operator"] == json!(name)).collect();
+        (mine.len() == 4).then_some(mine)
+    })
+    .await;
+    for (record, (what, status)) in
+        mine.iter().zip([("audit", 200), ("senders", 200), ("reports", 200), ("audit", 400)])
+    {
+        assert_eq!((&record["kind"], &record["method"]), (&json!("operator"), &json!("GET")), "{record}");
+        assert_eq!((&record["route"], &record["status"]), (&json!(format!("/admin/{what}")), &json!(status)));
+        assert!(record["address"].is_string() && record["at"].is_string(), "{record}");
+        assert!(!record.to_string().contains(&nobody), "{record}");
+    }
+    let page = Http::new(cluster.admin_addr(1));
+    let (mut cursor, mut pages) = (String::new(), 0);
+    let since = text(&mine[0], "at");
+    // Records of this very list don't keep it going.
+    loop {
+        let path = format!("/admin/audit?page_size=1&since={since}{cursor}");
+        let answer = page.request(Method::GET, &path, &headers, Bytes::new()).await.expect("an answer").expect(200);
+        pages += 1;
+        let Some(next) = answer["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert!(pages >= 4, "{pages}");
+    let listed = said(&cluster.messenger(&["audit", "--since", "1h", "--admin", &admin_url(&cluster, 1)]));
+    assert!(listed.contains(&format!("operator {name}")) && listed.contains("GET /admin/senders"), "{listed}");
 }

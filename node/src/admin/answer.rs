@@ -30,6 +30,10 @@ const RETRY_AFTER_S: u32 = 1;
 #[derive(Debug)]
 pub(super) struct Problem(pub(super) ApiError);
 
+/// Why a request was refused; an extension of its answer, for the record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused(pub(super) ErrorCode);
+
 impl From<ApiError> for Problem {
     fn from(error: ApiError) -> Self {
         Self(error)
@@ -48,6 +52,7 @@ impl IntoResponse for Problem {
         let at = Millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         let body = serde_json::to_vec(&self.0.problem(TraceId::random(), None, at)).unwrap_or_default();
         let mut response = (self.0.status(), body).into_response();
+        response.extensions_mut().insert(Refused(self.0.code()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.0.status() == StatusCode::SERVICE_UNAVAILABLE {

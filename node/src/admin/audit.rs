@@ -25,6 +25,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// What is taken of an address at most: any fits.
 const ADDRESS_MAX: usize = 64;
 
+/// Nodes' clocks differ by less, in ms: a list shows what any of them recorded before it was begun.
+const CLOCKS_DIFFER: u64 = 1_000;
+
 #[derive(Serialize)]
 struct Page {
     records: Vec<Box<RawValue>>,
@@ -54,6 +57,8 @@ impl End {
 #[derive(Serialize, Deserialize)]
 struct Place {
     of: u64,
+    /// Records from this time on are not listed: each page of a list leaves a record itself.
+    until: u64,
     seen: BTreeMap<u64, [u64; 2]>,
 }
 
@@ -86,6 +91,9 @@ pub(super) async fn page(State(office): State<Arc<Office>>, uri: Uri) -> Result<
     if place.as_ref().is_some_and(|place| place.of != of) {
         return Err(ApiError::field("cursor", "is not one of a page with these filters").into());
     }
+    let begun = office.now().0.saturating_add(CLOCKS_DIFFER);
+    let until = place.as_ref().map_or(begun, |place| place.until).min(query.until.0);
+    let query = AuditQuery { until: Millis(until), ..query };
     let seen: Position = place.into_iter().flat_map(|place| place.seen).map(|(node, at)| (NodeId(node), at)).collect();
     let ask = |node: NodeId| {
         let [writes_after, refused_after] = seen.get(&node).copied().unwrap_or_default();
@@ -96,7 +104,7 @@ pub(super) async fn page(State(office): State<Arc<Office>>, uri: Uri) -> Result<
         pages.into_iter().flat_map(|(node, page)| page.parts.into_iter().map(move |part| (node, part))).collect();
     let ends = parts.iter().map(|(node, part)| End::of(*node, part)).collect();
     let (records, seen, more) = merge(parts, seen, limit as usize);
-    let place = Place { of, seen: seen.into_iter().map(|(node, at)| (node.0, at)).collect() };
+    let place = Place { of, until, seen: seen.into_iter().map(|(node, at)| (node.0, at)).collect() };
     json(&Page {
         records: records.into_iter().filter_map(|(.., line)| RawValue::from_string(line.json).ok()).collect(),
         next_cursor: more.then(|| cursor(&place)),

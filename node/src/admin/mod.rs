@@ -3,11 +3,12 @@
 //! Owns: cluster status, metrics and probes for operators, the audit log, who sends how much, reports, and suspending users;
 //! never reachable through the client listener.
 //! Must not know: client routes or tokens.
-//! Invariants: what an operator changes is in the audit log, with where the request came from and the name its operator
+//! Invariants: what an operator changes or looks at is in the audit log, with where the request came from and the name its operator
 //! goes by; the listener asks for no credential, so that name is only what it says (see README: a private network).
 
 mod answer;
 mod audit;
+mod recorded;
 mod reports;
 mod senders;
 pub mod status;
@@ -19,6 +20,7 @@ use crate::gateway::Revocations;
 use crate::rpc::transport::NodeTransport;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use futures_util::future::join_all;
@@ -60,7 +62,7 @@ pub struct Office {
     pub router: Router,
     /// What this node believes of users, and the way to have all nodes ask again.
     pub revocations: Revocations,
-    /// Where what operators change is recorded.
+    /// Where what operators do is recorded.
     pub audit: Audit,
     /// What time it is.
     pub clock: Clock,
@@ -108,6 +110,7 @@ pub fn routes(state: AdminState) -> axum::Router {
         .route("/admin/users/{user_id}/unsuspend", post(users::unsuspend))
         .route("/admin/users/{user_id}/devices/{device_id}/suspend", post(users::suspend))
         .route("/admin/users/{user_id}/devices/{device_id}/unsuspend", post(users::unsuspend))
+        .route_layer(from_fn_with_state(Arc::clone(&state.office), recorded::record))
         .with_state(Arc::clone(&state.office));
     axum::Router::new()
         .route("/v1/cluster/status", get(cluster_status))

@@ -6,6 +6,7 @@
 use super::CliError;
 use crate::gateway::time::{self, Rfc3339};
 use clap::Args;
+use http::{HeaderName, HeaderValue};
 use messenger_client::{Answer, Call, Connection, Problem, ServerUrl, TransportError};
 use messenger_proto::ids::Millis;
 use serde::de::DeserializeOwned;
@@ -28,6 +29,9 @@ pub struct AdminArgs {
         default_value = "http://127.0.0.1:7601,http://127.0.0.1:7602,http://127.0.0.1:7603"
     )]
     admin: Vec<ServerUrl>,
+    /// Who you are, for the audit log
+    #[arg(long, value_name = "NAME", env = "USER", default_value = "operator")]
+    operator: String,
 }
 
 impl AdminArgs {
@@ -37,8 +41,10 @@ impl AdminArgs {
     /// [`CliError`] when none answers, or one refuses.
     pub async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, CliError> {
         let mut last = CliError::Usage("name at least one admin URL".into());
+        let name = HeaderValue::from_str(&self.operator).map_err(|e| CliError::Usage(e.to_string()))?;
+        let call = call.clone().header(HeaderName::from_static("x-operator"), name);
         for admin in &self.admin {
-            match ask(admin, call).await {
+            match ask(admin, &call).await {
                 Ok(answer) => return Ok(answer),
                 Err(error @ CliError::Unreachable(_)) => last = error,
                 // Another one would say the same.

@@ -6,7 +6,7 @@
 use super::operators::AdminArgs;
 use super::{CliError, Output};
 use clap::{Args, Subcommand};
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 use messenger_client::Call;
 use messenger_proto::ids::{DeviceId, UserId};
 use serde_json::Value;
@@ -54,9 +54,6 @@ struct SwitchArgs {
     /// Only this device of the user
     #[arg(long)]
     device: Option<DeviceId>,
-    /// Who you are, for the audit log
-    #[arg(long, env = "USER", default_value = "operator")]
-    operator: UserId,
     /// Print for people or for programs
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -93,9 +90,7 @@ pub async fn run(args: UserArgs) -> Result<(), CliError> {
 
 async fn switch(args: &SwitchArgs, what: &str) -> Result<(), CliError> {
     let device = args.device.as_ref().map(|device| format!("/devices/{device}")).unwrap_or_default();
-    let operator = HeaderValue::from_str(args.operator.as_str()).map_err(|e| CliError::Usage(e.to_string()))?;
-    let call = Call::new(Method::POST, format!("/admin/users/{}{device}/{what}", args.user))
-        .header(HeaderName::from_static("x-operator"), operator);
+    let call = Call::new(Method::POST, format!("/admin/users/{}{device}/{what}", args.user));
     show(&args.admin.ask(&call).await?, args.output);
     Ok(())
 }

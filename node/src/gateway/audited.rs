@@ -63,7 +63,7 @@ impl Gathered {
 }
 
 /// The ids that stand in a path where its route names them; those that are none are left out.
-fn target_of(route: &str, path: &str) -> Target {
+pub(crate) fn target_of(route: &str, path: &str) -> Target {
     let mut target = Target::default();
     for (name, part) in route.split('/').zip(path.split('/')) {
         match name {

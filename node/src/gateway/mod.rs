@@ -6,7 +6,7 @@
 //! request ends by its deadline.
 
 mod admission;
-mod audited;
+pub(crate) mod audited;
 mod blocks;
 mod changes;
 mod compress;

@@ -1,0 +1,76 @@
+//! What operators do and look at, for the audit log.
+//!
+//! Owns: that every request to an operator's route leaves a record: who, in its own words, from where, which route, about
+//! whom, when and how it ended.
+//! Must not know: what is answered, what the parameters of a question say.
+//! Invariants: whatever becomes of a request, refused or abandoned, there is a record; its name stands in a header, which no
+//! page in an operator's browser can set for another origin, and one that is none is left out.
+
+use super::Office;
+use super::answer::Refused;
+use crate::audit::{Ending, Kind, Pending, Record};
+use crate::gateway::audited::target_of;
+use crate::gateway::serve::PeerAddress;
+use crate::gateway::trace::TraceId;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+use messenger_proto::ids::UserId;
+use std::sync::Arc;
+
+/// Says which operator it is.
+const OPERATOR: &str = "x-operator";
+
+/// The routes, as records name them.
+pub(super) const ROUTES: [&str; 8] = [
+    "/admin/audit",
+    "/admin/senders",
+    "/admin/reports",
+    "/admin/users/{user_id}",
+    "/admin/users/{user_id}/suspend",
+    "/admin/users/{user_id}/unsuspend",
+    "/admin/users/{user_id}/devices/{device_id}/suspend",
+    "/admin/users/{user_id}/devices/{device_id}/unsuspend",
+];
+
+/// Which operator it is, in its own words: as long as a user's name at most, and of the same characters.
+pub(super) fn operator(headers: &HeaderMap) -> Option<UserId> {
+    headers.get(OPERATOR).and_then(|name| UserId::new(name.to_str().ok()?).ok())
+}
+
+/// Records a request and how it ends.
+pub(super) async fn record(State(office): State<Arc<Office>>, request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.and_then(|path| ROUTES.into_iter().find(|route| *route == path.as_str())).unwrap_or_default();
+    let pending = Pending::new(
+        &office.audit,
+        Record {
+            at: office.now(),
+            kind: Kind::Operator,
+            who: None,
+            operator: operator(request.headers()).map(|name| name.to_string()),
+            address: request.extensions().get::<PeerAddress>().map(|peer| peer.0),
+            method: method(request.method()),
+            route,
+            trace: TraceId::of(request.headers()),
+            payload: None,
+            target: target_of(route, request.uri().path()),
+            ending: Ending::default(),
+        },
+    );
+    let response = next.run(request).await;
+    let code = response.extensions().get::<Refused>().map(|refused| refused.0);
+    let ending = Ending { code, ..Ending::done(response.status().as_u16()) };
+    pending.end(office.now(), ending, |_| {});
+    response
+}
+
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        _ => "OTHER",
+    }
+}
