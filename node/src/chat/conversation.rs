@@ -10,6 +10,7 @@ use super::clock::LocalTime;
 use super::input::{Console, Line};
 use super::open::{Target, open};
 use super::sending::{Done, Queue};
+use super::typing::Typing;
 use super::view::{Style, View};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -52,6 +53,8 @@ pub struct ChatConfig {
     pub history: usize,
     /// Whether colours are wanted.
     pub colours: bool,
+    /// Whether others are told that the person types.
+    pub tells_typing: bool,
 }
 
 /// Why a chat did not begin, or ended.
@@ -101,6 +104,8 @@ pub(super) struct Conversation {
     pub(super) broken: bool,
     pub(super) elsewhere: usize,
     news: mpsc::Receiver<News>,
+    /// `None`: others are told nothing of it.
+    typing: Option<Typing>,
 }
 
 enum Next {
@@ -109,6 +114,7 @@ enum Next {
     Turn(Option<Done>),
     Published(Result<(), CourierError>),
     News(News),
+    Edited,
     Waiting,
 }
 
@@ -173,6 +179,7 @@ pub(super) async fn converse(config: ChatConfig, console: impl FnOnce() -> Conso
         broken: false,
         elsewhere: 0,
         news,
+        typing: config.tells_typing.then(Typing::default),
     };
     conversation.publish();
     conversation.show_waiting(true);
@@ -193,19 +200,33 @@ impl Conversation {
                 done = self.queue.done() => Next::Turn(done),
                 Some(done) = self.publishing.next() => Next::Published(done),
                 Some(news) = self.news.recv() => Next::News(news),
+                Ok(()) = self.console.edited.changed(), if self.typing.is_some() => Next::Edited,
                 () = at(due) => Next::Waiting,
             };
             match next {
                 Next::Event(Some(LiveEvent::Ended(reason))) => return self.ended(reason).await,
                 Next::Event(None) | Next::Line(None | Some(Line::Quit)) => return self.leave().await,
                 Next::Event(Some(event)) => self.event(event).await?,
-                Next::Line(Some(line)) => self.line(line).await?,
+                Next::Line(Some(line)) => {
+                    self.tell_typing(Typing::stopped);
+                    self.line(line).await?;
+                }
                 Next::Turn(Some((number, done))) => self.delivered(number, done)?,
                 Next::Published(done) => self.published(done),
                 Next::News(news) => self.news(&news),
+                Next::Edited => {
+                    let is_said = *self.console.edited.borrow_and_update();
+                    self.tell_typing(|typing| typing.edited(is_said, Instant::now()));
+                }
                 Next::Turn(None) => {}
                 Next::Waiting => self.show_waiting(false),
             }
+        }
+    }
+
+    fn tell_typing(&mut self, what: impl FnOnce(&mut Typing) -> Option<bool>) {
+        if let Some(stop) = self.typing.as_mut().and_then(what) {
+            self.live.sender().typing(self.thread.id, stop);
         }
     }
 
@@ -273,6 +294,7 @@ impl Conversation {
     }
 
     async fn leave(mut self) -> Result<(), ChatError> {
+        self.tell_typing(Typing::stopped);
         let (end, mut connected) = (Instant::now() + FAREWELL, true);
         while self.queue.is_moving() || (connected && !self.unshown.is_empty()) {
             self.send_next();
@@ -291,7 +313,7 @@ impl Conversation {
                 Next::Turn(Some((number, done))) => self.delivered(number, done)?,
                 Next::News(news) => self.news(&news),
                 Next::Published(done) => self.published(done),
-                Next::Turn(None) | Next::Line(_) | Next::Waiting => {}
+                Next::Turn(None) | Next::Line(_) | Next::Edited | Next::Waiting => {}
             }
         }
         self.show_left();

@@ -5,11 +5,15 @@
 //! Invariants: at most a few lines wait; reading never blocks the runtime.
 
 use super::screen::Screen;
+use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
 use rustyline::history::MemHistory;
-use rustyline::{Config, Editor};
+use rustyline::validate::Validator;
+use rustyline::{Config, Context, Editor, Helper};
 use std::io::{BufRead, IsTerminal, Write};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Lines that wait at most.
 const WAITING: usize = 64;
@@ -87,9 +91,21 @@ impl Line {
     }
 }
 
+/// Whether a line that is being edited is something to be said, as far as it goes: a message, or what becomes of one.
+fn is_said(text: &str) -> bool {
+    match text.trim_start().strip_prefix('/') {
+        Some(command) => {
+            command.starts_with('/') || command.strip_prefix("edit ").is_some_and(|text| !text.trim().is_empty())
+        }
+        None => !text.trim().is_empty(),
+    }
+}
+
 /// Where lines come from, and where output goes so that it does not run into them.
 pub(super) struct Console {
     pub(super) lines: mpsc::Receiver<Line>,
+    /// Changes with every key, to whether the line is something to be said; never where lines come whole.
+    pub(super) edited: watch::Receiver<bool>,
     pub(super) screen: Screen,
     pub(super) terminal: bool,
 }
@@ -99,12 +115,13 @@ impl Console {
     pub(super) fn open(prompt: String) -> Self {
         let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let (sender, lines) = mpsc::channel(WAITING);
-        if terminal && let Some(screen) = edit_lines(prompt, sender.clone()) {
-            return Self { lines, screen, terminal: true };
+        let (edits, edited) = watch::channel(false);
+        if terminal && let Some(screen) = edit_lines(prompt, sender.clone(), edits) {
+            return Self { lines, edited, screen, terminal: true };
         }
         // The process ends with its main thread: this one need not be joined.
         std::thread::spawn(move || read_lines(std::io::stdin().lock(), &sender));
-        Self { lines, screen: Screen::plain(), terminal: false }
+        Self { lines, edited, screen: Screen::plain(), terminal: false }
     }
 }
 
@@ -121,14 +138,38 @@ fn read_lines(mut input: impl BufRead, lines: &mpsc::Sender<Line>) {
     let _ = lines.blocking_send(Line::Quit);
 }
 
+/// Looks at the line while it is being edited: the editor asks for a hint after every key.
+struct Onlooker(watch::Sender<bool>);
+
+impl Hinter for Onlooker {
+    type Hint = String;
+
+    fn hint(&self, line: &str, _pos: usize, _history: &Context<'_>) -> Option<String> {
+        self.0.send_replace(is_said(line));
+        None
+    }
+}
+
+impl Completer for Onlooker {
+    type Candidate = String;
+}
+
+impl Highlighter for Onlooker {}
+impl Validator for Onlooker {}
+impl Helper for Onlooker {}
+
 /// Starts a line editor on a thread of its own; `None` if the terminal does not take one.
-fn edit_lines(prompt: String, lines: mpsc::Sender<Line>) -> Option<Screen> {
+fn edit_lines(prompt: String, lines: mpsc::Sender<Line>, edits: watch::Sender<bool>) -> Option<Screen> {
     let config = Config::builder().auto_add_history(true).build();
-    let mut editor: Editor<(), MemHistory> = Editor::with_history(config, MemHistory::new()).ok()?;
+    let mut editor: Editor<Onlooker, MemHistory> = Editor::with_history(config, MemHistory::new()).ok()?;
     let printer = editor.create_external_printer().ok()?;
+    editor.set_helper(Some(Onlooker(edits.clone())));
     std::thread::spawn(move || {
         loop {
-            let line = match editor.readline(&prompt) {
+            let read = editor.readline(&prompt);
+            // Before the line itself: who hears of both late must not take it for being edited.
+            edits.send_replace(false);
+            let line = match read {
                 Ok(text) => {
                     erase(&prompt, &text, editor.dimensions().map_or(80, |(columns, _)| columns));
                     Line::parse(&text)
@@ -158,6 +199,16 @@ fn erase(prompt: &str, text: &str, columns: u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_to_be_said_is_told_from_commands_before_it_is_whole() {
+        for text in ["h", "hello ", "//", "//path", "/edit a"] {
+            assert!(is_said(text), "{text:?}");
+        }
+        for text in ["", "  ", "/", "/wh", "/who", "/edit", "/edit  ", "/react x"] {
+            assert!(!is_said(text), "{text:?}");
+        }
+    }
 
     #[test]
     fn commands_are_told_from_messages() {

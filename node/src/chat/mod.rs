@@ -15,6 +15,7 @@ mod screen;
 mod sending;
 #[cfg(test)]
 mod tests;
+mod typing;
 mod view;
 
 pub use clock::LocalTime;

@@ -4,14 +4,14 @@ use super::conversation::{ChatConfig, ChatError, converse};
 use super::input::{Console, Line};
 use super::open::Target;
 use super::screen::Screen;
-use messenger_client::testing::{FakeCluster, Fault, THREAD, Who, minted_for};
+use messenger_client::testing::{FakeCluster, Fault, Memory, THREAD, Who, minted_for};
 use messenger_proto::ids::{DeviceId, UserId};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -64,6 +64,7 @@ impl Place {
 
 struct Person {
     types: mpsc::Sender<Line>,
+    edits: watch::Sender<bool>,
     sees: mpsc::UnboundedReceiver<String>,
     chat: JoinHandle<Result<(), ChatError>>,
 }
@@ -83,10 +84,12 @@ impl Person {
             store: disks.to_owned(),
             history: 2,
             colours: false,
+            tells_typing: user != "bob",
         };
-        let console = Console { lines, screen: Screen::Plain(Box::new(Shown(shown))), terminal: false };
+        let (edits, edited) = watch::channel(false);
+        let console = Console { lines, edited, screen: Screen::Plain(Box::new(Shown(shown))), terminal: false };
         let chat = tokio::spawn(converse(config, move || console));
-        Self { types, sees, chat }
+        Self { types, edits, sees, chat }
     }
 
     async fn types(&self, text: &str) {
@@ -486,4 +489,41 @@ async fn a_second_terminal_ends_the_first() {
     let alice = place.sit_down("alice", "phone");
     let error = alice.chat.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "this device connected elsewhere");
+}
+
+/// Of whom the nodes were told that they type, or stopped.
+fn told_of_typing(memory: &Memory) -> Vec<bool> {
+    let typing = memory.frames.iter().filter(|frame| frame["t"] == "typing");
+    typing.map(|frame| frame["stop"].as_bool().unwrap_or(false)).collect()
+}
+
+#[tokio::test]
+async fn others_are_told_of_typing_unless_it_is_kept_from_them() {
+    let place = Place::new(1).await;
+    let (mut alice, mut bob) = place.both().await;
+    place.connected(2).await;
+    let told = |count: usize| {
+        let cluster = &place.cluster;
+        async move { cluster.until(|memory| Some(told_of_typing(memory)).filter(|told| told.len() >= count)).await }
+    };
+    // Bob wants it kept to himself.
+    bob.edits.send(true).unwrap();
+    bob.types("hello").await;
+    alice.sees("hello").await;
+    for _ in 0..5 {
+        alice.edits.send(true).unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(told(1).await, [false]);
+    alice.types("hi").await;
+    assert_eq!(told(2).await, [false, true]);
+    bob.sees("hi").await;
+    // The interval since the last start is not over.
+    alice.edits.send(true).unwrap();
+    alice.edits.send(false).unwrap();
+    alice.types("there").await;
+    bob.sees("there").await;
+    assert_eq!(told(2).await, [false, true]);
+    alice.leaves().await;
+    bob.leaves().await;
 }

@@ -24,7 +24,8 @@ has read it, titles of groups, reactions, and which messages were edited or dele
 person: if they see the same, nobody sits between you. What others send without encryption is marked as such.
 
 Keys, messages and what waits to be sent are kept in DATA/chat/USER/DEVICE, sealed with the key file beside them; who has
-both can read them. One chat of a device runs at a time. Lines are read from standard input, which need not be a
+both can read them. While you edit a line at a terminal, the others are told that you type, and nothing of what; --no-typing
+keeps it to yourself. One chat of a device runs at a time. Lines are read from standard input, which need not be a
 terminal. Colours come on a terminal alone, and not at all when NO_COLOR is set.";
 
 /// Chat in the terminal
@@ -54,6 +55,9 @@ pub struct ChatArgs {
     /// How many earlier messages to show
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(0..=1000))]
     history: u16,
+    /// Don't tell the others that you type
+    #[arg(long)]
+    no_typing: bool,
     #[command(flatten)]
     data: DataArgs,
 }
@@ -122,6 +126,7 @@ pub async fn run(args: ChatArgs) -> Result<(), CliError> {
         store: args.data.data.join("chat"),
         history: usize::from(args.history),
         colours: terminal::colours(),
+        tells_typing: !args.no_typing,
     };
     Ok(chat(config).await?)
 }

@@ -1,0 +1,68 @@
+//! Telling others that the person types.
+//!
+//! Owns: when they are told, as the line is edited.
+//! Must not know: terminals, connections.
+//! Invariants: of a line that is being edited others are told once per interval at most, and once that it was sent or
+//! emptied, if they were told of it; of commands they are told nothing.
+
+use messenger_proto::limits::TYPING_INTERVAL;
+use tokio::time::Instant;
+
+/// What others were told.
+#[derive(Debug, Default)]
+pub(super) struct Typing {
+    /// When, the last time.
+    told_at: Option<Instant>,
+    /// And they may still be shown it.
+    is_shown: bool,
+}
+
+impl Typing {
+    /// The line was edited; `is_said` tells whether it now is something to be said. What others are to be told, if anything:
+    /// whether it stopped.
+    pub(super) fn edited(&mut self, is_said: bool, now: Instant) -> Option<bool> {
+        if !is_said {
+            return self.stopped();
+        }
+        if self.told_at.is_some_and(|told_at| now < told_at + TYPING_INTERVAL) {
+            return None;
+        }
+        (self.told_at, self.is_shown) = (Some(now), true);
+        Some(false)
+    }
+
+    /// The line was sent.
+    pub(super) fn stopped(&mut self) -> Option<bool> {
+        std::mem::take(&mut self.is_shown).then_some(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    proptest! {
+        /// Whatever is typed when: starts keep their distance, and a stop follows a start, at once.
+        #[test]
+        fn others_are_told_in_measure(steps in prop::collection::vec((0u64..2_500, 0u8..3), 1..60)) {
+            let (mut typing, mut now) = (Typing::default(), Instant::now());
+            let (mut started, mut shown): (Option<Instant>, bool) = (None, false);
+            for (pause, step) in steps {
+                now += Duration::from_millis(pause);
+                let told = match step {
+                    0 => typing.stopped(),
+                    step => typing.edited(step == 1, now),
+                };
+                let due = started.is_none_or(|started| now >= started + TYPING_INTERVAL);
+                let expected = if step == 1 { due.then_some(false) } else { shown.then_some(true) };
+                prop_assert_eq!(told, expected);
+                if let Some(stop) = told {
+                    shown = !stop;
+                    started = if stop { started } else { Some(now) };
+                }
+            }
+        }
+    }
+}
