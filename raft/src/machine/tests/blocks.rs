@@ -435,3 +435,66 @@ fn a_page_of_hidden_messages_leads_on() {
     assert_eq!((page.messages[0].id, page.next), (first.id, None));
     assert_eq!(shard.ids("bob"), [first.id]);
 }
+
+/// The pages of a list, followed to its end: each gets further, and none but the last says that it is.
+fn pages(shard: &Shard, viewer: &str, first: HistoryRange) -> (Vec<MessageId>, usize) {
+    let (mut all, mut count, mut range, mut last) = (Vec::new(), 0, first, None);
+    loop {
+        let page = shard.page(GROUP, viewer, range.clone(), 2).unwrap();
+        all.extend(page.messages.into_iter().map(|message| message.id));
+        count += 1;
+        let Some(next) = page.next else { return (all, count) };
+        let bound = SeqBound { seq: next };
+        range = match range {
+            HistoryRange::OldestAfter(_) | HistoryRange::OldestAfterMessage(_) => HistoryRange::OldestAfter(bound),
+            HistoryRange::ChangedAfter(_) => HistoryRange::ChangedAfter(bound),
+            _ => HistoryRange::NewestBefore(bound),
+        };
+        let backward = matches!(range, HistoryRange::NewestBefore(_));
+        let further = last.is_none_or(|last| if backward { next < last } else { next > last });
+        assert!(further, "{next} after {last:?}");
+        last = Some(next);
+    }
+}
+
+#[test]
+fn lists_lead_past_thousands_of_hidden_messages() {
+    let mut shard = Shard::settled(&["ann", "bob", "cy"]);
+    let first = shard.send(GROUP, "cy", 1);
+    shard.run(tell("bob", 1, &["ann"])).unwrap();
+    let mut hidden = 0;
+    let mut hide = |shard: &mut Shard, count: u64| {
+        for _ in 0..count {
+            hidden += 1;
+            shard.send(GROUP, "ann", hidden);
+        }
+    };
+    // One page steps over as many at most; on either side of that, and of twice that.
+    hide(&mut shard, 1_999);
+    let second = shard.send(GROUP, "cy", 2);
+    hide(&mut shard, 2_000);
+    let third = shard.send(GROUP, "cy", 3);
+    hide(&mut shard, 4_001);
+    let fourth = shard.send(GROUP, "cy", 4);
+    hide(&mut shard, 1_500);
+    shard.run(edit("cy", second.id, "again")).unwrap();
+    let seen = [first.id, second.id, third.id, fourth.id];
+    let bound = SeqBound { seq: Seq(0) };
+    let (mut oldest, forward) = pages(&shard, "bob", HistoryRange::OldestAfter(bound.clone()));
+    assert_eq!(oldest, seen);
+    assert!(forward <= 8, "{forward} pages");
+    let (newest, backward) = pages(&shard, "bob", HistoryRange::NewestBefore(bound.clone()));
+    oldest.reverse();
+    assert_eq!(newest, oldest);
+    assert!(backward <= 8, "{backward} pages");
+    let since = HistoryRange::OldestAfterMessage(IdBound { id: first.id });
+    assert_eq!(pages(&shard, "bob", since).0, seen[1..]);
+    let (changed, _) = pages(&shard, "bob", HistoryRange::ChangedAfter(bound));
+    assert_eq!(changed, [first.id, third.id, fourth.id, second.id]);
+    // A device that was away is told of them as well, and of what it may know of the rest: nothing.
+    let told = shard.missed("bob").into_iter().filter_map(|event| match event.body {
+        ThreadEventBody::Message(message) => Some(message.id),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), seen);
+}
