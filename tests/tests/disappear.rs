@@ -1,5 +1,7 @@
 //! Messages that disappear: gone for everyone in time, whoever dies meanwhile.
 
+use bytes::Bytes;
+use http::Method;
 use messenger_tests::cluster::{Cluster, Size};
 use messenger_tests::device::{base64, ids, text, text_of, unique};
 use messenger_tests::wait;
@@ -72,8 +74,8 @@ fn holding(directory: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     found
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_gone_is_gone_from_every_disk() {
+/// A cluster whose nodes clear their disks every second.
+fn tidy() -> Cluster {
     let cluster = Cluster::start(Size { nodes: 3, shards: 2 });
     for node in cluster.nodes() {
         let path = cluster.config(node);
@@ -83,13 +85,26 @@ async fn what_is_gone_is_gone_from_every_disk() {
         cluster.kill(node);
         cluster.restart(node);
     }
+    cluster
+}
+
+fn canaries<const N: usize>(what: [&str; N]) -> [String; N] {
+    what.map(|what| unique(&format!("a canary that was {what} ")))
+}
+
+/// The files of all nodes that hold a canary.
+fn on_disks(cluster: &Cluster, canary: &str) -> usize {
+    cluster.nodes().map(|node| holding(&cluster.node_directory(node), canary.as_bytes()).len()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_is_gone_from_every_disk() {
+    let cluster = tidy();
     let (alice, bob) = (unique("alice"), unique("bob"));
     let hers = cluster.device(1, &alice, "phone");
     let thread = hers.one_to_one(&bob).await;
-    let canary = ["deleted", "disappeared", "first", "kept"].map(|what| unique(&format!("a canary that was {what} ")));
-    let on_disk = |canary: &str| {
-        cluster.nodes().map(|node| holding(&cluster.node_directory(node), canary.as_bytes()).len()).sum::<usize>()
-    };
+    let canary = canaries(["deleted", "disappeared", "first", "kept"]);
+    let on_disk = |canary: &str| on_disks(&cluster, canary);
 
     let deleted = hers.send(&thread, &canary[0]).await;
     let changed = hers.send(&thread, &canary[2]).await;
@@ -113,6 +128,53 @@ async fn what_is_gone_is_gone_from_every_disk() {
         (history.len(), ids(&history)[2].clone(), text_of(&history[2])),
         (4, text(&kept, "id"), canary[3].clone())
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_envelopes_held_and_what_a_block_hid_is_gone_from_every_disk() {
+    let cluster = tidy();
+    let (alice, bob) = (unique("alice"), unique("bob"));
+    let (hers, his) = (cluster.device(1, &alice, "phone"), cluster.device(2, &bob, "phone"));
+    let _counts = his.publish(1, []).await.expect(200);
+    let thread = hers.one_to_one(&bob).await;
+    let canary = canaries(["deleted", "disappeared", "first", "hidden", "hidden and disappeared", "kept"]);
+    let envelopes =
+        |text: &str| json!([{"user_id": bob, "device_id": "phone", "registration_id": 1, "ciphertext": base64(text)}]);
+    let path = format!("/v1/threads/{thread}/messages");
+    let send = async |text: &str, ttl: Option<u64>| {
+        let mut body = json!({"client_seq": hers.next_client_seq(), "envelopes": envelopes(text)});
+        if let Some(ttl) = ttl {
+            body["ttl_seconds"] = json!(ttl);
+        }
+        hers.post(&path, &[("Idempotency-Key", &unique("key"))], &body).await.expect(202)
+    };
+    let deleted = send(&canary[0], None).await;
+    let _gone = send(&canary[1], Some(2)).await;
+    let changed = send(&canary[2], None).await;
+    let _kept = send(&canary[5], None).await;
+    let block = format!("/v1/users/me/blocks/{alice}");
+    let _nothing = his.try_call(Method::PUT, &block, &[], Bytes::new()).await.expect("an answer").expect(204);
+    let hidden = send(&canary[3], None).await;
+    let _gone_too = send(&canary[4], Some(2)).await;
+    wait::until("all of it is on some disk", wait::PATIENCE, || {
+        canary.iter().all(|one| on_disks(&cluster, one) > 0).then_some(())
+    });
+
+    let path = |message: &Value| format!("/v1/messages/{}", text(message, "id"));
+    for message in [&deleted, &hidden] {
+        let _nothing = hers.delete(&path(message)).await.expect(204);
+    }
+    let second = unique("a canary that was second ");
+    let _changed = hers.patch(&path(&changed), &json!({"envelopes": envelopes(&second)})).await.expect(200);
+    wait::until("what is gone is on no disk", wait::PATIENCE, || {
+        canary[..5].iter().all(|one| on_disks(&cluster, one) == 0).then_some(())
+    });
+    for kept in [&canary[5], &second] {
+        assert!(on_disks(&cluster, kept) > 0, "what is not gone stays");
+    }
+    let history = his.at(cluster.client_addr(3)).history(&thread).await;
+    let said: Vec<_> = history.iter().filter(|message| !message["ciphertext"].is_null()).map(text_of).collect();
+    assert_eq!(said, [second, canary[5].clone()]);
 }
 
 #[tokio::test]
