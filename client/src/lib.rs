@@ -14,6 +14,7 @@ mod devices;
 pub mod e2e;
 mod error;
 mod frames;
+mod gap;
 mod http1;
 mod live;
 mod live_task;
@@ -38,6 +39,7 @@ pub use frames::{
     ClientFrame, DeleteFrame, EditFrame, Gap, Hello, Incoming, InvalidFrame, PresenceFrame, ReactionFrame,
     ReceiptFrame, ServerFrame, ThreadChange, ThreadFrame, TypingFrame,
 };
+pub use gap::GapReader;
 pub use http1::{Answer, Call, Connection, TransportError};
 pub use live::{AckMode, EndReason, Live, LiveConfig, LiveEvent, LiveSender, Sending};
 pub use model::{

@@ -287,6 +287,8 @@ pub struct HistoryQuery {
     pub since: Option<String>,
     /// Newest first from before this message.
     pub before: Option<MessageId>,
+    /// Those created or changed after this event, oldest change first.
+    pub changed_since: Option<u64>,
 }
 
 impl HistoryQuery {
@@ -310,6 +312,9 @@ impl HistoryQuery {
         }
         if let Some(before) = &self.before {
             push("before", &before.to_string());
+        }
+        if let Some(changed_since) = self.changed_since {
+            push("changed_since", &changed_since.to_string());
         }
         query
     }

@@ -1,8 +1,9 @@
 //! The client against a tiny cluster, over real sockets.
 
-use crate::testing::{FakeCluster, Fault, THREAD, minted};
+use crate::testing::{FakeCluster, Fault, NOW, THREAD, encoded, minted};
 use crate::*;
 use messenger_proto::ids::{ClientSeq, DeviceId, MessageId, ThreadId, UserId};
+use serde_json::json;
 use std::time::Duration;
 
 fn rest(servers: Servers) -> Rest {
@@ -320,4 +321,71 @@ async fn sends_that_wait_are_bounded_and_closing_does_not_wait_for_them() {
     }
     assert!(waiting.len() <= crate::outbox::SENDS_MAX + crate::live::COMMANDS_MAX + 1, "{}", waiting.len());
     tokio::time::timeout(Duration::from_secs(2), live.close()).await.expect("at once");
+}
+
+#[tokio::test]
+async fn what_a_gap_leaves_out_is_read_whole_and_no_further_than_once() {
+    let cluster = FakeCluster::start(1).await;
+    let mut first = live(cluster.servers());
+    connected(&mut first).await;
+    let known: Vec<MessageId> = ["one", "two", "three"].map(|text| cluster.say("bob", text)).to_vec();
+    for id in &known {
+        assert_eq!(next_message(&mut first).await, *id);
+    }
+    // While it is away, more happens than is replayed, to what it has as well.
+    first.close().await;
+    let acked = |frame: &serde_json::Value| frame["t"] == "client_ack" && frame["frame_seq"] == 5;
+    cluster.until(|memory| memory.frames.iter().any(acked).then_some(())).await;
+    let missed: Vec<MessageId> = (0..350).map(|number| cluster.say("bob", &format!("missed {number}"))).collect();
+    let edit = |id: MessageId| {
+        let members = json!({"ciphertext": encoded("edited"), "edited_at": NOW});
+        cluster.change(event("edit", id, members));
+    };
+    edit(known[0]);
+    cluster.change(event("del", missed[5], json!({"reason": "sender"})));
+    edit(missed[7]);
+    let tail: Vec<MessageId> = (0..20).map(|number| cluster.say("bob", &format!("tail {number}"))).collect();
+    cluster.memory().replayed_max = Some(20);
+
+    let device = DeviceId::new("phone").unwrap();
+    let config = LiveConfig::new(cluster.servers(), minted("alice"), device);
+    let mut back = Live::connect(LiveConfig { last_seen: known.last().copied(), ..config.clone() });
+    let ServerFrame::Gap(gap) = next_frame(&mut back).await else { panic!("more was missed than is replayed") };
+    assert_eq!(gap.after_seq, known.len() as u64);
+    let rest = rest(cluster.servers());
+    let (mut read, mut pages, mut reader) = (Vec::new(), 0, GapReader::of(&gap));
+    while let Some(page) = reader.next(&rest).await.unwrap() {
+        read.extend(page);
+        pages += 1;
+        // The connection breaks, and the same gap comes again.
+        reader = if pages == 2 { GapReader::resume(Some(reader), &gap) } else { reader };
+    }
+    assert_eq!(pages, 4, "nothing is read twice");
+    let untouched = |id: &&MessageId| ![missed[5], missed[7]].contains(id);
+    let mut expected: Vec<MessageId> = missed.iter().filter(untouched).copied().collect();
+    expected.extend([known[0], missed[5], missed[7]]);
+    expected.extend(&tail);
+    assert_eq!(read.iter().map(|message| message.id).collect::<Vec<_>>(), expected, "in the order of changes");
+    let now = |id: MessageId| read.iter().find(|message| message.id == id).unwrap();
+    assert_eq!(now(known[0]).ciphertext.as_deref(), Some(b"edited".as_slice()));
+    assert!(now(missed[5]).deleted && now(missed[5]).ciphertext.is_none());
+    for id in &tail {
+        assert_eq!(next_message(&mut back).await, *id, "the newest follow");
+    }
+    assert!(GapReader::resume(Some(reader.clone()), &gap).next(&rest).await.unwrap().is_some(), "there may be more");
+    assert!(reader.next(&rest).await.unwrap().is_none());
+    // What the gap covers is acknowledged with it.
+    back.close().await;
+    let mut again = Live::connect(LiveConfig { last_seen: tail.last().copied(), ..config });
+    connected(&mut again).await;
+    cluster.say("bob", "news");
+    assert!(matches!(next_frame(&mut again).await, ServerFrame::Message(_)));
+}
+
+fn event(kind: &str, id: MessageId, members: serde_json::Value) -> serde_json::Value {
+    let mut frame = json!({"t": kind, "id": id.to_string(), "thread_id": THREAD, "seq": 1_000, "at": NOW});
+    if let (Some(frame), serde_json::Value::Object(members)) = (frame.as_object_mut(), members) {
+        frame.extend(members);
+    }
+    frame
 }

@@ -79,8 +79,13 @@ impl Vault {
         })
     }
 
-    fn seen_again(&self, tx: &mut Tx<'_>, record: Record, message: &Message) -> Result<Received, StoreError> {
+    fn seen_again(&self, tx: &mut Tx<'_>, mut record: Record, message: &Message) -> Result<Received, StoreError> {
         let edited = message.edited_at.as_deref().unwrap_or_default();
+        let reactions = reactions_of(message);
+        if record.reactions != reactions {
+            record.reactions = reactions;
+            tx.put(HISTORY, &message_key(record.thread, record.id), &record)?;
+        }
         if message.deleted {
             return put(tx, gone(record, RecordKind::Deleted), Vec::new());
         }
@@ -111,10 +116,6 @@ impl Vault {
         if own {
             tx.delete(OUTBOX, &outgoing_key(number))?;
         }
-        let reactions = message.reactions.iter().flat_map(|reaction| {
-            let by = reaction.by.iter().filter_map(|user| UserId::new(user).ok());
-            by.map(|by| RecordReaction { emoji: reaction.emoji.clone(), by })
-        });
         let record = Record {
             id: message.id,
             thread: message.thread_id,
@@ -126,7 +127,7 @@ impl Vault {
             kind: read.kind,
             text: read.text,
             edited_at: message.edited_at.clone().unwrap_or_default(),
-            reactions: reactions.take(REACTIONS_MAX).collect(),
+            reactions: reactions_of(message),
             hash: hash_of(message.ciphertext.as_ref()),
         };
         Ok((record, read.news))
@@ -284,6 +285,14 @@ impl Vault {
             put(tx, record, Vec::new()).map(Some)
         })
     }
+}
+
+fn reactions_of(message: &Message) -> Vec<RecordReaction> {
+    let reactions = message.reactions.iter().flat_map(|reaction| {
+        let by = reaction.by.iter().filter_map(|user| UserId::new(user).ok());
+        by.map(|by| RecordReaction { emoji: reaction.emoji.clone(), by })
+    });
+    reactions.take(REACTIONS_MAX).collect()
 }
 
 /// What this device wrote itself is in no envelope: it kept it.

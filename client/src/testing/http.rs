@@ -15,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -140,12 +140,45 @@ fn send(node: &Node, who: &Who, thread: &str, key: Option<&str>, sent: &Value) -
 
 fn history(node: &Node, who: &Who, params: &Params) -> Answer {
     let size = params.get("page_size").map_or(50, |size| size.parse().unwrap());
+    let changed_since = params.get("changed_since").map(String::as_str);
+    if let Some(after) = changed_since.or_else(|| params.get("cursor")?.strip_prefix('c')) {
+        return changed(node, who, after.parse().unwrap(), size);
+    }
     let skip = params.get("cursor").map_or(0, |cursor| cursor.parse().unwrap());
     let all = node.memory.lock().unwrap().messages.clone();
     let rows: Vec<_> = all.iter().rev().skip(skip).take(size).map(|row| shown_to(who, row.clone())).collect();
     let end = skip + rows.len();
     let next = (end < all.len()).then(|| end.to_string());
     json(StatusCode::OK, &json!({"messages": rows, "next_cursor": next}))
+}
+
+/// Messages by their latest change after an event: a change's number is its place among the events, from 1.
+fn changed(node: &Node, who: &Who, after: usize, size: usize) -> Answer {
+    let memory = node.memory.lock().unwrap();
+    let mut latest: BTreeMap<&str, usize> = BTreeMap::new();
+    for (place, event) in memory.events.iter().enumerate() {
+        latest.insert(event["id"].as_str().unwrap_or_default(), place + 1);
+    }
+    let mut places: Vec<(usize, &str)> =
+        latest.into_iter().map(|(id, at)| (at, id)).filter(|(at, _)| *at > after).collect();
+    places.sort_unstable();
+    let next = (places.len() > size).then(|| format!("c{}", places[size - 1].0));
+    let rows = places.iter().take(size).filter_map(|(_, id)| {
+        let mut row = memory.messages.iter().find(|message| message["id"] == *id)?.clone();
+        for event in memory.events.iter().filter(|event| event["id"] == *id) {
+            match event["t"].as_str() {
+                Some("edit") => {
+                    for member in ["edited_at", "ciphertext", "envelopes"] {
+                        row[member] = event[member].clone();
+                    }
+                }
+                Some("del") => (row["deleted"], row["ciphertext"]) = (json!(true), Value::Null),
+                _ => {}
+            }
+        }
+        Some(shown_to(who, row))
+    });
+    json(StatusCode::OK, &json!({"messages": rows.collect::<Vec<_>>(), "next_cursor": next}))
 }
 
 /// Edits, deletes or reacts; none of it twice or by the wrong person, since nobody tries.

@@ -62,6 +62,8 @@ pub struct Memory {
     pub resumes: Vec<Option<String>>,
     /// TCP connections so far.
     pub connections: usize,
+    /// Of more missed events than this only so many of the newest are replayed, behind a `gap`.
+    pub replayed_max: Option<usize>,
     /// Who is in the thread.
     pub members: Vec<String>,
     /// What each device published, less the one-time keys it gave out.

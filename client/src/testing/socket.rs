@@ -86,7 +86,14 @@ async fn converse(mut talk: Talk, node: Node, mut live: Live, missed: Vec<(usize
         "device_id": talk.who.1.as_str(), "server_time": NOW, "ping_interval_s": 30});
     talk.write(None, hello).await;
     let mut shown = missed.first().map_or(0, |(place, _)| *place);
-    for (place, event) in missed {
+    let most = node.memory.lock().unwrap().replayed_max.unwrap_or(usize::MAX);
+    let left_out = missed.len().saturating_sub(most);
+    if left_out > 0 {
+        let gap = json!({"t": "gap", "thread_id": THREAD, "after_seq": shown, "after_id": null,
+            "before_id": missed.get(left_out).map(|(_, event)| event["id"].clone())});
+        talk.write(Some(missed[left_out - 1].0), gap).await;
+    }
+    for (place, event) in missed.into_iter().skip(left_out) {
         talk.write(Some(place), event).await;
         shown = place + 1;
     }

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use messenger_client::e2e::{Courier, CourierError, News, Record, StoreError, Vault};
 use messenger_client::{
-    ClientError, EndReason, Live, LiveConfig, LiveEvent, Rest, RestConfig, Servers, Thread, TokenSource,
+    ClientError, EndReason, GapReader, Live, LiveConfig, LiveEvent, Rest, RestConfig, Servers, Thread, TokenSource,
 };
 use messenger_proto::ids::{DeviceId, MessageId, UserId};
 use std::collections::{BTreeSet, VecDeque};
@@ -93,6 +93,8 @@ pub(super) struct Conversation {
     /// The newest message on screen.
     pub(super) shown_to: Option<MessageId>,
     pub(super) backlog: Option<Backlog>,
+    /// How far the last gap was read.
+    pub(super) filling: Option<GapReader>,
     pub(super) read_to: Option<MessageId>,
     pub(super) queue: Queue,
     /// Committed, and still to come in its place among the others.
@@ -170,6 +172,7 @@ pub(super) async fn converse(config: ChatConfig, console: impl FnOnce() -> Conso
         courier,
         shown_to: past.last().map(|record| record.id),
         backlog: Some(backlog),
+        filling: None,
         read_to: None,
         queue,
         unshown: BTreeSet::new(),
@@ -194,6 +197,7 @@ impl Conversation {
         loop {
             self.send_next();
             let due = self.queue.next_due();
+            let typing_due = self.typing.as_ref().and_then(Typing::due);
             let next = tokio::select! {
                 event = self.live.next() => Next::Event(event),
                 line = self.console.lines.recv(), if self.queue.has_room() => Next::Line(line),
@@ -201,6 +205,7 @@ impl Conversation {
                 Some(done) = self.publishing.next() => Next::Published(done),
                 Some(news) = self.news.recv() => Next::News(news),
                 Ok(()) = self.console.edited.changed(), if self.typing.is_some() => Next::Edited,
+                () = at(typing_due) => Next::Edited,
                 () = at(due) => Next::Waiting,
             };
             match next {

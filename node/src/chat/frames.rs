@@ -7,13 +7,8 @@
 
 use super::conversation::{Backlog, ChatError, Conversation};
 use messenger_client::e2e::{Received, Record, RecordKind};
-use messenger_client::{ClientError, Gap, HistoryQuery, Message, ServerFrame, ThreadChange, ThreadFrame};
-use messenger_proto::ids::{MessageId, UserId};
-
-/// Rows asked for at a time.
-const PAGE: u32 = 100;
-/// Pages that stand for a gap at most.
-const PAGES_MAX: usize = 1_000;
+use messenger_client::{ClientError, Gap, GapReader, Message, ServerFrame, ThreadChange, ThreadFrame};
+use messenger_proto::ids::UserId;
 
 impl Conversation {
     pub(super) async fn frame(&mut self, frame: ServerFrame) -> Result<(), ChatError> {
@@ -122,7 +117,7 @@ impl Conversation {
             return Ok(());
         }
         if let Some(backlog) = &mut self.backlog {
-            backlog.push(record);
+            backlog.push(record, received.is_new || waited);
         } else {
             self.show(&record);
             self.mark_read(record.id).await;
@@ -176,40 +171,51 @@ impl Conversation {
         self.show_some(|view| view.change(frame));
     }
 
-    /// Reads over REST what the replay left out, before what comes after it.
+    /// Reads over REST what the replay left out, changes to what this device has, too.
     async fn fill(&mut self, gap: &Gap) -> Result<(), ChatError> {
-        let start = gap.after_id.clone().unwrap_or_else(|| MessageId(0).to_string());
-        let mut query = HistoryQuery { page_size: Some(PAGE), since: Some(start), ..HistoryQuery::default() };
-        let before: Option<MessageId> = gap.before_id.as_deref().and_then(|id| id.parse().ok());
-        for _ in 0..PAGES_MAX {
-            let page = match self.rest.messages(gap.thread_id, &query).await {
-                Ok(page) => page,
+        let mut reader = GapReader::resume(self.filling.take(), gap);
+        loop {
+            let page = match reader.next(&self.rest).await {
+                Ok(Some(page)) => page,
+                Ok(None) => break,
                 // Whoever is no member any more is shown nothing.
-                Err(ClientError::Refused(problem)) if !problem.retryable() => return Ok(()),
+                Err(ClientError::Refused(problem)) if !problem.retryable() => break,
                 Err(error) => return Err(error.into()),
             };
-            for message in &page.messages {
-                if before.is_some_and(|before| message.id >= before) {
-                    return Ok(());
-                }
+            for message in &page {
+                let before = self.vault.record(message.thread_id, message.id)?;
                 self.message(message).await?;
-            }
-            query.cursor = page.next_cursor;
-            if query.cursor.is_none() {
-                break;
+                if let (Some(before), Some(after)) = (before, self.vault.record(message.thread_id, message.id)?)
+                    && (before.kind, &before.text) != (after.kind, &after.text)
+                {
+                    self.changed(&before, &after, |view, before, after| match after.kind {
+                        RecordKind::Deleted | RecordKind::Expired => view.gone(before, after),
+                        _ => view.edited(before, after),
+                    });
+                }
             }
         }
+        self.filling = Some(reader);
         Ok(())
     }
 }
 
 impl Backlog {
-    fn push(&mut self, record: Record) {
+    /// What fills a gap comes in the order of changes, and again in the frames behind it.
+    fn push(&mut self, record: Record, is_new: bool) {
+        let at = self.records.partition_point(|known| known.id < record.id);
+        if let Some(known) = self.records.get_mut(at).filter(|known| known.id == record.id) {
+            *known = record;
+            return;
+        }
+        if !is_new {
+            return;
+        }
         if record.kind == RecordKind::Absent {
             self.absent += 1;
             return;
         }
-        self.records.push_back(record);
+        self.records.insert(at, record);
         if self.records.len() > self.keep {
             self.records.pop_front();
             self.skipped += 1;

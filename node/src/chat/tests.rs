@@ -527,3 +527,38 @@ async fn others_are_told_of_typing_unless_it_is_kept_from_them() {
     alice.leaves().await;
     bob.leaves().await;
 }
+
+#[tokio::test]
+async fn what_a_long_absence_left_out_is_read_with_its_changes_and_shown_in_order() {
+    let place = Place::new(1).await;
+    let mut alice = place.sit_down("alice", "phone");
+    place.has_keys(1).await;
+    let known = place.cluster.say("bob", "before");
+    alice.sees("before").await;
+    alice.leaves().await;
+    let missed: Vec<_> = (0..150).map(|number| place.cluster.say("bob", &format!("missed {number}"))).collect();
+    for (id, text) in [(known, "before, edited"), (missed[149], "the last, edited"), (missed[0], "the first, edited")] {
+        let ciphertext = messenger_client::testing::encoded(text);
+        place.cluster.change(json!({"t": "edit", "id": id.to_string(), "thread_id": THREAD, "seq": 1_000, "at": AT,
+            "edited_at": AT, "ciphertext": ciphertext}));
+    }
+    place.cluster.memory().replayed_max = Some(1);
+    let mut alice = place.sit_down("alice", "phone");
+    alice.sees("148 more messages came").await;
+    // The newest, in the order of the thread and not of changes.
+    assert!(alice.sees("missed").await.contains("missed 148"));
+    alice.sees("the last, edited").await;
+    alice.types("/history 1000").await;
+    let mut shown = vec![alice.sees("before").await];
+    for text in ["the first, edited", "missed 1", "missed 148", "the last, edited"] {
+        shown.push(alice.sees(text).await);
+    }
+    assert!(shown[0].contains("before, edited"), "{shown:?}");
+    alice.leaves().await;
+    // Whoever comes again has lost nothing, and is told nothing twice.
+    let mut alice = place.sit_down("alice", "phone");
+    alice.sees("the last, edited").await;
+    place.cluster.say("bob", "news");
+    alice.sees("news").await;
+    assert!(!alice.seen().iter().any(|line| line.contains("more messages")));
+}

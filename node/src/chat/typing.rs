@@ -15,6 +15,8 @@ pub(super) struct Typing {
     told_at: Option<Instant>,
     /// And they may still be shown it.
     is_shown: bool,
+    /// The line is something to be said.
+    is_said: bool,
 }
 
 impl Typing {
@@ -24,6 +26,7 @@ impl Typing {
         if !is_said {
             return self.stopped();
         }
+        self.is_said = true;
         if self.told_at.is_some_and(|told_at| now < told_at + TYPING_INTERVAL) {
             return None;
         }
@@ -31,8 +34,14 @@ impl Typing {
         Some(false)
     }
 
+    /// When others are to be told of a line that was begun too early after the last, if it still is there then.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.told_at.filter(|_| self.is_said && !self.is_shown).map(|told_at| told_at + TYPING_INTERVAL)
+    }
+
     /// The line was sent.
     pub(super) fn stopped(&mut self) -> Option<bool> {
+        self.is_said = false;
         std::mem::take(&mut self.is_shown).then_some(true)
     }
 }
@@ -62,6 +71,9 @@ mod tests {
                     shown = !stop;
                     started = if stop { started } else { Some(now) };
                 }
+                // Nobody has to press another key for what had to wait.
+                let waits = step == 1 && !shown;
+                prop_assert_eq!(typing.due(), started.filter(|_| waits).map(|started| started + TYPING_INTERVAL));
             }
         }
     }
