@@ -79,7 +79,7 @@ impl Outbox {
     }
 
     /// Advances whenever rows have left; look at the rows after taking it.
-    pub fn progress(&self) -> watch::Receiver<u64> {
+    pub(super) fn progress(&self) -> watch::Receiver<u64> {
         self.progress.subscribe()
     }
 

@@ -233,8 +233,8 @@ async fn a_member_reads_nothing_before_its_shard_has_said_whom_it_keeps_away() {
     leave_dead_rows(node, 1, 1).await;
     let thread = ThreadId([0; 16]);
     let Op::SendMessage(send) = send(1).op else { panic!("it sends") };
-    let sent = run(node, 50, Op::SendMessage(SendMessage { thread, sender: user("alice"), ..send })).await;
-    assert!(matches!(sent, ShardOutcome::Reply(_)), "{sent:?}");
+    let said = run(node, 50, Op::SendMessage(SendMessage { thread, sender: user("alice"), ..send })).await;
+    assert!(matches!(said, ShardOutcome::Reply(_)), "{said:?}");
     for refused in reads(node, "dead0", thread, 400).await {
         let ShardOutcome::Refused(refusal) = refused else { panic!("{refused:?}") };
         assert_eq!(refusal.code, ErrorCode::Unavailable);
