@@ -43,7 +43,14 @@ fn what_is_typed_ahead_of_the_prompt_is_sent() {
     // The prompt stands by now; several lines come at once, as from a clipboard.
     keys.write_all(b"four\rfive\r").expect("the chat runs");
     says(&["one", "two", "three", "four", "five"]);
-    keys.write_all(b"/quit\r").expect("the chat runs");
+    // A line that is not sent yet is no secret, what it says is.
+    let typing = format!("{alice} is typing");
+    let told = || his.shown().iter().filter(|line| line.contains(&typing)).count();
+    let before = told();
+    keys.write_all(b"six").expect("the chat runs");
+    wait::until("word of typing", wait::PATIENCE, || (told() > before).then_some(()));
+    assert!(!his.shown().iter().any(|line| line.contains("six")));
+    keys.write_all(b"\x15/quit\r").expect("the chat runs");
     let status = wait::until("the chat ends", wait::PATIENCE, || chat.try_wait().ok().flatten());
     assert_eq!(status.code(), Some(0));
 }
