@@ -323,6 +323,25 @@ impl Cluster {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     }
 
+    /// Waits until each shard is led by the node that the cluster prefers, and says by which: from then on nothing moves
+    /// without need. A cluster is ready some seconds before.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    #[must_use]
+    pub fn settled_leaders(&self) -> Vec<u16> {
+        wait::until("all shards have the leaders they should have", wait::PATIENCE, || {
+            let status = self.status(1);
+            let led_as_preferred = |row: &Value| {
+                let leader = row["leader"].as_u64()?;
+                let preferred = row["replicas"][0]["node"].as_u64()?;
+                u16::try_from(leader).ok().filter(|_| leader == preferred)
+            };
+            // In order of shard.
+            status["shards"].as_array()?.iter().map(led_as_preferred).collect()
+        })
+    }
+
     /// The node that leads a shard, as far as `asked` knows.
     #[must_use]
     pub fn leader_of(&self, asked: u16, shard: u32) -> Option<u16> {

@@ -7,9 +7,7 @@ use messenger_tests::described::Described;
 use messenger_tests::device::{Device, text, unique};
 use messenger_tests::ledger::Ledger;
 use messenger_tests::socket::Socket;
-use messenger_tests::wait::{PATIENCE, until};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -21,26 +19,11 @@ pub struct Scene {
     pub ledger: Arc<Ledger>,
 }
 
-/// The leader of each shard, in their order, once each is the one that the cluster prefers: nothing moves then without need.
-fn leaders(cluster: &Cluster) -> Vec<u16> {
-    until("all shards have the leaders they should have", PATIENCE, || {
-        let status = cluster.status(1);
-        let mut all = BTreeMap::new();
-        for row in status["shards"].as_array()? {
-            let (id, leader) = (row["id"].as_u64()?, row["leader"].as_u64()?);
-            if row["replicas"][0]["node"].as_u64()? != leader {
-                return None;
-            }
-            all.insert(id, u16::try_from(leader).ok()?);
-        }
-        Some(all.into_values().collect()).filter(|leaders: &Vec<u16>| leaders.contains(&LEADS))
-    })
-}
-
 impl Scene {
     pub async fn start() -> Self {
         let cluster = Cluster::start(Size::default());
-        let leaders: Vec<SocketAddr> = leaders(&cluster).into_iter().map(|node| cluster.client_addr(node)).collect();
+        let leaders: Vec<SocketAddr> =
+            cluster.settled_leaders().into_iter().map(|node| cluster.client_addr(node)).collect();
         let ledger = Ledger::new(Described::of(cluster.client_addr(1)).await, leaders);
         Self { cluster, ledger }
     }
@@ -48,7 +31,7 @@ impl Scene {
     /// Checks that the leaders are where they were when the run began; one that was lost on the way is waited for.
     pub fn still_leads(&self) {
         let now: Vec<SocketAddr> =
-            leaders(&self.cluster).into_iter().map(|node| self.cluster.client_addr(node)).collect();
+            self.cluster.settled_leaders().into_iter().map(|node| self.cluster.client_addr(node)).collect();
         assert_eq!(now, self.ledger.leaders());
     }
 

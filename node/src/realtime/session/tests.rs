@@ -798,7 +798,9 @@ fn large_events_fill_the_stash_sooner_and_none_behind_them_is_kept_alone() {
     let ask = |more: &[Arc<SharedEvent>]| {
         let (mut session, thread) = resuming();
         session.live(&large(thread, 1));
-        more.iter().for_each(|event| session.live(event));
+        for event in more {
+            session.live(event);
+        }
         session.resumed(&Resumed { thread, events: vec![], position: at(0), more: false, gap: None, left: false });
         session.take_behind(9).len()
     };
