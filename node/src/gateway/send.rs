@@ -193,7 +193,19 @@ fn attachment(raw: &RawValue) -> Result<Attachment, Complaint> {
     let members = value.as_object().ok_or("must be a JSON object")?;
     let id = members.get("id").and_then(Value::as_str).ok_or("must have an id, a string")?;
     check_attachment_id(id)?;
-    Ok(Attachment { text: raw.get().to_owned(), value })
+    Ok(Attachment { text: compact(raw.get()), value })
+}
+
+/// JSON as it was written, number by number, but on one line and without white space between its parts.
+fn compact(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let is_kept = |c: &char| {
+        let kept = in_string || !c.is_ascii_whitespace();
+        in_string ^= *c == '"' && !escaped;
+        escaped = in_string && !escaped && *c == '\\';
+        kept
+    };
+    json.chars().filter(is_kept).collect()
 }
 
 fn check_attachment_id(id: &str) -> Result<&str, Complaint> {
@@ -209,6 +221,16 @@ mod tests {
     use super::*;
     use messenger_proto::slot::Slot;
     use serde_json::json;
+
+    #[test]
+    fn attachments_are_one_line_and_otherwise_as_they_were() {
+        let (loose, tight) =
+            ("{ \"id\" :\n\"a \\\" \\\\\", \"n\":\t1.50e+02 }", "{\"id\":\"a \\\" \\\\\",\"n\":1.50e+02}");
+        assert_eq!(compact(loose), tight);
+        assert_eq!(compact(tight), tight);
+        let same = |text| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(same(loose), same(tight));
+    }
 
     fn read(body: &Value) -> Result<SendRequest, ApiErrors> {
         let text = body.to_string();

@@ -19,6 +19,7 @@ use super::rows::dedupe::{MessageRef, Reference};
 use super::rows::event::{EventKey, EventRow};
 use super::rows::head::{HeadKey, HeadRow};
 use super::rows::message::{MessageKey, MessageRow};
+use super::rows::{self};
 use super::step::{Step, Stop, refuse};
 use super::tables::{TableError, Tables};
 use messenger_proto::command::{DeleteMessage, EditMessage, MessageReply, Reply, ReplyBody};
@@ -65,12 +66,28 @@ pub(crate) fn edit<T: Tables>(step: &mut Step<'_, T>, op: &EditMessage) -> Resul
 pub(crate) fn delete<T: Tables>(step: &mut Step<'_, T>, op: &DeleteMessage) -> Result<Outcome, Stop> {
     let (key, row) = message::find(&step.rows, op.id, &op.actor)?;
     check_sender(&row, &op.actor)?;
-    if row.meta.deleted || disappear::is_over(row.expires_at, step.now) {
-        return Ok(Outcome::done(None));
+    let is_over = row.meta.deleted || disappear::is_over(row.expires_at, step.now);
+    match check_window(&row, step.now) {
+        // It says nothing any more, and is as good as deleted.
+        Err(_) if is_over => {}
+        Err(late) => return Err(late),
+        Ok(()) if row.meta.deleted => stay_deleted(step, key, &row)?,
+        Ok(()) => take_away(step, key, row, DeletionReason::Sender)?,
     }
-    check_window(&row, step.now)?;
-    take_away(step, key, row, DeletionReason::Sender)?;
     Ok(Outcome::done(None))
+}
+
+/// A message that disappeared may be sent again; one that its sender deleted as well may not.
+fn stay_deleted<T: Tables>(step: &mut Step<'_, T>, key: MessageKey, row: &MessageRow) -> Result<(), TableError> {
+    let at = EventKey { thread: key.thread, seq: row.meta.changed };
+    let mut event = rows::expect(&step.rows, &at)?;
+    if let ThreadEventBody::Deleted(deleted) = &mut event.body
+        && deleted.reason == DeletionReason::Expired
+    {
+        deleted.reason = DeletionReason::Sender;
+        step.put(&at, &event);
+    }
+    Ok(())
 }
 
 /// Takes away what a message says, with the event of it.

@@ -15,7 +15,7 @@ use super::resend;
 use super::rows::client_seq::{ClientSeqKey, ClientSeqRow};
 use super::rows::dedupe::{MessageRef, Reference};
 use super::rows::head::{HeadKey, LastMessage};
-use super::rows::member::MemberRow;
+use super::rows::member::{MemberKey, MemberRow};
 use super::rows::message::{MessageKey, MessageMeta, MessageRow};
 use super::rows::message_id::{MessageIdKey, MessageIdRow};
 use super::rows::{self};
@@ -143,10 +143,16 @@ fn duplicate<T: Tables>(
     Err(Stop::Refused(Refusal { existing: Some(Box::new(message)), ..refusal }))
 }
 
-/// A message that was sent before, as the device that sent it sees it.
+/// A message that was sent before, as the device that sent it sees it; without what others did to it, once the sender left.
 pub(crate) fn sent<T: Tables>(step: &Step<'_, T>, op: &SendMessage, key: MessageKey) -> Result<Message, TableError> {
     let mut message = [rows::expect(&step.rows, &key)?.into_message(key)];
-    receipts::count_own(&step.rows, &op.sender, &mut message)?;
+    let member = step.get(&MemberKey { thread: key.thread, user: op.sender.clone() })?;
+    if member.is_some_and(|member| member.present()) {
+        receipts::count_own(&step.rows, &op.sender, &mut message)?;
+    } else {
+        // What others did since is told to those who are in the thread.
+        message[0].reactions = Vec::new();
+    }
     envelopes::open(&step.rows, Viewer { user: &op.sender, device: Some(&op.device) }, &mut message)?;
     let [message] = message;
     Ok(message)

@@ -208,6 +208,29 @@ fn one_that_its_sender_deleted_stays_deleted() {
 }
 
 #[test]
+fn one_that_disappeared_and_that_its_sender_deleted_then_stays_deleted() {
+    for timer_comes_first in [true, false] {
+        let mut shard = Shard::settled(&["ann", "bob"]);
+        let (sent, ..) = keyed(&mut shard, 1, send_for("ann", 1, 60)).unwrap();
+        shard.now = sent.expires_at.unwrap().0;
+        if timer_comes_first {
+            tick(&mut shard);
+        }
+        shard.run(delete("ann", sent.id)).unwrap();
+        tick(&mut shard);
+        assert_eq!(shard.state_of(sent.id, "ann", "bob"), DeliveryState::Failed);
+        let (again, _, duplicate) = keyed(&mut shard, 2, send_for("ann", 1, 60)).unwrap();
+        assert!(duplicate && again.deleted, "{timer_comes_first}");
+    }
+    // After the time to delete it in, its sender has missed that.
+    let mut shard = Shard::settled(&["ann", "bob"]);
+    let (sent, ..) = keyed(&mut shard, 1, send_for("ann", 1, 60)).unwrap();
+    shard.now += HOUR;
+    shard.run(delete("ann", sent.id)).unwrap();
+    assert!(!keyed(&mut shard, 2, send_for("ann", 1, 60)).unwrap().2);
+}
+
+#[test]
 fn envelopes_come_again_with_it() {
     let mut shard = Shard::settled(&["ann", "bob"]);
     let known = ProfileDevice { device: device("phone"), registration: RegistrationId(1) };

@@ -98,8 +98,11 @@ fn a_send_without_a_key_that_comes_again_is_answered_as_it_was_though_its_sender
     let command = Command { retention: Retention::None, ..keyed(1, 10, send(GROUP, "bob", 5)) };
     let first = message(shard.command(command.clone()));
     shard.run(remove("bob", "bob")).unwrap();
+    shard.run(react("ann", first.id, "+", true)).unwrap();
+    shard.run(ack("ann", 9, None)).unwrap();
     let again = reply(shard.command(command.clone()));
     assert!(again.1.duplicate && again.1.message.id == first.id);
+    assert!(again.1.message.reactions.is_empty() && again.1.message.receipts.is_none(), "that is for those who stayed");
     let refused = |shard: &mut Shard, command: Command| shard.command(command).unwrap_err().code;
     let other = Command { body_hash: 11, ..command.clone() };
     assert_eq!(refused(&mut shard, other), ErrorCode::NotAMember, "another body is another send");
