@@ -142,6 +142,20 @@ impl Device {
 
     /// Sends a message, without waiting.
     pub(super) async fn send(&mut self, thread: impl ToString, text: &str) -> u64 {
+        let number = self.put(thread, text).await;
+        self.socket.flush().await.unwrap();
+        number
+    }
+
+    /// Sends messages so that they come at once.
+    pub(super) async fn send_together(&mut self, thread: impl ToString + Copy, texts: &[&str]) {
+        for text in texts {
+            self.put(thread, text).await;
+        }
+        self.socket.flush().await.unwrap();
+    }
+
+    async fn put(&mut self, thread: impl ToString, text: &str) -> u64 {
         use base64::Engine;
         let number = self.next_send;
         self.next_send += 1;
@@ -150,7 +164,7 @@ impl Device {
             "t": "send", "request_id": format!("r{number}"), "thread_id": thread.to_string(),
             "client_seq": number, "ciphertext": ciphertext,
         });
-        self.say(&frame).await;
+        self.socket.feed(Message::text(frame.to_string())).await.unwrap();
         number
     }
 }

@@ -156,8 +156,7 @@ async fn a_send_that_waited_for_others_all_its_time_is_not_begun() {
     let thread = cluster.group("alice", &["bob"]).await.id;
     let mut alice = cluster.online(1, "alice", "phone").await;
     cluster.shared.taking.send_replace(false);
-    alice.send(thread, "one").await;
-    alice.send(thread, "two").await;
+    alice.send_together(thread, &["one", "two"]).await;
     let (first, second) = (alice.expect("error").await, alice.expect("error").await);
     assert_eq!((&first["request_id"], &first["code"]), (&json!("r1"), &json!("outcome_unknown")));
     assert_eq!((&second["request_id"], &second["code"]), (&json!("r2"), &json!("unavailable")));
