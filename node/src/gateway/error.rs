@@ -229,6 +229,9 @@ impl From<Refusal> for ApiError {
         // What these say is about nodes and storage, and for the operator.
         let detail: Cow<'static, str> = match code {
             ErrorCode::Internal => return Self::internal(detail),
+            // What a shard says of a token is answered as what the gateway finds out itself.
+            ErrorCode::DeviceRevoked => return AuthError::Revoked.into(),
+            ErrorCode::Suspended => return AuthError::Suspended.into(),
             ErrorCode::Unavailable | ErrorCode::OutcomeUnknown | ErrorCode::Overloaded => {
                 tracing::debug!(code = code.as_str(), detail, "turned away");
                 match code {
@@ -322,6 +325,16 @@ mod tests {
         }
         let said = ApiError::from(Refusal::new(ErrorCode::ThreadFull, "at most 250"));
         assert_eq!(document(&said)["detail"], json!("at most 250"));
+    }
+
+    #[test]
+    fn a_token_that_a_shard_refuses_is_challenged_too() {
+        for code in [ErrorCode::DeviceRevoked, ErrorCode::Suspended] {
+            let (error, mut headers) = (ApiError::from(Refusal::new(code, "of a shard")), HeaderMap::new());
+            error.set_headers(&mut headers);
+            assert_eq!(error.code(), code);
+            assert!(headers.contains_key(header::WWW_AUTHENTICATE), "{code:?}");
+        }
     }
 
     #[test]

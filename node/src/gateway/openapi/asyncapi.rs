@@ -5,7 +5,7 @@
 //! Invariants: its schemas are those of the OpenAPI document, so the two can't differ.
 
 use super::frames::{CLOSE_CODES, Frame, from_client, from_node};
-use super::{schemas, served};
+use super::{TOKEN, schemas, served};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
@@ -47,7 +47,7 @@ pub(super) fn document() -> Value {
                     "type": "object",
                     "properties": {
                         "device_id": { "$ref": "#/components/schemas/DeviceId" },
-                        "last_seen_id": { "$ref": "#/components/schemas/MessageId" },
+                        "last_seen_id": { "$ref": "#/components/schemas/MessageId", "description": LAST_SEEN },
                         "encoding": { "const": "text" },
                     },
                 } } },
@@ -62,7 +62,7 @@ pub(super) fn document() -> Value {
             "messages": components(node.iter().chain(&client)),
             "schemas": schemas::all(),
             "securitySchemes": {
-                "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+                "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": TOKEN },
             },
         },
     })
@@ -76,7 +76,13 @@ fn about() -> String {
 const ABOUT: &str = "What happens in a user's threads, as it happens. A connection is authenticated by the `Authorization` \
 header, by the subprotocols `messenger.v1, bearer.<token>`, or by a first frame `auth` within 5 seconds. What was missed is \
 replayed in each thread's order, then comes `caught_up`, and then what happens is told live. Delivery is at least once: a \
-message may come again, under the same id. Acknowledging a `msg` is what makes it DELIVERED.";
+message may come again, under the same id. Acknowledging a `msg` is what makes it DELIVERED. In each thread a connection begins \
+at what the device last acknowledged there, or at `last_seen_id` where that is earlier.";
+
+/// Where a replay begins.
+pub(super) const LAST_SEEN: &str = "A message that the device has. In each thread the replay begins at the earlier of its place \
+and what the device last acknowledged there: it takes a device back that lost what it had, and never skips anything. Without it: \
+at what the device acknowledged.";
 
 fn messages<'a>(frames: impl Iterator<Item = &'a Frame>) -> Map<String, Value> {
     let reference = |frame: &Frame| json!({ "$ref": format!("#/components/messages/{}", frame.name) });

@@ -148,7 +148,13 @@ fn of_connection() -> Vec<Frame> {
 /// Frames of what happens in threads.
 fn of_threads() -> Vec<Frame> {
     vec![
-        from_server("msg", "MsgFrame", "A message.", message()),
+        from_server(
+            "msg",
+            "MsgFrame",
+            "A message. One's own come as well, to every device of the sender, also to the one that sent it, where `msg` may \
+             come before `sent`: they are one message, by its `id`.",
+            message(),
+        ),
         from_server(
             "edit",
             "EditFrame",
@@ -181,7 +187,9 @@ fn of_threads() -> Vec<Frame> {
         from_server(
             "thread",
             "ThreadFrame",
-            "Something of a thread changed; the other members depend on `op`.",
+            "Something of a thread changed; what comes with it depends on `op`. `created`: `thread`. `participant_added`: \
+             `participant`. `participant_removed`: `user_id`, and `promoted`, who became admin by that, or null. `updated`: \
+             `title`, `description`, those that changed. `pinned`, `unpinned`: `message_id`.",
             thread_event(),
         ),
         told(
@@ -217,13 +225,14 @@ fn answers() -> Vec<Frame> {
         from_server(
             "sent",
             "SentFrame",
-            "The client's message is stored.",
+            "The client's message is stored; its `msg` may have come before.",
             joined("", request(), joined("", message(), replayed)),
         ),
         from_server(
             "error",
             "ErrorFrame",
-            "What the client asked for is not done; a `duplicate_client_seq` carries the message, a `device_mismatch` what differs.",
+            "What the client asked for is not done; a `duplicate_client_seq` carries the message, a `device_mismatch` \
+             what differs; after that the same `idempotency_key` and `client_seq` may be used with other envelopes.",
             joined("", request(), conflict("")),
         ),
         from_server(
@@ -303,7 +312,9 @@ pub(super) fn from_client() -> Vec<Frame> {
         said(
             "subscribe",
             "SubscribeFrame",
-            "Narrows live frames to these threads.",
+            "Narrows live frames to these threads, in place of those of the `subscribe` before; what was missed at the start is \
+             replayed of all. To widen, send a longer list: a thread that comes back goes on where the device stopped hearing it. \
+             All threads are heard again on a new connection, until it says `subscribe`.",
             json!({
                 "thread_ids": { "type": "array", "items": to("ThreadId"), "maxItems": USER_THREADS_MAX },
             }),

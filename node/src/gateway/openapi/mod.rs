@@ -9,6 +9,7 @@
 mod asyncapi;
 mod envelopes;
 mod frames;
+mod headers;
 mod operation;
 mod operations;
 mod schemas;
@@ -82,9 +83,10 @@ pub(super) fn document() -> Value {
             "securitySchemes": {
                 "bearer": {
                     "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-                    "description": "`sub` is the user, `did` the device, `scope` holds `chat.read` and/or `chat.write`.",
+                    "description": TOKEN,
                 },
             },
+            "headers": headers::all(),
             "schemas": schemas::all(),
         },
     })
@@ -93,11 +95,20 @@ pub(super) fn document() -> Value {
 const ABOUT: &str = "Threads, messages and receipts of a Messenger cluster; every node answers for all of it. A 2xx to a change \
 means that a majority of replicas has it on disk and that it is applied. A 5xx or a timeout means that the outcome is unknown \
 unless the problem's `code` says otherwise: send it again with the same keys. Errors are problem documents (RFC 9457); see \
-`ErrorCode` for what each code means.";
+`ErrorCode` for what each code means. HEAD answers wherever GET does; OPTIONS, and 405 to a method that a path does not have, \
+name those it has in `Allow`.";
+
+/// What a token says, and how long it is good.
+const TOKEN: &str = "`sub` is the user, `did` the device, `scope` holds `chat.read` and/or `chat.write`; `iat`, `nbf` and `exp` \
+are held against the node's clock with 10 seconds of leeway.";
 
 pub(super) use self::asyncapi::asyncapi;
 #[cfg(test)]
 pub(crate) use frames::testing::{check_from_client, check_from_node, client_kinds};
+#[cfg(test)]
+pub(super) use headers::{known as known_headers, of as headers_of};
+#[cfg(test)]
+pub(super) use operation::Operation;
 #[cfg(test)]
 pub(super) use schemas::testing::check;
 

@@ -3,6 +3,7 @@
 //! Owns: the facts by which an operation is described, and the errors that follow from them.
 //! Must not know: which operations there are.
 
+use super::headers;
 use messenger_proto::error::ErrorCode;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,8 @@ pub(super) struct Success {
     /// The name of its schema; empty when there is no body.
     pub(super) schema: &'static str,
     pub(super) about: &'static str,
+    /// Whether it says where the thing is that was made.
+    pub(super) located: bool,
 }
 
 /// An operation.
@@ -72,6 +75,11 @@ fn reference(name: &str) -> Value {
 }
 
 impl Operation {
+    /// Whether its answer has an `ETag`, so that who has it is not sent it again.
+    pub(super) fn is_tagged(&self) -> bool {
+        self.successes.iter().any(|success| success.status == 304)
+    }
+
     /// Every error it may answer with.
     pub(in crate::gateway) fn codes(&self) -> BTreeSet<&'static str> {
         use ErrorCode as E;
@@ -152,12 +160,22 @@ impl Operation {
                 "schema": { "type": "string", "minLength": 1, "maxLength": 64 },
             }));
         }
+        if self.is_tagged() {
+            parameters.push(json!({
+                "name": "If-None-Match", "in": "header", "required": false,
+                "description": "The `ETag` of what the client has, or several: where nothing changed the answer is 304.",
+                "schema": { "type": "string" },
+            }));
+        }
         parameters
     }
 
     fn path_parameter(&self, name: &str) -> Value {
         let (about, schema) = match name {
-            "user_id" if self.tag == "threads" => ("The participant.", reference("UserId")),
+            "user_id" if self.tag == "threads" => {
+                ("The participant; to leave, one's own id: `me` is not one.", reference("UserId"))
+            }
+            "user_id" if self.path.contains("/blocks/") => ("The other user.", reference("UserId")),
             "thread_id" => ("The thread.", reference("ThreadId")),
             "message_id" => ("The message.", reference("MessageId")),
             "user_id" => ("The user; `me` is oneself.", reference("UserRef")),
@@ -171,7 +189,10 @@ impl Operation {
     fn responses(&self) -> Map<String, Value> {
         let mut responses = Map::new();
         for success in self.successes {
-            let mut response = json!({ "description": success.about });
+            let mut response = json!({
+                "description": success.about,
+                "headers": headers::references(self, success.status),
+            });
             if !success.schema.is_empty() {
                 response["content"] = json!({ "application/json": { "schema": reference(success.schema) } });
             }
@@ -188,6 +209,7 @@ impl Operation {
             let schema = reference(problem(status, &codes));
             let response = json!({
                 "description": about.join(" "),
+                "headers": headers::references(self, status),
                 "content": { "application/problem+json": { "schema": schema } },
             });
             responses.insert(status.to_string(), response);

@@ -181,7 +181,11 @@ pub(super) fn message() -> Value {
             "sender_id": to("UserId"),
             "sender_device_id": to("DeviceId"),
             "client_seq": to("ClientSeq"),
-            "ciphertext": or_null(to("Ciphertext")),
+            "ciphertext": {
+                "anyOf": [to("Ciphertext"), { "type": "null" }],
+                "description": "What it says to this device; null where that is nothing: it was deleted, or was sent in \
+                                `envelopes` of which none is for this device, as on the device that sent it.",
+            },
             "envelope_type": to("EnvelopeType"),
             "content_type": to("ContentType"),
             "attachments": list(to("Attachment")),
@@ -355,7 +359,15 @@ pub(super) fn conflict(about: &str) -> Value {
 
 fn problems() -> Value {
     let explain = |code: &ErrorCode| {
-        let retry = if code.retryable() { "may be sent again" } else { "not to be sent again as it is" };
+        let retry = match code {
+            // Asking again does not help, but in time the device may publish keys.
+            ErrorCode::PrekeysExhausted => "not to be sent again at once, but after `Retry-After`",
+            ErrorCode::DeviceMismatch => {
+                "not to be sent again as it is, but key and `client_seq` may be used with other envelopes"
+            }
+            _ if code.retryable() => "may be sent again",
+            _ => "not to be sent again as it is",
+        };
         let effects = if code.may_have_had_effects() { "may have had effects" } else { "had no effect" };
         format!("{}: {}; {retry}, {effects}.", code.status(), code.title())
     };

@@ -343,12 +343,27 @@ fn documented(method: &Method, path: &str, answer: &Answer) {
     let (status, code) = (answer.status.as_u16(), answer.json_member("code"));
     let schema = operation.answer(status);
     let schema = schema.unwrap_or_else(|| panic!("{method} {path} may not answer {status} {code:?}"));
+    headers_documented(operation, method, path, answer);
     if schema.is_null() || answer.headers.contains_key("content-encoding") {
         return;
     }
     openapi::check(&schema, &answer.json());
     if let (400.., Some(code)) = (status, code) {
         assert!(operation.codes().contains(code.as_str()), "{method} {path} may not answer {code}");
+    }
+}
+
+/// Holds an answer's headers against what the document says of it, both ways.
+fn headers_documented(operation: &openapi::Operation, method: &Method, path: &str, answer: &Answer) {
+    let status = answer.status.as_u16();
+    let described = openapi::headers_of(operation, status);
+    for header in &described {
+        let there = answer.headers.contains_key(header.name);
+        assert!(there || !header.required, "{method} {path} answers {status} without {}", header.name);
+    }
+    for header in openapi::known_headers().filter(|header| answer.headers.contains_key(header.name)) {
+        let known = described.iter().any(|described| described.name == header.name);
+        assert!(known, "{method} {path} may not answer {status} with {}", header.name);
     }
 }
 

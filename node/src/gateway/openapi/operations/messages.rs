@@ -4,7 +4,7 @@
 //! Must not know: how it is carried out.
 
 use super::super::operation::{Access, Body, Key, Operation, Parameter};
-use super::{BASE, CURSOR, DONE, MESSAGE, PAGE_SIZE, THREAD, a_message, success, text};
+use super::{BASE, CURSOR, DONE, MESSAGE, PAGE_SIZE, THREAD, a_message, located, success, text};
 use messenger_proto::error::ErrorCode as E;
 use serde_json::json;
 
@@ -23,9 +23,11 @@ pub(super) const ALL: &[Operation] = &[
         tag: "messages",
         summary: "Sends a message",
         about: "`client_seq` is the device's own number of the message in the thread. Sent again under another key it answers \
-                409 `duplicate_client_seq`, a problem that carries the message's members as well. With `envelopes` each device is shown its own \
-                alone; if they are not for the devices that the participants have, it answers 409 `device_mismatch`, and \
-                nothing is done.",
+                409 `duplicate_client_seq`, a problem that carries the message's members as well. But where the message FAILED \
+                for somebody less than 24 hours ago, the same body under a new key sends it to them again: 202 with the same \
+                message, its `id` and `seq` as they were. They find it by `changed_since` and on resume, not by `since`. With \
+                `envelopes` each device is shown its own alone; if they are not for the devices that the participants have, it \
+                answers 409 `device_mismatch`, and nothing is done: key and `client_seq` may be used again, with another body.",
         access: Access::Write,
         query: ALLOW_MISMATCH,
         key: Key::Required,
@@ -33,7 +35,7 @@ pub(super) const ALL: &[Operation] = &[
             schema: "NewMessage",
             example: || json!({ "client_seq": 1, "ciphertext": text(), "ttl_seconds": 3600 }),
         }),
-        successes: &[success(202, "Message", "A majority of replicas has it on disk.")],
+        successes: &[located(202, "Message", "A majority of replicas has it on disk.")],
         errors: &[E::NotFound, E::NotAMember, E::DuplicateClientSeq, E::DeviceMismatch, E::CiphertextTooLarge],
     },
     Operation {

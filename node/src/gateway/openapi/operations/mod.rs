@@ -54,7 +54,12 @@ const THREAD: &[E] = &[E::NotFound, E::NotAMember];
 const MESSAGE: &[E] = &[E::NotFound, E::NotAMember, E::Forbidden];
 
 const fn success(status: u16, schema: &'static str, about: &'static str) -> Success {
-    Success { status, schema, about }
+    Success { status, schema, about, located: false }
+}
+
+/// The same, of something new that is found under its own path.
+const fn located(status: u16, schema: &'static str, about: &'static str) -> Success {
+    Success { located: true, ..success(status, schema, about) }
 }
 
 /// The answer to an `If-None-Match` with the `ETag` of what there is.

@@ -3,6 +3,7 @@
 //! Owns: what these routes are for, what they take and what they may answer.
 //! Must not know: how it is carried out.
 
+use super::super::asyncapi::LAST_SEEN;
 use super::super::operation::{Access, Operation, Parameter};
 use super::{BASE, UNCHANGED, success};
 use messenger_proto::error::ErrorCode as E;
@@ -24,7 +25,7 @@ pub(super) const ALL: &[Operation] = &[
             },
             Parameter {
                 name: "last_seen_id",
-                about: "The last message the device has: what came after it is replayed.",
+                about: LAST_SEEN,
                 schema: || json!({ "$ref": "#/components/schemas/MessageId" }),
             },
             Parameter { name: "encoding", about: "How frames are written.", schema: || json!({ "const": "text" }) },

@@ -4,7 +4,7 @@
 //! Must not know: how it is carried out.
 
 use super::super::operation::{Access, Body, Key, Operation};
-use super::{BASE, CURSOR, DONE, PAGE_SIZE, THREAD, UNCHANGED, success};
+use super::{BASE, CURSOR, DONE, PAGE_SIZE, THREAD, UNCHANGED, located, success};
 use messenger_proto::error::ErrorCode as E;
 use serde_json::json;
 
@@ -22,7 +22,7 @@ pub(super) const ALL: &[Operation] = &[
             schema: "NewThread",
             example: || json!({ "type": "GROUP", "participants": ["bob", "carol"], "title": "Lunch" }),
         }),
-        successes: &[success(201, "Thread", "It was made."), success(200, "Thread", "The pair has it already.")],
+        successes: &[located(201, "Thread", "It was made."), success(200, "Thread", "The pair has it already.")],
         errors: &[E::Conflict],
         ..BASE
     },
@@ -79,7 +79,7 @@ pub(super) const ALL: &[Operation] = &[
         id: "removeParticipant",
         tag: "threads",
         summary: "Removes a user from a group, or leaves it",
-        about: "Admins remove others; anyone may leave. When the last admin goes, whoever has been there longest becomes one.",
+        about: "Admins remove others; anyone may leave, under one's own id (`me` is not a user's id). When the last admin goes, whoever has been there longest becomes one.",
         access: Access::Write,
         successes: DONE,
         errors: &[E::NotFound, E::NotAMember, E::Forbidden, E::NotAGroup],
