@@ -109,6 +109,24 @@ fn every_command_explains_itself_and_wrong_usage_has_its_own_status() {
     assert_eq!(nobody.status.code(), Some(8), "{nobody:?}");
     assert!(serde_json::from_slice::<Value>(&nobody.stdout).is_err(), "nothing is made up");
 
+    let several = cluster.messenger(&["cluster", "status", "--admin", "http://127.0.0.1:1,http://127.0.0.1:2"]);
+    let why = String::from_utf8_lossy(&several.stderr).into_owned();
+    for named in ["http://127.0.0.1:1 ", "http://127.0.0.1:2 ", "messenger dev", "--admin"] {
+        assert!(why.contains(named) && why.lines().count() == 1, "{why}");
+    }
+    let bounds: [(&[&str], &str, &str); 4] = [
+        (&["senders", "--limit", "201"], "--limit", "200"),
+        (&["audit", "--limit", "0"], "--limit", "1.."),
+        (&["reports", "--limit", "0"], "--limit", "1.."),
+        (&["audit", "--status", "abc"], "--status", "100 to 599"),
+    ];
+    for (wrong, named, expected) in bounds {
+        let output = cluster.messenger(wrong);
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {why}");
+        assert!(why.contains(named) && why.contains(expected), "{wrong:?}: {why}");
+    }
+
     let clients = format!("http://{}", cluster.client_addr(1));
     let mistaken = cluster.messenger(&["cluster", "status", "--admin", &clients]);
     let why = String::from_utf8_lossy(&mistaken.stderr).into_owned();

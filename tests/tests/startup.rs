@@ -146,6 +146,7 @@ fn a_wrong_configuration_leaves_nothing_behind() {
         }
         let (status, why) = start(&config);
         assert_eq!(status, 3, "{why:?}");
+        assert!(why.iter().any(|line| line.contains("auth.keys")), "the setting is named: {why:?}");
         assert!(why.len() == 1 && why[0].contains("keys.json"), "{why:?}");
         assert!(!directory.path().join("data").exists(), "a data directory was made: {why:?}");
     }
@@ -182,7 +183,7 @@ fn messenger_dev_does_not_take_another_process_for_its_node() {
     let status = wait::until("messenger dev gives up", wait::PATIENCE, || dev.try_wait().ok().flatten());
     let said = fs::read_to_string(log).expect("it is readable");
     assert_eq!(status.code(), Some(4), "{said}");
-    assert!(said.contains("cannot listen on") && !said.contains("are ready"), "{said}");
+    assert!(said.contains("cannot listen on") && said.contains("--base-port") && !said.contains("are ready"), "{said}");
 }
 
 #[test]

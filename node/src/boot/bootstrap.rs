@@ -1,10 +1,11 @@
 //! The first record of a cluster.
 //!
-//! Owns: what the node with `cluster.bootstrap` proposes once the meta group leads.
+//! Owns: what the node with `cluster.bootstrap` proposes once the meta group leads, and how a configuration differs from what
+//! was.
 //! Must not know: how it is replicated.
 //! Invariants: proposing it again changes nothing: the meta group refuses a second record.
 
-use crate::config::Config;
+use crate::config::{ClusterConfig, Config};
 use messenger_proto::ids::ClusterId;
 use messenger_proto::meta::ClusterState;
 use messenger_router::placement::{self, PlacementError};
@@ -28,4 +29,50 @@ pub fn first_record(config: &Config, cluster: ClusterId) -> Result<ClusterState,
         shards,
         replication: config.cluster.replication,
     })
+}
+
+/// What of a configuration is otherwise in the cluster's record, in whose favour it is passed over.
+pub fn differs(configured: &ClusterConfig, record: &ClusterState) -> Option<String> {
+    let settings = [
+        ("cluster.shards", configured.shards as usize, record.shards.len()),
+        ("cluster.replication", configured.replication as usize, record.replication as usize),
+    ];
+    let other = settings.into_iter().filter(|(_, here, made)| here != made);
+    let said: Vec<String> =
+        other.map(|(name, here, made)| format!("{name} is {here} here, but {made} in the cluster")).collect();
+    let why = "the cluster was made so, and what is configured here has no effect";
+    (!said.is_empty()).then(|| format!("{}: {why}", said.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use messenger_proto::ids::ShardId;
+    use messenger_proto::meta::ShardPlacement;
+
+    #[test]
+    fn a_configuration_that_is_not_the_cluster_s_is_told() {
+        let placed = |n| ShardPlacement { shard: ShardId(n), replicas: Vec::new(), first_members: Vec::new() };
+        let record = ClusterState {
+            cluster: ClusterId(1),
+            epoch: 1,
+            secret: Bytes::new(),
+            nodes: Vec::new(),
+            shards: (0..4).map(placed).collect(),
+            replication: 3,
+        };
+        let configured = |shards, replication| ClusterConfig {
+            id: "1".into(),
+            bootstrap: false,
+            shards,
+            replication,
+            nodes: Vec::new(),
+        };
+        assert_eq!(differs(&configured(4, 3), &record), None);
+        let said = differs(&configured(16, 3), &record).unwrap();
+        assert!(said.contains("cluster.shards is 16 here, but 4") && !said.contains("replication"), "{said}");
+        let said = differs(&configured(16, 1), &record).unwrap();
+        assert!(said.contains("cluster.replication is 1 here, but 3"), "{said}");
+    }
 }

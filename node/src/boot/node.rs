@@ -3,7 +3,7 @@
 //! Owns: the wiring of store, groups, links, router and listeners.
 //! Must not know: what flows through them.
 
-use super::bootstrap::first_record;
+use super::bootstrap::{differs, first_record};
 use super::drain::{Signals, drain};
 use super::leaders::Leaders;
 use super::meta::MetaClient;
@@ -13,7 +13,7 @@ use super::sessions::NodeSessions;
 use super::{BootError, behind, serving};
 use crate::auth::{self, KeySet};
 use crate::cli::dev::PARENT_ENV;
-use crate::config::Config;
+use crate::config::{ClusterConfig, Config};
 use crate::rpc::cross::RouterCross;
 use crate::rpc::handler::NodeHandler;
 use crate::rpc::transport::NodeTransport;
@@ -59,7 +59,7 @@ pub async fn run(config: Config, reload: Reload, raft: Handle) -> Result<(), Boo
     let mut signals = Signals::new(std::env::var_os(PARENT_ENV).is_some())?;
     // All that the configuration says and names is checked before anything is made.
     let this = config.this_node()?.clone();
-    let keys = auth::load_keys(&config.auth.keys).map_err(|error| BootError::Config(error.to_string()))?;
+    let keys = auth::load_keys(&config.auth.keys).map_err(|error| BootError::Config(format!("auth.keys: {error}")))?;
     let first = first_record_of(&config)?;
     let listeners = Listeners {
         client: bind(this.client_addr).await?,
@@ -141,7 +141,7 @@ async fn live(
     node.serve_peers(&raft, peer);
     let serving = serving::start(config, checked.keys, &node, client, admin)?;
     tokio::select! {
-        lived = node.live(checked.first) => lived?,
+        lived = node.live(checked.first, &config.cluster) => lived?,
         () = checked.reloads.follow(serving.rates()) => {}
         // Also while it starts: some of its replicas may lead already.
         () = signals.next() => {}
@@ -231,10 +231,10 @@ fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: 
 
 impl Node {
     /// Starts and then lives until it is removed.
-    async fn live(&self, first: Option<ClusterState>) -> Result<(), BootError> {
+    async fn live(&self, first: Option<ClusterState>, configured: &ClusterConfig) -> Result<(), BootError> {
         let leaders = Leaders::new(self.host.clone(), self.transport.clone());
         let life = async {
-            self.start(first).await?;
+            self.start(first, configured).await?;
             self.readiness.ready();
             tracing::info!(node = %self.host.node(), "ready");
             self.removed().await;
@@ -272,7 +272,7 @@ impl Node {
     }
 
     /// Brings the node to where it can take requests.
-    async fn start(&self, first: Option<ClusterState>) -> Result<(), BootError> {
+    async fn start(&self, first: Option<ClusterState>, configured: &ClusterConfig) -> Result<(), BootError> {
         self.readiness.waiting("the meta group has no leader yet");
         self.host.start_meta().await?;
         let meta = MetaClient::new(self.host.clone(), self.links.clone());
@@ -288,6 +288,9 @@ impl Node {
             Ok(state) => Arc::clone(&state),
             Err(_) => return Err(BootError::Runtime("the meta group stopped".into())),
         };
+        if let Some(differs) = differs(configured, &state) {
+            tracing::warn!("{differs}");
+        }
         self.readiness.waiting("the meta group has not taken note of this node yet");
         meta.check_in(self.host.node(), self.identity.store).await?;
         self.start_shards(&state).await?;

@@ -3,7 +3,7 @@
 //! Owns: asking for records of writes page by page, showing them, and checking a node's files.
 //! Must not know: how records are kept.
 
-use super::operators::{AdminArgs, Query, warn_of_silence, when};
+use super::operators::{AdminArgs, PARTIAL, Query, warn_of_silence, when};
 use super::{CliError, Output};
 use crate::audit::record::{Chain, parse_chain};
 use crate::audit::segment::Stream;
@@ -33,7 +33,7 @@ const PAGE: u64 = 200;
 
 /// See who wrote what, when and from where; never what was said
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(after_help = format!("{EXAMPLES}\n\n{PARTIAL}"), args_conflicts_with_subcommands = true)]
 pub struct AuditArgs {
     #[command(subcommand)]
     command: Option<AuditCommand>,
@@ -69,14 +69,14 @@ struct ListArgs {
     /// From where
     #[arg(long)]
     address: Option<std::net::IpAddr>,
-    /// With which status
-    #[arg(long)]
+    /// With which HTTP status, as 403
+    #[arg(long, value_name = "STATUS", value_parser = http_status)]
     status: Option<u16>,
     /// Under which trace id
     #[arg(long, value_name = "TRACE")]
     trace: Option<String>,
-    /// How many at most, oldest first
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    /// How many at most, oldest first; at least 1
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
     /// Print for people, or one JSON object a line
     #[arg(long, value_enum, default_value_t)]
@@ -97,6 +97,11 @@ struct VerifyArgs {
     /// Print for people or for programs
     #[arg(long, value_enum, default_value_t)]
     output: Output,
+}
+
+fn http_status(text: &str) -> Result<u16, String> {
+    let status = text.parse().ok().filter(|status| (100..=599).contains(status));
+    status.ok_or_else(|| "an HTTP status is expected: 100 to 599".to_owned())
 }
 
 fn end(text: &str) -> Result<(Stream, u64, Chain), String> {

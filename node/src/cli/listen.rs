@@ -36,7 +36,8 @@ pub struct ListenArgs {
     /// The name of the device; one connection at a time
     #[arg(long, default_value = "listener")]
     device: DeviceId,
-    /// The last message that the device has: what came after it is replayed
+    /// A message that the device has: each thread is replayed from its place, or from what the device last acknowledged there
+    /// if that is earlier, so that nothing is skipped
     #[arg(long, value_name = "ID")]
     last_seen: Option<MessageId>,
     /// A bearer token, instead of one signed with the local cluster's key

@@ -14,6 +14,10 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
+/// What the help says of commands that add up what several nodes or shards know.
+pub const PARTIAL: &str = "\
+Where a node or a shard does not answer, the rest is shown, standard error says whose part is missing, and the exit status is 0.";
+
 /// Of one admin listener.
 const LIMIT: Duration = Duration::from_secs(8);
 
@@ -40,19 +44,30 @@ impl AdminArgs {
     /// # Errors
     /// [`CliError`] when none answers, or one refuses.
     pub async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, CliError> {
-        let mut last = CliError::Usage("name at least one admin URL".into());
+        let mut silent = Vec::new();
         let name = HeaderValue::from_str(&self.operator).map_err(|e| CliError::Usage(e.to_string()))?;
         let call = call.clone().header(HeaderName::from_static("x-operator"), name);
         for admin in &self.admin {
             match ask(admin, &call).await {
                 Ok(answer) => return Ok(answer),
-                Err(error @ CliError::Unreachable(_)) => last = error,
+                Err(CliError::Unreachable(why)) => silent.push(why),
                 // Another one would say the same.
                 Err(error) => return Err(error),
             }
         }
-        Err(last)
+        Err(none_answers(&silent))
     }
+}
+
+/// All that were asked, each with why it gave no answer.
+fn none_answers(silent: &[String]) -> CliError {
+    if silent.is_empty() {
+        return CliError::Usage("name at least one admin URL".into());
+    }
+    CliError::Unreachable(format!(
+        "{}: start a local cluster first (`messenger dev`), or name the admin_addr of a node that runs with --admin",
+        silent.join("; ")
+    ))
 }
 
 async fn ask<T: DeserializeOwned>(admin: &ServerUrl, call: &Call) -> Result<T, CliError> {

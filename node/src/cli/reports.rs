@@ -3,7 +3,7 @@
 //! Owns: asking what users reported and who sends the most, and showing both.
 //! Must not know: how either is kept.
 
-use super::operators::{AdminArgs, Query, warn_of_silence, when};
+use super::operators::{AdminArgs, PARTIAL, Query, warn_of_silence, when};
 use super::{CliError, Output};
 use clap::{Args, ValueEnum};
 use messenger_client::Call;
@@ -16,6 +16,12 @@ Examples:
   messenger reports --since 24h
   messenger reports --since 2026-05-30T00:00:00Z --output json";
 
+/// What the columns of the table of senders are.
+const COLUMNS: &str = "\
+Columns, of the last hour: sends, messages sent; peak/min, messages a minute, on average over the busiest ten minutes (the
+clock's, as from 17:40 to 17:50); recipients, members that they went to, added up; largest, the most members that one went to;
+threads, threads made; refused, writes that were refused.";
+
 const SENDERS_EXAMPLES: &str = "\
 Examples:
   messenger senders
@@ -27,7 +33,7 @@ const PAGE: u64 = 200;
 
 /// See what users reported
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = format!("{EXAMPLES}\n\n{PARTIAL}"))]
 pub struct ReportsArgs {
     /// From when on: a time, or how long ago, as 15m, 24h or 7d
     #[arg(long, value_name = "TIME", value_parser = when)]
@@ -35,8 +41,8 @@ pub struct ReportsArgs {
     /// Until when, exclusive
     #[arg(long, value_name = "TIME", value_parser = when)]
     until: Option<String>,
-    /// How many at most, oldest first
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    /// How many at most, oldest first; at least 1
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
     /// Print for people, or one JSON object a line
     #[arg(long, value_enum, default_value_t)]
@@ -71,7 +77,7 @@ impl By {
 
 /// See who sent the most within the last hour, and to how many
 #[derive(Debug, Args)]
-#[command(after_help = SENDERS_EXAMPLES)]
+#[command(after_help = format!("{COLUMNS}\n\n{SENDERS_EXAMPLES}\n\n{PARTIAL}"))]
 pub struct SendersArgs {
     /// What they are compared by
     #[arg(long, value_enum, default_value_t = By::Sends)]
@@ -80,7 +86,7 @@ pub struct SendersArgs {
     #[arg(long)]
     user: Option<UserId>,
     /// How many at most: 1 to 200
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
     limit: u32,
     /// Print for people or for programs
     #[arg(long, value_enum, default_value_t)]
@@ -158,31 +164,57 @@ pub async fn senders(args: SendersArgs) -> Result<(), CliError> {
         println!("{answer}");
         return Ok(());
     }
-    println!(
-        "{:<24} {:>8} {:>9} {:>10} {:>8} {:>8} {:>8}",
-        "user", "sends", "peak/min", "recipients", "largest", "threads", "refused"
-    );
-    for sender in answer["senders"].as_array().into_iter().flatten() {
-        println!(
-            "{:<24} {:>8} {:>9} {:>10} {:>8} {:>8} {:>8}",
-            text(sender, "user_id"),
-            sender["sends"],
-            sender["peak_sends_per_minute"],
-            sender["recipients"],
-            sender["recipients_max"],
-            sender["new_threads"],
-            sender["refused"]
-        );
-    }
+    let senders: Vec<&Value> = answer["senders"].as_array().into_iter().flatten().collect();
+    print!("{}", table(&senders));
     let silent: Vec<u64> = answer["unanswered"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
     warn_of_silence("nodes", &silent);
     Ok(())
+}
+
+/// Senders for people; a column is as wide as what is in it.
+fn table(senders: &[&Value]) -> String {
+    const HEAD: [&str; 7] = ["user", "sends", "peak/min of 10", "recipients", "largest", "threads", "refused"];
+    const MEMBERS: [&str; 6] =
+        ["sends", "peak_sends_per_minute", "recipients", "recipients_max", "new_threads", "refused"];
+    let row = |sender: &&Value| {
+        let numbers = MEMBERS.iter().map(|name| sender[*name].to_string());
+        std::iter::once(text(sender, "user_id").to_owned()).chain(numbers).collect::<Vec<String>>()
+    };
+    let head = HEAD.map(str::to_owned).to_vec();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(senders.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cell = |(column, (text, width)): (usize, (&String, &usize))| match column {
+            0 => format!("{text:<width$}"),
+            _ => format!("  {text:>width$}"),
+        };
+        row.iter().zip(&widths).enumerate().map(cell).collect::<String>() + "\n"
+    };
+    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn columns_line_up_however_long_a_name_is() {
+        let sender = |user: String, peak: f64| {
+            json!({"user_id": user, "sends": 7, "peak_sends_per_minute": peak, "recipients": 14, "recipients_max": 2,
+                "new_threads": 0, "refused": 1_000_000_000})
+        };
+        let (short, long) = (sender("eve".into(), 0.7), sender("x".repeat(64), 12_345.6));
+        let text = table(&[&short, &long]);
+        let lines: Vec<&str> = text.lines().collect();
+        let ends = |line: &str, word: &str| line.find(word).map(|at| at + word.len());
+        for (head, of_short, of_long) in [("peak/min of 10", "0.7", "12345.6"), ("recipients", "14", "14")] {
+            let end = ends(lines[0], head);
+            assert_eq!([ends(lines[1], of_short), ends(lines[2], of_long)], [end, end], "{text}");
+        }
+        assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{text}");
+    }
 
     #[test]
     fn a_report_is_a_line_and_its_note_does_nothing_to_the_terminal() {

@@ -123,6 +123,8 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, Pe
                 tune(&stream);
                 return (stream, PeerAddress(address.ip()), permit);
             }
+            // Nobody is served any more, nor told of it.
+            Err(error) if tokio::runtime::is_rt_shutdown_err(&error) => return std::future::pending().await,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

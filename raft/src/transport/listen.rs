@@ -31,7 +31,7 @@ pub(crate) struct Accepted {
     patience: Option<Pin<Box<Sleep>>>,
 }
 
-/// Connections as they come; never ends.
+/// Connections as they come, for as long as the runtime is there.
 pub(crate) fn incoming(listener: TcpListener, config: &TransportConfig) -> impl Stream<Item = io::Result<Accepted>> {
     let slots = Arc::new(Semaphore::new(config.connections));
     let patience = config.preface_timeout;
@@ -48,6 +48,8 @@ pub(crate) fn incoming(listener: TcpListener, config: &TransportConfig) -> impl 
                     let accepted = Accepted { io, _slot: slot, missing: PREFACE, patience };
                     return Some((Ok(accepted), (listener, slots)));
                 }
+                // The runtime is being shut down, and everything with it.
+                Err(error) if tokio::runtime::is_rt_shutdown_err(&error) => return None,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a peer connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -56,7 +56,7 @@ pub fn addresses_are_free(layout: &Layout) -> Result<(), CliError> {
         let node = config.this_node().map_err(|error| CliError::Config(error.to_string()))?;
         for address in [node.client_addr, node.peer_addr, node.admin_addr] {
             std::net::TcpListener::bind(address)
-                .map_err(|error| CliError::Address(format!("cannot listen on {address}: {error}")))?;
+                .map_err(|error| CliError::Address(format!("cannot listen on {address}: {error}; see --base-port")))?;
         }
     }
     Ok(())
@@ -126,8 +126,8 @@ impl Children {
         Ok(())
     }
 
-    /// Waits for a node to end, reports it, and says how many are left.
-    pub async fn next_death(&mut self) -> usize {
+    /// Waits for a node to end, reports it with what starts it again, and says how many are left.
+    pub async fn next_death(&mut self, layout: &Layout) -> usize {
         let waits = self.0.iter_mut().filter(|node| !node.ended).map(|node| {
             Box::pin(async move {
                 let status = node.child.wait().await;
@@ -140,7 +140,7 @@ impl Children {
             ((id, Err(error)), ..) => (id, format!("is lost: {error}")),
         };
         let left = self.0.iter().filter(|node| !node.ended).count();
-        super::say(&format!("node {id} {status}; {left} left"));
+        super::say(&format!("node {id} {status}; {left} left. To start it again: {}", layout.how_to_start(id)));
         left
     }
 

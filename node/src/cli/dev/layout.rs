@@ -63,18 +63,16 @@ impl Layout {
             let path = self.config_path(config.node.id);
             let text = toml::to_string_pretty(config).map_err(|error| failed(&path, error))?;
             let existing = std::fs::read_to_string(&path).ok();
-            match existing.map(|existing| fit(&existing, config)) {
+            match existing.as_deref().map(|existing| fit(existing, config)) {
                 Some(Fit::Same) => {}
-                Some(Fit::Other) => {
-                    let advice = "holds a cluster of another shape; give the same flags, or another --data";
-                    return Err(failed(&self.root, advice));
-                }
+                Some(Fit::Other) => return Err(failed(&self.root, another_shape(&existing.unwrap_or_default()))),
                 Some(Fit::WithoutLimits) | None => std::fs::write(&path, text).map_err(|error| failed(&path, error))?,
             }
         }
         let beyond = self.config_path(self.nodes.len() as u64 + 1);
         if beyond.exists() {
-            return Err(failed(&self.root, "holds a cluster of more nodes; give the same --nodes, or another --data"));
+            let existing = std::fs::read_to_string(&beyond).unwrap_or_default();
+            return Err(failed(&self.root, another_shape(&existing)));
         }
         Ok(())
     }
@@ -95,9 +93,15 @@ impl Layout {
         self.node_dir(node).join("log")
     }
 
+    /// The command that starts a node by itself.
+    #[must_use]
+    pub fn how_to_start(&self, node: u64) -> String {
+        format!("{} serve --config {}", program(), self.config_path(node).display())
+    }
+
     /// What a newcomer needs to try the cluster.
     pub fn how_to_try(&self) -> String {
-        let me = std::env::current_exe().map_or_else(|_| "messenger".into(), |path| path.display().to_string());
+        let me = program();
         let data = self.root.display();
         let urls: Vec<String> = self
             .nodes
@@ -145,6 +149,11 @@ impl Layout {
     }
 }
 
+/// This program, as it is typed.
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "messenger".into(), |path| path.display().to_string())
+}
+
 /// What a configuration file of before is to a cluster of this shape.
 enum Fit {
     /// It says the same, but perhaps for limits that someone tries out.
@@ -165,6 +174,20 @@ fn fit(existing: &str, config: &Config) -> Fit {
         (true, false) => Fit::WithoutLimits,
         (false, _) => Fit::Other,
     }
+}
+
+/// What a directory holds whose configuration files are for another cluster, and what to do.
+fn another_shape(existing: &str) -> String {
+    let Ok(Config { cluster, .. }) = toml::from_str::<Config>(existing) else {
+        return "holds a configuration that can't be read; give another --data".into();
+    };
+    let port = cluster.nodes.first().map_or(0, |peer| peer.client_addr.port());
+    format!(
+        "holds a cluster of another shape: give --nodes {} --shards {} --base-port {port}, or another --data (or, if its \
+         node.toml was changed, change it back)",
+        cluster.nodes.len(),
+        cluster.shards
+    )
 }
 
 fn peer(node: u16, base_port: u16) -> PeerConfig {
@@ -203,7 +226,10 @@ mod tests {
         let made = std::fs::read_to_string(&path).unwrap();
         let mut table: toml::Table = made.parse().unwrap();
         assert_eq!(toml::from_str::<Config>(&made).unwrap().rate_limits, RateLimitsConfig::never_met());
-        assert!(prepare(8).is_err());
+        let why = prepare(8).unwrap_err().to_string();
+        assert!(why.contains("--nodes 1 --shards 4 --base-port 7401"), "{why}");
+        let why = Layout::prepare(directory.path(), 3, 4, 7401).unwrap_err().to_string();
+        assert!(why.contains("--nodes 1 --shards 4"), "{why}");
 
         // One from before there were limits gets them; whatever someone tries out stays.
         table.remove("rate_limits");

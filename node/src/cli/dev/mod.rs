@@ -60,7 +60,7 @@ pub async fn run(args: DevArgs) -> Result<(), CliError> {
     println!("{}", layout.how_to_try());
     loop {
         tokio::select! {
-            left = children.next_death() => if left == 0 {
+            left = children.next_death(&layout) => if left == 0 {
                 return Err(CliError::Failed("every node has ended".into()));
             },
             () = interrupts.next() => break,
