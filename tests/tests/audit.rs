@@ -159,7 +159,7 @@ async fn who_is_suspended_is_out_on_all_nodes_and_finds_what_was_sent_meanwhile(
         let _replayed = socket.catch_up().await;
     }
     let state = ask(cluster.as_ref(), 3, Method::POST, &format!("/admin/users/{bob}/suspend")).await.expect(200);
-    assert_eq!((&state["user_id"], &state["suspended"]), (&json!(bob), &json!(true)));
+    assert_eq!((&state["user_id"], &state["suspended"], &state["known"]), (&json!(bob), &json!(true), &json!(true)));
     for socket in [&mut first, &mut second] {
         assert_eq!(socket.closed_within(PATIENCE).await, Some(4401));
     }
@@ -168,7 +168,9 @@ async fn who_is_suspended_is_out_on_all_nodes_and_finds_what_was_sent_meanwhile(
 
     let url = admin_url(&cluster, 1);
     let shown = said(&cluster.messenger(&["user", "show", &bob, "--operator", "eve", "--admin", &url]));
-    assert!(shown.contains("is suspended since"), "{shown}");
+    assert!(shown.contains("is suspended since") && !shown.contains("knows no thread"), "{shown}");
+    let slip = said(&cluster.messenger(&["user", "suspend", &unique("bbo"), "--operator", "sam", "--admin", &url]));
+    assert!(slip.contains("is suspended since") && slip.contains("knows no thread and no device"), "{slip}");
     let _lifted = said(&cluster.messenger(&["user", "unsuspend", &bob, "--operator", "sam", "--admin", &url]));
     for (node, device) in [(3, &phone), (1, &tablet)] {
         let at = device.at(cluster.client_addr(node));

@@ -15,9 +15,10 @@ use axum::extract::{RawPathParams, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use messenger_proto::command::{Command, Op};
-use messenger_proto::ids::{DeviceId, UserId};
+use messenger_proto::ids::{DeviceId, Millis, UserId};
+use messenger_proto::keys::DevicesQuery;
 use messenger_proto::moderation::{Suspend, SuspensionQuery, SuspensionState};
-use messenger_proto::query::{Answer, Query};
+use messenger_proto::query::{Answer, Query, UserThreadsQuery};
 use messenger_proto::slot::Slot;
 use serde::Serialize;
 use std::str::FromStr;
@@ -26,6 +27,8 @@ use std::sync::Arc;
 #[derive(Serialize)]
 struct View<'a> {
     user_id: &'a str,
+    /// Whether it was ever in a thread, or has a device with keys; it may have a token all the same.
+    known: bool,
     suspended: bool,
     since: Option<Rfc3339>,
     /// Those that are suspended by themselves.
@@ -38,10 +41,12 @@ struct DeviceView<'a> {
     since: Rfc3339,
 }
 
-fn view(user: &UserId, state: &SuspensionState) -> Result<Response, Problem> {
+async fn view(office: &Office, user: &UserId) -> Result<Response, Problem> {
+    let (state, known) = (state_of(office, user).await?, is_known(office, user).await?);
     let devices = state.devices.iter().map(|it| DeviceView { device_id: it.device.as_str(), since: Rfc3339(it.since) });
     json(&View {
         user_id: user.as_str(),
+        known,
         suspended: state.since.is_some(),
         since: state.since.map(Rfc3339),
         devices: devices.collect(),
@@ -61,7 +66,7 @@ fn user_of(params: &RawPathParams) -> Result<UserId, Problem> {
 /// `GET /admin/users/{id}`
 pub(super) async fn show(State(office): State<Arc<Office>>, params: RawPathParams) -> Result<Response, Problem> {
     let user = user_of(&params)?;
-    view(&user, &state_of(&office, &user).await?)
+    view(&office, &user).await
 }
 
 async fn state_of(office: &Office, user: &UserId) -> Result<SuspensionState, Problem> {
@@ -70,6 +75,21 @@ async fn state_of(office: &Office, user: &UserId) -> Result<SuspensionState, Pro
         Answer::Suspension(state) => Ok(state),
         _ => Err(ApiError::internal("a question about a suspension was answered with something else").into()),
     }
+}
+
+/// Users are there by being named, so any may be asked about; that nobody heard of one most likely is a slip.
+async fn is_known(office: &Office, user: &UserId) -> Result<bool, Problem> {
+    let (slot, deadline) = (Slot::of_user(user), Office::deadline());
+    // All that it ever left, too.
+    let threads = Query::UserThreads(UserThreadsQuery { user: user.clone(), left_since: Some(Millis(0)) });
+    if let Answer::UserThreads(answer) = office.router.query(slot, threads, deadline).await?
+        && !(answer.threads.is_empty() && answer.left.is_empty())
+    {
+        return Ok(true);
+    }
+    let devices = Query::Devices(DevicesQuery { user: user.clone() });
+    let answer = office.router.query(slot, devices, deadline).await?;
+    Ok(matches!(answer, Answer::Devices(answer) if !answer.devices.is_empty()))
 }
 
 /// `POST /admin/users/{id}/suspend`, and of a device.
@@ -101,15 +121,11 @@ async fn switch(
         let complaint = "must say who you are: 1-64 of A-Z a-z 0-9 _ . ~ -";
         return Err(ApiError::fields(vec![FieldError::new("X-Operator", complaint)]).into());
     }
-    view(&user, &carry_out(office, &user, device, suspended).await?)
+    carry_out(office, &user, device, suspended).await?;
+    view(office, &user).await
 }
 
-async fn carry_out(
-    office: &Office,
-    user: &UserId,
-    device: Option<DeviceId>,
-    suspended: bool,
-) -> Result<SuspensionState, Problem> {
+async fn carry_out(office: &Office, user: &UserId, device: Option<DeviceId>, suspended: bool) -> Result<(), Problem> {
     let origin = Origin::minted();
     let op = Op::Suspend(Suspend { user: user.clone(), device, suspended });
     let command = Command { id: origin.id, retention: origin.retention, body_hash: 0, op };
@@ -117,5 +133,5 @@ async fn carry_out(
     // Whether or not it is known to be done: what nodes know of the user is out of date.
     office.revocations.forget_user_everywhere(user).await;
     done?;
-    state_of(office, user).await
+    Ok(())
 }

@@ -55,7 +55,7 @@ mod tests {
     fn a_configuration_that_is_not_the_cluster_s_is_told() {
         let placed = |n| ShardPlacement { shard: ShardId(n), replicas: Vec::new(), first_members: Vec::new() };
         let record = ClusterState {
-            cluster: ClusterId(1),
+            cluster: ClusterId([1; 16]),
             epoch: 1,
             secret: Bytes::new(),
             nodes: Vec::new(),

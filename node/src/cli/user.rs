@@ -108,6 +108,9 @@ fn render(state: &Value) -> String {
         Some(since) => format!("{user} is suspended since {since}\n"),
         None => format!("{user} is not suspended\n"),
     };
+    if state["known"] == false {
+        let _ = writeln!(text, "  the cluster knows no thread and no device of {user}: is that the name?");
+    }
     for device in state["devices"].as_array().into_iter().flatten() {
         let (name, since) = (device["device_id"].as_str().unwrap_or("-"), device["since"].as_str().unwrap_or("-"));
         // Writing to a String cannot fail.
@@ -130,5 +133,7 @@ mod tests {
             "eve is not suspended\n  device phone is suspended since 2026-05-30T17:42:11.000Z\n"
         );
         assert_eq!(render(&json!({"user_id": "eve", "since": "now"})), "eve is suspended since now\n");
+        let slip = render(&json!({"user_id": "eev", "known": false, "since": "now"}));
+        assert!(slip.starts_with("eev is suspended since now\n") && slip.contains("no thread and no device"), "{slip}");
     }
 }
