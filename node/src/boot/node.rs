@@ -288,7 +288,8 @@ impl Node {
             Ok(state) => Arc::clone(&state),
             Err(_) => return Err(BootError::Runtime("the meta group stopped".into())),
         };
-        if let Some(differs) = differs(configured, &state) {
+        // Elsewhere nobody has to say what the cluster began with.
+        if let Some(differs) = differs(configured, &state).filter(|_| configured.bootstrap) {
             tracing::warn!("{differs}");
         }
         self.readiness.waiting("the meta group has not taken note of this node yet");
