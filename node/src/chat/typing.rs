@@ -6,7 +6,11 @@
 //! emptied, if they were told of it; of commands they are told nothing.
 
 use messenger_proto::limits::TYPING_INTERVAL;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// Between two starts: nodes pass one on per [`TYPING_INTERVAL`], and of two on an uneven way the later may come too early.
+const INTERVAL: Duration = TYPING_INTERVAL.saturating_add(Duration::from_millis(500));
 
 /// What others were told.
 #[derive(Debug, Default)]
@@ -27,7 +31,7 @@ impl Typing {
             return self.stopped();
         }
         self.is_said = true;
-        if self.told_at.is_some_and(|told_at| now < told_at + TYPING_INTERVAL) {
+        if self.told_at.is_some_and(|told_at| now < told_at + INTERVAL) {
             return None;
         }
         (self.told_at, self.is_shown) = (Some(now), true);
@@ -36,7 +40,7 @@ impl Typing {
 
     /// When others are to be told of a line that was begun too early after the last, if it still is there then.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.told_at.filter(|_| self.is_said && !self.is_shown).map(|told_at| told_at + TYPING_INTERVAL)
+        self.told_at.filter(|_| self.is_said && !self.is_shown).map(|told_at| told_at + INTERVAL)
     }
 
     /// The line was sent.
@@ -50,7 +54,6 @@ impl Typing {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     proptest! {
         /// Whatever is typed when: starts keep their distance, and a stop follows a start, at once.
@@ -64,7 +67,7 @@ mod tests {
                     0 => typing.stopped(),
                     step => typing.edited(step == 1, now),
                 };
-                let due = started.is_none_or(|started| now >= started + TYPING_INTERVAL);
+                let due = started.is_none_or(|started| now >= started + INTERVAL);
                 let expected = if step == 1 { due.then_some(false) } else { shown.then_some(true) };
                 prop_assert_eq!(told, expected);
                 if let Some(stop) = told {
@@ -73,7 +76,7 @@ mod tests {
                 }
                 // Nobody has to press another key for what had to wait.
                 let waits = step == 1 && !shown;
-                prop_assert_eq!(typing.due(), started.filter(|_| waits).map(|started| started + TYPING_INTERVAL));
+                prop_assert_eq!(typing.due(), started.filter(|_| waits).map(|started| started + INTERVAL));
             }
         }
     }
