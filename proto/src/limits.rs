@@ -5,6 +5,12 @@
 
 use std::time::Duration;
 
+/// Nodes a cluster's record lists at most, removed ones included: their ids are never given again.
+pub const NODES_MAX: usize = 1_000;
+/// Bytes of a zone's name at most.
+pub const ZONE_MAX: usize = 64;
+/// Bytes of a node's address at most.
+pub const ADDRESS_MAX: usize = 64;
 /// Members of a thread at most.
 pub const THREAD_MEMBERS_MAX: usize = 250;
 /// Decoded bytes of a message's ciphertext at most.

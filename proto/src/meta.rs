@@ -68,6 +68,8 @@ crate::wire_enum! {
         2 => CheckIn(CheckIn),
         /// Replaces nodes and placement; refused unless `based_on` is the epoch in force.
         3 => Replace(ReplacePlacement),
+        /// A new node asks for an id; one that asked before, by its data directory, has the id it was given then.
+        90 => Join(JoinNode),
     }
 }
 
@@ -79,4 +81,79 @@ crate::wire_struct! {
 crate::wire_struct! {
     /// See [`MetaCommand::Replace`].
     pub struct ReplacePlacement { 1 => based_on: u64, 2 => nodes: Vec<NodeInfo>, 3 => shards: Vec<ShardPlacement> }
+}
+
+crate::wire_struct! {
+    /// See [`MetaCommand::Join`].
+    pub struct JoinNode {
+        /// The cluster it means.
+        1 => cluster: ClusterId,
+        /// The data directory it will run on, drawn before it asked.
+        2 => store: StoreId,
+        3 => zone: String,
+        /// `host:port` for clients.
+        4 => client_addr: String,
+        /// `host:port` for other nodes.
+        5 => peer_addr: String,
+        /// `host:port` for operators.
+        6 => admin_addr: String,
+    }
+}
+
+impl JoinNode {
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> [&str; 3] {
+        [&self.client_addr, &self.peer_addr, &self.admin_addr]
+    }
+}
+
+impl NodeInfo {
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> [&str; 3] {
+        [&self.client_addr, &self.peer_addr, &self.admin_addr]
+    }
+}
+
+impl ClusterState {
+    /// A node of the cluster, be it one that was removed.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&NodeInfo> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// The node that was registered with a data directory.
+    #[must_use]
+    pub fn node_on(&self, store: StoreId) -> Option<&NodeInfo> {
+        self.nodes.iter().find(|node| node.store == Some(store))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Wire;
+
+    #[test]
+    fn the_tags_are_pinned() {
+        let join = JoinNode {
+            cluster: ClusterId([1; 16]),
+            store: StoreId([2; 16]),
+            zone: "b".into(),
+            client_addr: "h:1".into(),
+            peer_addr: "h:2".into(),
+            admin_addr: "h:3".into(),
+        };
+        let mut inner = vec![0x0a, 16];
+        inner.extend([1; 16]);
+        inner.extend([0x12, 16]);
+        inner.extend([2; 16]);
+        inner.extend(b"\x1a\x01b\x22\x03h:1\x2a\x03h:2\x32\x03h:3");
+        let command = MetaCommand::Join(join);
+        let bytes = command.to_wire();
+        // Tag 90, of a message.
+        assert_eq!(bytes, [&[0xd2, 0x05, inner.len() as u8], &inner[..]].concat());
+        assert_eq!(MetaCommand::from_wire(&bytes), Ok(command));
+    }
 }

@@ -37,6 +37,17 @@ fn an_identity_is_for_good() {
 }
 
 #[test]
+fn a_directory_has_its_own_id_before_it_is_anyones() {
+    let directory = scratch();
+    let drawn = open(directory.path()).draw_id().unwrap();
+    let store = open(directory.path());
+    assert_eq!((store.draw_id().unwrap(), store.identity().unwrap()), (drawn, None), "it was on disk");
+    assert_eq!(store.create_identity(ClusterId([7; 16]), NodeId(4)).unwrap().store, drawn);
+    assert_eq!(store.draw_id().unwrap(), drawn);
+    assert_ne!(open(scratch().path()).draw_id().unwrap(), drawn);
+}
+
+#[test]
 fn a_directory_has_one_owner() {
     let directory = scratch();
     let store = open(directory.path());

@@ -1,6 +1,7 @@
 //! The operator's listener.
 //!
-//! Owns: cluster status, metrics and probes for operators, the audit log, who sends how much, reports, and suspending users;
+//! Owns: cluster status, metrics and probes for operators, the audit log, who sends how much, reports, suspending users, and
+//! taking nodes in;
 //! never reachable through the client listener.
 //! Must not know: client routes or tokens.
 //! Invariants: what an operator changes or looks at is in the audit log, with where the request came from and the name its operator
@@ -8,6 +9,7 @@
 
 mod answer;
 mod audit;
+mod nodes;
 mod recorded;
 mod reports;
 mod senders;
@@ -16,9 +18,10 @@ mod users;
 
 use crate::audit::Audit;
 use crate::auth::Clock;
+use crate::boot::meta::MetaClient;
 use crate::gateway::Revocations;
 use crate::rpc::transport::NodeTransport;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
@@ -41,6 +44,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How long a node may take to answer.
 const NODE_WITHIN: Duration = Duration::from_millis(1_900);
 
+/// Bytes of a request's body at most.
+const BODY_MAX: usize = 16 << 10;
+
 /// What the operator's routes need.
 #[derive(Clone)]
 pub struct AdminState {
@@ -60,6 +66,8 @@ pub struct Office {
     pub record: watch::Receiver<Arc<ClusterState>>,
     /// To every shard.
     pub router: Router,
+    /// To the cluster's record.
+    pub meta: MetaClient,
     /// What this node believes of users, and the way to have all nodes ask again.
     pub revocations: Revocations,
     /// Where what operators do is recorded.
@@ -103,6 +111,7 @@ impl Office {
 pub fn routes(state: AdminState) -> axum::Router {
     let office = axum::Router::new()
         .route("/admin/audit", get(audit::page))
+        .route("/admin/nodes", post(nodes::join).layer(DefaultBodyLimit::max(BODY_MAX)))
         .route("/admin/senders", get(senders::top))
         .route("/admin/reports", get(reports::page))
         .route("/admin/users/{user_id}", get(users::show))

@@ -9,7 +9,7 @@ use crate::rpc::handler::NodeHandler;
 use crate::rpc::transport::NodeTransport;
 use futures_util::future::join_all;
 use messenger_proto::ids::{NodeId, ShardId};
-use messenger_proto::meta::{ClusterState, NodeInfo};
+use messenger_proto::meta::{ClusterState, NodeInfo, NodeState};
 use messenger_proto::rpc::{NodeCall, NodeStatus, ReplicaStatus, StatusQuery};
 use messenger_proto::slot::SlotMap;
 use messenger_proto::wire::Wire;
@@ -26,8 +26,19 @@ const WITHIN: Duration = Duration::from_secs(1);
 pub struct ClusterStatus {
     /// In order of id.
     pub nodes: Vec<NodeRow>,
+    /// The group that keeps the cluster's record.
+    pub meta: MetaRow,
     /// In order of id.
     pub shards: Vec<ShardRow>,
+}
+
+/// The meta group.
+#[derive(Debug, Serialize)]
+pub struct MetaRow {
+    /// The node that leads it, by the highest term anyone knows.
+    pub leader: Option<u64>,
+    /// One per node that was not removed; of the learners none decides.
+    pub replicas: Vec<ReplicaRow>,
 }
 
 /// A node.
@@ -121,24 +132,31 @@ impl StatusSource {
 fn assemble(record: &ClusterState, answers: &BTreeMap<NodeId, NodeStatus>) -> ClusterStatus {
     let nodes = record.nodes.iter().map(|node| node_row(node, answers.get(&node.id))).collect();
     let map = SlotMap::new(record.shards.len() as u32);
+    let present = record.nodes.iter().filter(|node| node.state != NodeState::Removed);
+    let meta = MetaRow {
+        leader: leader(answers, None),
+        replicas: present.map(|node| replica_row(node.id, replica_of(answers, node.id, None))).collect(),
+    };
     let shards = record.shards.iter().map(|placed| {
-        let of = |node: &NodeId| {
-            let replicas = answers.get(node).map(|status| status.replicas.as_slice()).unwrap_or_default();
-            replicas.iter().find(|replica| replica.shard == Some(placed.shard))
-        };
+        let of = |node: &NodeId| replica_of(answers, *node, Some(placed.shard));
         let slots = map.map_or(0..0, |map| map.slots_of(placed.shard));
         ShardRow {
             id: placed.shard.0,
             slots: [slots.start, slots.end.saturating_sub(1)],
-            leader: leader(answers, placed.shard),
+            leader: leader(answers, Some(placed.shard)),
             replicas: placed.replicas.iter().map(|node| replica_row(*node, of(node))).collect(),
         }
     });
-    ClusterStatus { nodes, shards: shards.collect() }
+    ClusterStatus { nodes, meta, shards: shards.collect() }
 }
 
-fn leader(answers: &BTreeMap<NodeId, NodeStatus>, shard: ShardId) -> Option<u64> {
-    let all = answers.values().flat_map(|status| &status.replicas).filter(|replica| replica.shard == Some(shard));
+fn replica_of(answers: &BTreeMap<NodeId, NodeStatus>, node: NodeId, shard: Option<ShardId>) -> Option<&ReplicaStatus> {
+    answers.get(&node)?.replicas.iter().find(|replica| replica.shard == shard)
+}
+
+/// The leader of a shard's group, or of the meta group.
+fn leader(answers: &BTreeMap<NodeId, NodeStatus>, shard: Option<ShardId>) -> Option<u64> {
+    let all = answers.values().flat_map(|status| &status.replicas).filter(|replica| replica.shard == shard);
     let newest = all.filter(|replica| replica.leader.is_some()).max_by_key(|replica| replica.term)?;
     newest.leader.map(|leader| leader.0)
 }
@@ -173,7 +191,7 @@ fn replica_row(node: NodeId, replica: Option<&ReplicaStatus>) -> ReplicaRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use messenger_proto::meta::{NodeState, ShardPlacement};
+    use messenger_proto::meta::ShardPlacement;
     use messenger_proto::rpc::ReplicaRole;
 
     #[test]

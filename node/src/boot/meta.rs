@@ -10,20 +10,30 @@ use messenger_proto::command::{Command, Op, Retention};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{CommandId, NodeId, ShardId, StoreId};
 use messenger_proto::meta::{CheckIn, ClusterState, MetaCommand};
+use messenger_proto::query::{Answer, ClusterStateQuery, Query};
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
 use messenger_proto::wire::Wire;
 use messenger_raft::group::host::Host;
 use messenger_raft::transport::{Lane, Links, Method};
 use messenger_raft::types::META_GROUP;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// One try's deadline.
 const TRY_WITHIN: Duration = Duration::from_secs(2);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Calls to the meta group's leader, wherever it is.
+fn request(call: ShardCall) -> ShardRequest {
+    ShardRequest { shard: ShardId(u32::MAX), deadline_ms: TRY_WITHIN.as_millis() as u32, call }
+}
+
+fn silent(code: ErrorCode) -> Refusal {
+    Refusal::new(code, "the meta group has no leader that answers; try again shortly")
+}
+
+/// Calls to the meta group's leader, wherever it is; cheap to clone.
+#[derive(Clone)]
 pub struct MetaClient {
     host: Host,
     links: Links,
@@ -57,13 +67,39 @@ impl MetaClient {
         self.until_decided(command).await.map_err(|refusal| BootError::Refused(refusal.detail))
     }
 
+    /// Has the meta group decide by `deadline`.
+    ///
+    /// # Errors
+    /// Its refusal; or that nothing is known of the outcome.
+    pub async fn decide(&self, command: MetaCommand, deadline: Instant) -> Result<(), Refusal> {
+        timeout_at(deadline, self.until_decided(command))
+            .await
+            .unwrap_or_else(|_| Err(silent(ErrorCode::OutcomeUnknown)))
+    }
+
+    /// The record as it is, and not only as this node knows it.
+    ///
+    /// # Errors
+    /// A refusal when there is none yet, or nobody knew by `deadline`.
+    pub async fn record(&self, deadline: Instant) -> Result<ClusterState, Refusal> {
+        let request = request(ShardCall::Query(Query::ClusterState(ClusterStateQuery {})));
+        let asking = async {
+            loop {
+                match self.attempt(&request).await {
+                    Some(ShardOutcome::Answer(Answer::ClusterState(state))) => return Ok(state),
+                    Some(ShardOutcome::Refused(refusal)) if !refusal.code.retryable() => return Err(refusal),
+                    _ => sleep(PAUSE).await,
+                }
+            }
+        };
+        timeout_at(deadline, asking).await.unwrap_or_else(|_| Err(silent(ErrorCode::Unavailable)))
+    }
+
     /// Tries until the meta group decided; it may take until a majority of nodes is up.
     async fn until_decided(&self, command: MetaCommand) -> Result<(), Refusal> {
         let id = CommandId(rand::random());
         let command = Command { id, retention: Retention::None, body_hash: 0, op: Op::Meta(command) };
-        let call = ShardCall::Command(command);
-        let deadline_ms = TRY_WITHIN.as_millis() as u32;
-        let request = ShardRequest { shard: ShardId(u32::MAX), deadline_ms, call };
+        let request = request(ShardCall::Command(command));
         loop {
             match self.attempt(&request).await {
                 Some(ShardOutcome::Reply(_)) => return Ok(()),

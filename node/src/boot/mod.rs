@@ -10,8 +10,9 @@
 mod behind;
 mod bootstrap;
 mod drain;
+pub mod join;
 mod leaders;
-mod meta;
+pub mod meta;
 mod node;
 mod peers;
 pub mod readiness;
@@ -22,6 +23,7 @@ mod sessions;
 pub use reload::Reload;
 
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
+use messenger_client::ServerUrl;
 use messenger_raft::group::host::HostError;
 use messenger_raft::store::{Fatal, OpenError};
 use std::net::SocketAddr;
@@ -63,6 +65,9 @@ pub enum BootError {
     /// The cluster does not take this node.
     #[error("the cluster refuses this node: {0}")]
     Refused(String),
+    /// No node of the cluster that it should join answers.
+    #[error("{0}")]
+    Unreachable(String),
     /// A second signal came while it drained.
     #[error("a second signal ended it before it had drained, while it led {led} of its groups")]
     CutShort {
@@ -107,11 +112,12 @@ impl From<Fatal> for BootError {
     }
 }
 
-/// Runs a node until it is told to stop; `reload` is asked for the configuration again when SIGHUP comes.
+/// Runs a node until it is told to stop; `reload` is asked for the configuration again when SIGHUP comes. A node whose
+/// data directory is new, and whose configuration names no nodes, asks `join`, an admin listener, to be taken in.
 ///
 /// # Errors
 /// [`BootError`].
-pub fn run(config: Config, reload: Reload) -> Result<(), BootError> {
+pub fn run(config: Config, join: Option<ServerUrl>, reload: Reload) -> Result<(), BootError> {
     start_logging(&config.log);
     // Fewer files than wanted only lowers how many sockets fit.
     let _ = rlimit::increase_nofile_limit(FILES_WANTED);
@@ -128,7 +134,7 @@ pub fn run(config: Config, reload: Reload) -> Result<(), BootError> {
     let raft_threads = cores.div_ceil(CORES_PER_RAFT_THREAD).min(RAFT_THREADS_MAX);
     let raft = runtime("raft", raft_threads)?;
     let main = runtime("gateway", cores.saturating_sub(raft_threads).max(1))?;
-    let outcome = main.block_on(node::run(config, reload, raft.handle().clone()));
+    let outcome = main.block_on(node::run(config, join, reload, raft.handle().clone()));
     // What still runs belongs to clients that were told to go; it must not hold up the end.
     main.shutdown_background();
     raft.shutdown_background();

@@ -13,10 +13,11 @@ use super::sessions::NodeSessions;
 use super::{BootError, behind, serving};
 use crate::auth::{self, KeySet};
 use crate::cli::dev::PARENT_ENV;
-use crate::config::{ClusterConfig, Config};
+use crate::config::{ClusterConfig, Config, PeerConfig};
 use crate::rpc::cross::RouterCross;
 use crate::rpc::handler::NodeHandler;
 use crate::rpc::transport::NodeTransport;
+use messenger_client::ServerUrl;
 use messenger_proto::ids::NodeId;
 use messenger_proto::meta::ClusterState;
 use messenger_raft::clock::HybridClock;
@@ -33,11 +34,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Between two looks at whether every replica has a leader, while starting.
 const SETTLE_POLL: Duration = Duration::from_millis(25);
+
+/// Between two looks at who belongs to the groups this node leads.
+const STEER_EVERY: Duration = Duration::from_millis(250);
 
 /// The listeners of a node, bound before anything else happens.
 pub struct Listeners {
@@ -54,11 +58,11 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, BootError> {
 }
 
 /// Runs a node from start to end.
-pub async fn run(config: Config, reload: Reload, raft: Handle) -> Result<(), BootError> {
+pub async fn run(config: Config, join: Option<ServerUrl>, reload: Reload, raft: Handle) -> Result<(), BootError> {
     let reloads = Reloads::new(reload)?;
     let mut signals = Signals::new(std::env::var_os(PARENT_ENV).is_some())?;
     // All that the configuration says and names is checked before anything is made.
-    let this = config.this_node()?.clone();
+    let this = config.this_node()?;
     let keys = auth::load_keys(&config.auth.keys).map_err(|error| BootError::Config(format!("auth.keys: {error}")))?;
     let first = first_record_of(&config)?;
     let listeners = Listeners {
@@ -66,11 +70,18 @@ pub async fn run(config: Config, reload: Reload, raft: Handle) -> Result<(), Boo
         peer: bind(this.peer_addr).await?,
         admin: bind(this.admin_addr).await?,
     };
-    let (store, identity) = open_store(&config)?;
+    let store = Store::open(&config.node.data_dir, store_options(config.limits.store_bytes))?;
     let mut fatal = store.fatal();
     let readiness = Readiness::default();
-    let life =
-        live(&config, Checked { keys, first, reloads }, raft, listeners, (store, identity), readiness, &mut signals);
+    let life = async {
+        let known = tokio::select! {
+            known = identify(&config, join.as_ref(), &this, &store) => known?,
+            // Nothing has begun that would have to end.
+            () = signals.next() => return Ok(()),
+        };
+        let data = Data { store, identity: known.0, peers: known.1 };
+        live(&config, Checked { keys, first, reloads }, raft, listeners, data, readiness, &mut signals).await
+    };
     tokio::select! {
         outcome = life => outcome,
         stopped = fatal.wait_for(Option::is_some) => {
@@ -78,6 +89,14 @@ pub async fn run(config: Config, reload: Reload, raft: Handle) -> Result<(), Boo
             Err(why.map_or_else(|| BootError::Storage("it stopped".into()), Into::into))
         }
     }
+}
+
+/// A data directory that is this node's.
+struct Data {
+    store: Store,
+    identity: Identity,
+    /// The other nodes, as far as they are known before the record is.
+    peers: Peers,
 }
 
 /// What a configuration comes to that was found good, and the way to a newer one.
@@ -107,22 +126,35 @@ fn store_options(bytes: u64) -> StoreOptions {
     }
 }
 
-/// Opens the data directory and makes sure it is this node's.
-fn open_store(config: &Config) -> Result<(Store, Identity), BootError> {
-    let options = store_options(config.limits.store_bytes);
-    let store = Store::open(&config.node.data_dir, options)?;
+/// Makes sure that the data directory is this node's, or makes it so.
+async fn identify(
+    config: &Config,
+    join: Option<&ServerUrl>,
+    this: &PeerConfig,
+    store: &Store,
+) -> Result<(Identity, Peers), BootError> {
     let (cluster, node) = (config.cluster_id()?, config.node_id());
     let unreadable = |error: StoreError| BootError::from(OpenError::of(&config.node.data_dir, &error));
-    let found = match store.identity().map_err(unreadable)? {
-        Some(found) => found,
-        None => store.create_identity(cluster, node).map_err(unreadable)?,
+    let known = store.identity().map_err(unreadable)?;
+    let Some(found) = known else {
+        if !config.joins() {
+            return Ok((store.create_identity(cluster, node).map_err(unreadable)?, super::peers::of_config(config)));
+        }
+        let Some(admin) = join else {
+            let advice = "is new, and cluster.nodes is not there: name a node of the cluster with --join";
+            return Err(BootError::Config(format!("{} {advice}", config.node.data_dir.display())));
+        };
+        let drawn = store.draw_id().map_err(unreadable)?;
+        let (given, peers) = super::join::ask(admin, config, this, drawn).await?;
+        return Ok((store.create_identity(cluster, given).map_err(unreadable)?, peers));
     };
-    if (found.cluster, found.node) == (cluster, node) {
-        return Ok((store, found));
+    if found.cluster == cluster && (config.joins() || found.node == node) {
+        return Ok((found, super::peers::of_config(config)));
     }
     let path = config.node.data_dir.display();
+    let wanted = if config.joins() { "a node".to_owned() } else { format!("node {node}") };
     Err(BootError::WrongData(format!(
-        "{path} belongs to node {} of cluster {}, not to node {node} of cluster {cluster}",
+        "{path} belongs to node {} of cluster {}, not to {wanted} of cluster {cluster}",
         found.node, found.cluster
     )))
 }
@@ -132,7 +164,7 @@ async fn live(
     checked: Checked,
     raft: Handle,
     listeners: Listeners,
-    data: (Store, Identity),
+    data: Data,
     readiness: Readiness,
     signals: &mut Signals,
 ) -> Result<(), BootError> {
@@ -168,6 +200,8 @@ pub struct Node {
     pub handler: NodeHandler,
     /// The way to every node.
     pub transport: NodeTransport,
+    /// The way to the cluster's record.
+    pub meta: MetaClient,
     /// The way to every shard.
     pub router: Router,
     /// Whether it takes requests.
@@ -180,13 +214,13 @@ pub struct Node {
     stop: CancellationToken,
 }
 
-fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: &Readiness) -> Result<Node, BootError> {
+fn assemble(config: &Config, raft: &Handle, data: Data, readiness: &Readiness) -> Result<Node, BootError> {
     let main = Handle::current();
     let _on_raft_threads = raft.enter();
-    let (store, identity) = data;
+    let Data { store, identity, peers } = data;
     let link_identity = transport::Identity { cluster: identity.cluster, node: identity.node, store: identity.store };
     let clock = HybridClock::system();
-    let peers = watch::Sender::new(Arc::new(super::peers::of_config(config)));
+    let peers = watch::Sender::new(Arc::new(peers));
     let registry = Registry::new(store.clone());
     let listed = peers.subscribe();
     let links = Links::start(link_identity.clone(), clock.clone(), listed.clone(), TransportConfig::default());
@@ -211,6 +245,7 @@ fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: 
     let sessions = Arc::new(NodeSessions::default());
     let handler = NodeHandler::new(host.clone(), Arc::clone(&sessions) as _, readiness.clone(), main);
     let transport = NodeTransport::new(identity.node, handler.clone(), links.clone());
+    let meta = MetaClient::new(host.clone(), links.clone());
     let router = Router::new(transport.clone(), host.record());
     cross.connect(router.clone());
     Ok(Node {
@@ -219,6 +254,7 @@ fn assemble(config: &Config, raft: &Handle, data: (Store, Identity), readiness: 
         links,
         handler,
         transport,
+        meta,
         router,
         readiness: readiness.clone(),
         sessions,
@@ -244,6 +280,7 @@ impl Node {
             ended = life => ended,
             // Also while it starts: what it leads by then it may not be able to serve.
             () = leaders.balance(self.clock.clone()) => Ok(()),
+            () = self.steer() => Ok(()),
         }
     }
 
@@ -275,12 +312,11 @@ impl Node {
     async fn start(&self, first: Option<ClusterState>, configured: &ClusterConfig) -> Result<(), BootError> {
         self.readiness.waiting("the meta group has no leader yet");
         self.host.start_meta().await?;
-        let meta = MetaClient::new(self.host.clone(), self.links.clone());
         if let Some(first) = first.filter(|_| self.host.record().borrow().epoch == 0) {
             let members: Vec<(NodeId, String)> =
                 first.nodes.iter().map(|node| (node.id, node.peer_addr.clone())).collect();
             self.host.initialize(META_GROUP, &members).await?;
-            meta.bootstrap(first).await?;
+            self.meta.bootstrap(first).await?;
         }
         let mut record = self.host.record();
         self.readiness.waiting("the cluster's record is not known yet");
@@ -293,7 +329,7 @@ impl Node {
             tracing::warn!("{differs}");
         }
         self.readiness.waiting("the meta group has not taken note of this node yet");
-        meta.check_in(self.host.node(), self.identity.store).await?;
+        self.meta.check_in(self.host.node(), self.identity.store).await?;
         self.start_shards(&state).await?;
         self.readiness.waiting("some replica has found no leader yet");
         while !self.host.replicas().iter().all(|replica| replica.leader().is_some()) {
@@ -324,6 +360,16 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// Keeps who belongs to the groups it leads as it should be.
+    async fn steer(&self) {
+        let mut tick = interval(STEER_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.host.steer().await;
+        }
     }
 
     /// Resolves once the record says that this node was removed.

@@ -1,6 +1,8 @@
 //! Where other nodes are.
 //!
-//! Owns: the list the links follow: the configuration's until the cluster's record is known, then the record's.
+//! Owns: the list the links follow: the configuration's, or what a node was told that joins, until the cluster's record is
+//! known, then the record's. A joined node that starts again may have nothing until then: others call it, and so it hears
+//! of the record.
 //! Must not know: links.
 
 use crate::config::Config;

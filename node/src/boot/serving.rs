@@ -109,6 +109,7 @@ pub fn start(
         transport: node.transport.clone(),
         record: node.host.record(),
         router: node.router.clone(),
+        meta: node.meta.clone(),
         revocations,
         audit: audit.clone(),
         clock,
@@ -132,7 +133,7 @@ fn open_audit(config: &Config, node: &Node) -> Result<Audit, BootError> {
     let parts = AuditParts {
         config: config.audit.clone(),
         data: config.node.data_dir.clone(),
-        node: config.node.id,
+        node: node.host.node().0,
         disk_reserve_bytes: config.limits.disk_reserve_bytes,
     };
     let failed = |error: std::io::Error| BootError::Storage(format!("the audit log can't be opened: {error}"));

@@ -45,8 +45,20 @@ pub struct StatusArgs {
 pub struct ClusterStatus {
     /// Every node, by id.
     pub nodes: Vec<NodeStatus>,
+    /// The group that keeps the cluster's record, if the node says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<MetaStatus>,
     /// Every shard, by id.
     pub shards: Vec<ShardStatus>,
+}
+
+/// The meta group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetaStatus {
+    /// The node that leads it, if one does.
+    pub leader: Option<u64>,
+    /// Where it lives: on every node.
+    pub replicas: Vec<ReplicaStatus>,
 }
 
 /// A node.
@@ -149,6 +161,9 @@ pub fn render(status: &ClusterStatus) -> String {
             "{id:>4}  {state:<11} {zone:<10} {client_addr:<21} {admin_addr:<21} {leads:>7} {holds:>8}{disk}"
         );
     }
+    if let Some(meta) = &status.meta {
+        let _ = writeln!(text, "\n{}", meta_text(meta));
+    }
     let _ = writeln!(text, "\n{:>5}  {:<12} {:>6}  replicas (node: applied, behind)", "shard", "slots", "leader");
     for shard in &status.shards {
         let leader = shard.leader.map_or_else(|| "none".into(), |id| id.to_string());
@@ -158,6 +173,13 @@ pub fn render(status: &ClusterStatus) -> String {
     }
     let _ = writeln!(text, "\n{}", summary(status));
     text
+}
+
+fn meta_text(meta: &MetaStatus) -> String {
+    let leader = meta.leader.map_or_else(|| "none".into(), |id| id.to_string());
+    let deciding = meta.replicas.iter().filter(|replica| replica.role != "learner");
+    let deciding: Vec<String> = deciding.map(|replica| replica.node.to_string()).collect();
+    format!("the record: leader {leader}, decided by nodes {}", deciding.join(", "))
 }
 
 fn slots_text(slots: &Value) -> String {

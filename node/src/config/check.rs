@@ -4,6 +4,7 @@
 //! Must not know: where values came from.
 
 use super::{Config, ConfigError};
+use messenger_proto::limits::ZONE_MAX;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -32,20 +33,62 @@ fn check_origin(origin: &str) -> Result<(), ConfigError> {
 impl Config {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         self.cluster_id()?;
-        self.check_nodes()?;
-        self.this_node()?;
-        within("cluster.shards", self.cluster.shards.into(), 1..=4096)?;
-        let nodes = self.cluster.nodes.len() as u64;
-        within("cluster.replication", self.cluster.replication.into(), 1..=nodes)?;
-        if self.cluster.replication.is_multiple_of(2) {
-            return Err(ConfigError::invalid("cluster.replication", "must be odd: an even number survives no more"));
+        if self.joins() {
+            self.check_newcomer()?;
+        } else {
+            self.check_first()?;
         }
+        within("cluster.shards", self.cluster.shards.into(), 1..=4096)?;
         self.check_limits()?;
         self.rate_limits.check()?;
         self.audit.check()?;
         self.auth.allowed_origins.iter().try_for_each(|origin| check_origin(origin))?;
         tracing_subscriber::EnvFilter::try_new(&self.log.filter)
             .map_err(|error| ConfigError::invalid("log.filter", error.to_string()))?;
+        Ok(())
+    }
+
+    /// A node that its cluster starts with: the list says where it listens.
+    fn check_first(&self) -> Result<(), ConfigError> {
+        self.check_nodes()?;
+        self.this_node()?;
+        let node = &self.node;
+        if !node.zone.is_empty() || [node.client_addr, node.peer_addr, node.admin_addr].iter().any(Option::is_some) {
+            let problem = "has a zone or addresses, which cluster.nodes has too: leave out one or the other";
+            return Err(ConfigError::invalid("node", problem));
+        }
+        let nodes = self.cluster.nodes.len() as u64;
+        within("cluster.replication", self.cluster.replication.into(), 1..=nodes)?;
+        if self.cluster.replication.is_multiple_of(2) {
+            return Err(ConfigError::invalid("cluster.replication", "must be odd: an even number survives no more"));
+        }
+        Ok(())
+    }
+
+    /// A node that joins: it speaks for itself alone.
+    fn check_newcomer(&self) -> Result<(), ConfigError> {
+        if self.node.id != 0 {
+            let problem =
+                "is given by the cluster to a node that joins: leave it out, or list the nodes in cluster.nodes";
+            return Err(ConfigError::invalid("node.id", problem));
+        }
+        if self.cluster.bootstrap {
+            return Err(ConfigError::invalid("cluster.bootstrap", "needs cluster.nodes, the nodes to begin with"));
+        }
+        let this = self.this_node()?;
+        within("node.zone, in bytes,", this.zone.len() as u64, 0..=ZONE_MAX as u64)?;
+        let mut known = BTreeSet::new();
+        let listens =
+            [("client_addr", this.client_addr), ("peer_addr", this.peer_addr), ("admin_addr", this.admin_addr)];
+        for (field, address) in listens {
+            if address.port() == 0 || address.ip().is_unspecified() {
+                let problem = format!("{address} is not where others can reach it");
+                return Err(ConfigError::invalid(format!("node.{field}"), problem));
+            }
+            if !known.insert(address) {
+                return Err(ConfigError::invalid(format!("node.{field}"), format!("{address} stands twice")));
+            }
+        }
         Ok(())
     }
 
@@ -115,9 +158,45 @@ keys = "keys.json"
         assert_eq!(config.auth.allowed_origins.len(), 4);
     }
 
+    const NEWCOMER: &str = r#"
+[node]
+data_dir = "data"
+zone = "b"
+client_addr = "10.0.0.4:1"
+peer_addr = "10.0.0.4:2"
+admin_addr = "10.0.0.4:3"
+[cluster]
+id = "000102030405060708090a0b0c0d0e0f"
+[auth]
+keys = "keys.json"
+"#;
+
+    #[test]
+    fn a_node_that_joins_speaks_for_itself_alone() {
+        let config = load(NEWCOMER).unwrap();
+        let this = config.this_node().unwrap();
+        assert!(config.joins() && this.zone == "b" && this.peer_addr.port() == 2);
+        assert!(config.first_nodes().is_empty());
+        let cases = [
+            ("[node]", "[node]\nid = 4", "node.id"),
+            ("[cluster]", "[cluster]\nbootstrap = true", "cluster.bootstrap"),
+            ("peer_addr = \"10.0.0.4:2\"\n", "", "node.peer_addr"),
+            ("10.0.0.4:2", "10.0.0.4:1", "stands twice"),
+            ("10.0.0.4:2", "0.0.0.0:2", "node.peer_addr"),
+            ("10.0.0.4:3", "10.0.0.4:0", "node.admin_addr"),
+            ("zone = \"b\"", &format!("zone = \"{}\"", "z".repeat(65)), "node.zone"),
+        ];
+        for (from, to, expected) in cases {
+            let error = load(&NEWCOMER.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        }
+    }
+
     #[test]
     fn each_mistake_is_named_on_one_line() {
         let cases = [
+            ("id = 1\ndata_dir", "id = 1\nzone = \"a\"\ndata_dir", "node"),
+            ("id = 1\ndata_dir", "id = 1\nclient_addr = \"127.0.0.1:1\"\ndata_dir", "cluster.nodes"),
             ("id = 1\ndata_dir", "id = 2\ndata_dir", "node.id"),
             ("replication = 1", "replication = 2", "cluster.replication"),
             ("0e0f", "0e", "cluster.id"),

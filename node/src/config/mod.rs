@@ -2,7 +2,8 @@
 //!
 //! Owns: the file's shape, defaults, bounds and checks; flags win over `MESSENGER_*`, which win over the file.
 //! Must not know: how a value is used.
-//! Invariants: a loaded [`Config`] is consistent: addresses parse, ids are unique, R is odd and at most the node count.
+//! Invariants: a loaded [`Config`] is consistent: addresses parse, ids are unique, R is odd and at most the node count;
+//! it is of a node that its cluster starts with, or of one that joins, and nothing between.
 
 mod audit;
 mod check;
@@ -85,10 +86,29 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
-    /// Its id, one of `cluster.nodes`; from 1, never used again once its disk is gone.
+    /// Its id, one of `cluster.nodes`; from 1, never used again once its disk is gone. Left out at a node that joins: the
+    /// cluster gives it one.
+    #[serde(default, skip_serializing_if = "is_unset")]
     pub id: u64,
     /// Where it keeps everything.
     pub data_dir: PathBuf,
+    /// At a node that joins, what fails together with it; at the others `cluster.nodes` says so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// At a node that joins, where it listens for clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_addr: Option<SocketAddr>,
+    /// At a node that joins, where it listens for other nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_addr: Option<SocketAddr>,
+    /// At a node that joins, where it listens for operators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_addr: Option<SocketAddr>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_unset(id: &u64) -> bool {
+    *id == 0
 }
 
 /// The cluster a node belongs to.
@@ -106,7 +126,8 @@ pub struct ClusterConfig {
     /// Replicas of each shard made at bootstrap: odd, at most the number of nodes.
     #[serde(default = "default_replication")]
     pub replication: u32,
-    /// The nodes the cluster starts with: 1-9.
+    /// The nodes the cluster starts with: 1-9. Left out at a node that joins one that runs.
+    #[serde(default)]
     pub nodes: Vec<PeerConfig>,
 }
 
@@ -274,19 +295,39 @@ impl Config {
         self.cluster.id.parse().map_err(|_| ConfigError::invalid("cluster.id", "must be 32 hexadecimal digits"))
     }
 
-    /// This node's id.
+    /// Whether this node is none of those that its cluster started with: it has its id from the cluster.
+    #[must_use]
+    pub fn joins(&self) -> bool {
+        self.cluster.nodes.is_empty()
+    }
+
+    /// This node's id; 0 at one that joins.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
         NodeId(self.node.id)
     }
 
-    /// This node's entry in the list.
+    /// This node's entry in the list, or what it says of itself if it joins.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] when it isn't listed.
-    pub fn this_node(&self) -> Result<&PeerConfig, ConfigError> {
-        let found = self.cluster.nodes.iter().find(|peer| peer.id == self.node.id);
-        found.ok_or_else(|| ConfigError::invalid("node.id", "is not one of cluster.nodes"))
+    /// [`ConfigError::Invalid`] when it isn't listed, or says too little.
+    pub fn this_node(&self) -> Result<PeerConfig, ConfigError> {
+        if !self.joins() {
+            let found = self.cluster.nodes.iter().find(|peer| peer.id == self.node.id);
+            return found.cloned().ok_or_else(|| ConfigError::invalid("node.id", "is not one of cluster.nodes"));
+        }
+        let listens = |field: &str, address: Option<SocketAddr>| {
+            let problem =
+                "is missing: without cluster.nodes this node joins a cluster, and says itself where it listens";
+            address.ok_or_else(|| ConfigError::invalid(field, problem))
+        };
+        Ok(PeerConfig {
+            id: self.node.id,
+            zone: self.node.zone.clone(),
+            client_addr: listens("node.client_addr", self.node.client_addr)?,
+            peer_addr: listens("node.peer_addr", self.node.peer_addr)?,
+            admin_addr: listens("node.admin_addr", self.node.admin_addr)?,
+        })
     }
 
     /// The nodes the cluster starts with, as its record will hold them.

@@ -5,6 +5,8 @@
 //! Invariants: a group is initialized solely with its first members, each time the same, and only while its log is
 //! empty; placement is intent, so a replica that runs here is kept until it is told to go.
 
+mod steer;
+
 use super::erase::Erasures;
 use super::hook::{MetaHook, ShardHook};
 use super::outbox::{CrossShard, Outbox};

@@ -4,7 +4,9 @@
 //! Must not know: what a command means (the machine), how bytes reach disk (the store) or a peer (the transport).
 
 pub mod balance;
+pub mod council;
 pub mod host;
+pub mod members;
 pub mod outbox;
 pub mod outcome;
 pub mod proposer;

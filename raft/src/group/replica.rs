@@ -6,6 +6,7 @@
 //! to the caller's deadline, and is unknown after it.
 
 use super::balance::Voter;
+use super::members::Members;
 use super::outbox::{CrossShard, Outbox};
 use super::outcome::{Lost, Proposed};
 use super::proposer::{Admission, Proposer, Raft};
@@ -231,16 +232,17 @@ impl Replica {
     #[must_use]
     pub fn voters(&self) -> Vec<Voter> {
         let metrics = self.metrics();
-        let last = metrics.last_log_index.unwrap_or(0);
-        let replication = metrics.replication.unwrap_or_default();
-        let heartbeat = metrics.heartbeat.unwrap_or_default();
-        let voter = |node: u64| {
-            let matched = replication.get(&node).and_then(|log| Some(log.as_ref()?.index())).unwrap_or(0);
-            let answered = heartbeat.get(&node).and_then(|at| *at);
-            let silence_ms = answered.map(|at| at.elapsed().as_millis() as u64);
-            Voter { node: NodeId(node), lag: last.saturating_sub(matched), silence_ms }
-        };
-        metrics.membership_config.membership().voter_ids().map(voter).collect()
+        let voters = metrics.membership_config.membership().voter_ids().collect();
+        known(&metrics, voters)
+    }
+
+    /// The group's membership as this leader works with it, and what it knows of each of its members.
+    #[must_use]
+    pub fn members(&self) -> (Members, Vec<Voter>) {
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership();
+        let all = membership.nodes().map(|(node, _)| *node).collect();
+        (members_of(membership), known(&metrics, all))
     }
 
     /// Asks another voter to take over.
@@ -339,6 +341,25 @@ impl Replica {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(group = %self.group, %error, "the group did not stop cleanly");
         }
+    }
+}
+
+fn known(metrics: &RaftMetrics<TypeConfig>, nodes: Vec<u64>) -> Vec<Voter> {
+    let last = metrics.last_log_index.unwrap_or(0);
+    let one = |node: u64| {
+        let matched = metrics.replication.as_ref().and_then(|all| Some(all.get(&node)?.as_ref()?.index())).unwrap_or(0);
+        let answered = metrics.heartbeat.as_ref().and_then(|all| *all.get(&node)?);
+        let silence_ms = answered.map(|at| at.elapsed().as_millis() as u64);
+        Voter { node: NodeId(node), lag: last.saturating_sub(matched), silence_ms }
+    };
+    nodes.into_iter().map(one).collect()
+}
+
+fn members_of(membership: &openraft::Membership<u64, openraft::BasicNode>) -> Members {
+    Members {
+        voters: membership.voter_ids().map(NodeId).collect(),
+        learners: membership.learner_ids().map(NodeId).collect(),
+        joint: membership.get_joint_config().len() > 1,
     }
 }
 

@@ -5,6 +5,8 @@
 //! Invariants: the record is made once; its epoch grows by one with every change; a command that finds its change
 //! already made succeeds, so that a retry whose first answer was lost is no error.
 
+mod nodes;
+
 use super::apply::Applied;
 use super::rows::cluster::ClusterKey;
 use super::rows::{self};
@@ -30,6 +32,7 @@ pub fn apply(tables: &mut Overlay<'_, impl Tables>, index: u64, pack: &Pack) -> 
             Op::Meta(MetaCommand::Bootstrap(state)) => bootstrap(step, state),
             Op::Meta(MetaCommand::CheckIn(check_in)) => self::check_in(step, check_in),
             Op::Meta(MetaCommand::Replace(replace)) => self::replace(step, replace),
+            Op::Meta(MetaCommand::Join(join)) => nodes::join(step, join),
             _ => refuse(ErrorCode::Internal, "the meta group keeps no threads"),
         });
         let fail = |TableError(error)| TableError(format!("applying meta log entry {index}: {error}"));

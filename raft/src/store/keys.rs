@@ -10,6 +10,7 @@
 //! | `log` | group `BE32`, index `BE64` | [`crate::entry`] |
 //! | `meta` | `00` | format, `BE32` |
 //! | `meta` | `01` | [`super::Identity`] |
+//! | `meta` | `03` | the directory's own id, drawn before it is anyone's |
 //! | `meta`; `log` | `02`; all ones, `BE32` | the log writer's last batch, `BE64` |
 //! | `meta` | `10`, group `BE32`, [`Kind`] | [`super::codec`] |
 //! | `state` | group `BE32`, 0 `BE32`, [`Standing`] | [`super::codec`] |
@@ -35,6 +36,8 @@ pub(crate) const IDENTITY: &[u8] = &[0x01];
 pub(crate) const BATCH: [(&str, &[u8]); 2] = [(META, &[0x02]), (LOG, GROUPS_END)];
 /// After every group's log and rows: no group has the last number.
 pub(crate) const GROUPS_END: &[u8] = &[u8::MAX; 4];
+/// What the directory will be called once it is a node's; see [`super::Store::draw_id`].
+pub(crate) const DRAWN: &[u8] = &[0x03];
 const GROUP: u8 = 0x10;
 
 /// Bytes before the row key of a state key.

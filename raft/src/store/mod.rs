@@ -123,6 +123,27 @@ impl Store {
         row.map(|row| codec::decode_identity(&row)).transpose()
     }
 
+    /// The directory's own id, drawn when first asked for. On disk when it returns, so that whoever names it to others
+    /// has it still after a crash.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it can't be read or written.
+    pub fn draw_id(&self) -> Result<StoreId, StoreError> {
+        if let Some(identity) = self.identity()? {
+            return Ok(identity.store);
+        }
+        if let Some(drawn) = self.0.engine.get(keys::META, keys::DRAWN)? {
+            let drawn = <[u8; 16]>::try_from(drawn.as_ref());
+            return drawn.map(StoreId).map_err(|_| StoreError::Corrupt("the directory's id can't be read".into()));
+        }
+        let drawn: [u8; 16] = rand::random();
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.0.engine.family(keys::META), keys::DRAWN, drawn);
+        self.0.engine.write(batch)?;
+        self.0.engine.sync()?;
+        Ok(StoreId(drawn))
+    }
+
     /// Says, for good, whose data this is. On disk when it returns.
     ///
     /// # Errors
@@ -131,7 +152,7 @@ impl Store {
         if let Some(identity) = self.identity()? {
             return Err(StoreError::Misuse(format!("the directory belongs to node {}", identity.node)));
         }
-        let identity = Identity { cluster, node, store: StoreId(rand::random()) };
+        let identity = Identity { cluster, node, store: self.draw_id()? };
         let mut batch = WriteBatch::default();
         batch.put_cf(self.0.engine.family(keys::META), keys::IDENTITY, codec::encode_identity(&identity));
         self.0.engine.write(batch)?;

@@ -5,6 +5,7 @@
 //! Invariants: two clusters share nothing; none outlives the process that started it; a failing test prints its logs.
 
 pub mod binary;
+mod newcomer;
 pub mod ports;
 pub mod process;
 
@@ -20,6 +21,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -56,6 +58,8 @@ pub struct Cluster {
     dev: Mutex<Child>,
     /// Nodes this fixture started again; the others are children of `dev`.
     restarted: Mutex<Vec<(u16, Child)>>,
+    /// Nodes that were added to those it started with.
+    added: AtomicU16,
     _guard: process::Guard,
 }
 
@@ -93,7 +97,8 @@ impl Cluster {
             .spawn()
             .expect("the binary starts");
         let (dev, restarted) = (Mutex::new(dev), Mutex::default());
-        let cluster = Self { size, environment, base_port, directory, dev, restarted, _guard: guard };
+        let added = AtomicU16::new(0);
+        let cluster = Self { size, environment, base_port, directory, dev, restarted, added, _guard: guard };
         cluster.wait_ready();
         // It asks the nodes itself, one by one: until it has said so, a node that a test kills is one that did not start.
         wait::until("messenger dev says so", READY_WITHIN, || {
@@ -117,10 +122,10 @@ impl Cluster {
 
     /// The numbers of its nodes.
     pub fn nodes(&self) -> std::ops::RangeInclusive<u16> {
-        1..=self.size.nodes
+        1..=self.size.nodes + self.added.load(Ordering::Relaxed)
     }
 
-    /// Its size.
+    /// Its size when it was started.
     #[must_use]
     pub fn size(&self) -> Size {
         self.size
@@ -246,12 +251,21 @@ impl Cluster {
     /// # Panics
     /// When it runs.
     pub fn start_node(&self, node: u16) {
+        self.start_node_with(node, &[]);
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Panics
+    /// When it runs.
+    pub fn start_node_with(&self, node: u16, arguments: &[&str]) {
         assert!(self.pid(node).is_none(), "node {node} runs");
         let log = File::options().append(true).create(true).open(self.node_directory(node).join("log"));
         let log = log.expect("the node's directory is writable");
         let child = Command::new(binary::messenger())
             .args(["serve", "--config"])
             .arg(self.config(node))
+            .args(arguments)
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be cloned"))

@@ -42,7 +42,14 @@ impl Layout {
         let peers: Vec<PeerConfig> = (1..=nodes).map(|node| peer(node, base_port)).collect();
         let replication = if nodes >= 3 { 3 } else { 1 };
         let configs = (1..=nodes).map(|node| Config {
-            node: NodeConfig { id: node.into(), data_dir: "data".into() },
+            node: NodeConfig {
+                id: node.into(),
+                data_dir: "data".into(),
+                zone: String::new(),
+                client_addr: None,
+                peer_addr: None,
+                admin_addr: None,
+            },
             cluster: ClusterConfig { id: id.clone(), bootstrap: node == 1, shards, replication, nodes: peers.clone() },
             auth: AuthConfig { keys: keys.clone(), allowed_origins: vec![DEV_ORIGIN.into()] },
             limits: LimitsConfig::default(),

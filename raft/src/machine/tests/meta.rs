@@ -4,7 +4,7 @@ use super::*;
 use crate::machine::meta;
 use messenger_proto::ids::{ClusterId, NodeId, ShardId, StoreId};
 use messenger_proto::meta::{
-    CheckIn, ClusterState, MetaCommand, NodeInfo, NodeState, ReplacePlacement, ShardPlacement,
+    CheckIn, ClusterState, JoinNode, MetaCommand, NodeInfo, NodeState, ReplacePlacement, ShardPlacement,
 };
 use messenger_proto::query::ClusterStateQuery;
 
@@ -109,6 +109,64 @@ fn a_placement_is_replaced_by_who_saw_the_last_one() {
     assert_eq!(code(meta.run(replace(1, vec![placement(0, &[1]), placement(1, &[1])]))), ErrorCode::Conflict);
     let state = meta.state().unwrap();
     assert_eq!((state.epoch, state.shards, state.nodes.len()), (2, moved(), 3));
+}
+
+fn newcomer(store: u8, port: u16) -> JoinNode {
+    JoinNode {
+        cluster: ClusterId([1; 16]),
+        store: StoreId([store; 16]),
+        zone: "b".into(),
+        client_addr: format!("10.0.0.1:{port}"),
+        peer_addr: format!("10.0.0.2:{port}"),
+        admin_addr: format!("10.0.0.3:{port}"),
+    }
+}
+
+#[test]
+fn a_new_node_is_given_an_id_of_its_own_however_often_it_asks() {
+    let mut meta = Meta(MemoryTables::default());
+    assert_eq!(code(meta.run(MetaCommand::Join(newcomer(1, 1)))), ErrorCode::NotFound);
+    meta.run(MetaCommand::Bootstrap(cluster(1))).unwrap();
+    assert!(!meta.run(MetaCommand::Join(newcomer(1, 1))).unwrap().replayed);
+    assert!(meta.run(MetaCommand::Join(newcomer(1, 1))).unwrap().replayed, "its first answer was lost");
+    meta.run(MetaCommand::Join(newcomer(2, 2))).unwrap();
+    let moved = newcomer(1, 7);
+    meta.run(MetaCommand::Join(moved.clone())).unwrap();
+    let state = meta.state().unwrap();
+    let ids: Vec<_> = state.nodes.iter().map(|node| node.id.0).collect();
+    assert_eq!((ids, state.epoch), (vec![1, 2, 3, 4], 4));
+    let first = state.node_on(StoreId([1; 16])).unwrap();
+    assert_eq!((first.id, first.addresses(), first.state), (NodeId(3), moved.addresses(), NodeState::Active));
+}
+
+#[test]
+fn a_node_is_not_taken_in_for_another_cluster_or_in_anothers_place() {
+    let mut meta = Meta(MemoryTables::default());
+    meta.run(MetaCommand::Bootstrap(cluster(1))).unwrap();
+    let elsewhere = JoinNode { cluster: ClusterId([2; 16]), ..newcomer(1, 1) };
+    assert_eq!(code(meta.run(MetaCommand::Join(elsewhere))), ErrorCode::Conflict);
+    let once = JoinNode { peer_addr: "10.0.0.1:1".into(), ..newcomer(1, 1) };
+    assert_eq!(code(meta.run(MetaCommand::Join(once))), ErrorCode::InvalidRequest);
+    let nowhere = JoinNode { admin_addr: String::new(), ..newcomer(1, 1) };
+    assert_eq!(code(meta.run(MetaCommand::Join(nowhere))), ErrorCode::InvalidRequest);
+    let anywhere = JoinNode { zone: "z".repeat(65), ..newcomer(1, 1) };
+    assert_eq!(code(meta.run(MetaCommand::Join(anywhere))), ErrorCode::InvalidRequest);
+    meta.run(MetaCommand::Join(newcomer(1, 1))).unwrap();
+    // Also another of its addresses, and also one that an operator calls.
+    let in_place = JoinNode { client_addr: "10.0.0.3:1".into(), ..newcomer(2, 2) };
+    let refused = meta.run(MetaCommand::Join(in_place.clone())).unwrap_err();
+    assert!(refused.code == ErrorCode::Conflict && refused.detail.contains("node 3"), "{refused:?}");
+    assert_eq!(meta.state().unwrap().nodes.len(), 3);
+
+    // Of a removed one its address is free again, and its id and its directory are not.
+    let state = meta.state().unwrap();
+    let mut nodes = state.nodes;
+    nodes[2].state = NodeState::Removed;
+    let (based_on, shards) = (state.epoch, state.shards);
+    meta.run(MetaCommand::Replace(ReplacePlacement { based_on, nodes, shards })).unwrap();
+    assert_eq!(code(meta.run(MetaCommand::Join(newcomer(1, 1)))), ErrorCode::Conflict);
+    meta.run(MetaCommand::Join(in_place)).unwrap();
+    assert_eq!(meta.state().unwrap().node_on(StoreId([2; 16])).unwrap().id, NodeId(4));
 }
 
 #[test]
