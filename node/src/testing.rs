@@ -93,8 +93,12 @@ pub(crate) fn shard_of(slot: Slot) -> ShardId {
 
 /// The record of a cluster whose shards all live on node 1.
 pub(crate) fn cluster_state() -> ClusterState {
-    let place =
-        |shard| ShardPlacement { shard: ShardId(shard), replicas: vec![NodeId(1)], first_members: vec![NodeId(1)] };
+    let place = |shard| ShardPlacement {
+        shard: ShardId(shard),
+        replicas: vec![NodeId(1)],
+        first_members: vec![NodeId(1)],
+        moved: false,
+    };
     let node = NodeInfo {
         id: NodeId(1),
         zone: "a".into(),
@@ -111,6 +115,7 @@ pub(crate) fn cluster_state() -> ClusterState {
         nodes: vec![node],
         shards: (0..SHARDS).map(place).collect(),
         replication: 1,
+        wished: 1,
     }
 }
 

@@ -41,6 +41,8 @@ crate::wire_struct! {
         2 => replicas: Vec<NodeId>,
         /// The members the group was, or is to be, initialized with.
         3 => first_members: Vec<NodeId>,
+        /// It is, or was, meant to live elsewhere than on its first members: nobody initializes its group any more.
+        90 => moved: bool,
     }
 }
 
@@ -55,7 +57,11 @@ crate::wire_struct! {
         4 => nodes: Vec<NodeInfo>,
         /// One per shard, in order.
         5 => shards: Vec<ShardPlacement>,
+        /// Replicas of each shard, as many as there can be now.
         6 => replication: u32,
+        /// Replicas that each shard should have once there are nodes enough; 0 in a record from before there was a wish,
+        /// and means [`ClusterState::replication`].
+        90 => wished: u32,
     }
 }
 
@@ -80,7 +86,13 @@ crate::wire_struct! {
 
 crate::wire_struct! {
     /// See [`MetaCommand::Replace`].
-    pub struct ReplacePlacement { 1 => based_on: u64, 2 => nodes: Vec<NodeInfo>, 3 => shards: Vec<ShardPlacement> }
+    pub struct ReplacePlacement {
+        1 => based_on: u64,
+        2 => nodes: Vec<NodeInfo>,
+        3 => shards: Vec<ShardPlacement>,
+        /// Replicas of each shard from now on; 0 for as before.
+        90 => replication: u32,
+    }
 }
 
 crate::wire_struct! {
@@ -155,5 +167,9 @@ mod tests {
         // Tag 90, of a message.
         assert_eq!(bytes, [&[0xd2, 0x05, inner.len() as u8], &inner[..]].concat());
         assert_eq!(MetaCommand::from_wire(&bytes), Ok(command));
+        let placed = ShardPlacement { shard: ShardId(0), replicas: vec![], first_members: vec![], moved: true };
+        assert!(placed.to_wire().ends_with(&[0xd0, 0x05, 1]));
+        let replace = ReplacePlacement { based_on: 0, nodes: vec![], shards: vec![], replication: 3 };
+        assert_eq!(replace.to_wire(), [0xd0, 0x05, 3]);
     }
 }

@@ -107,6 +107,9 @@ crate::wire_enum! {
         71 => Audit(AuditQuery),
         /// Who sends the most through this node? Answer: [`crate::audit::SendersAnswer`].
         72 => Senders(SendersQuery),
+        /// Who belongs to this shard's group? Answered by its leader alone, once it is sure that it leads, with
+        /// [`GroupMembers`]; by others with bytes that are none.
+        90 => Members(MembersQuery),
     }
 }
 
@@ -150,7 +153,25 @@ crate::wire_struct! {
         6 => last: u64,
         /// What was applied up to `applied`, chained into one number: replicas that applied the same have the same.
         7 => digest: Option<u64>,
+        /// Who belongs to the group, as a leader has applied it.
+        90 => members: Option<GroupMembers>,
     }
+}
+
+crate::wire_struct! {
+    /// Who belongs to a group.
+    pub struct GroupMembers {
+        /// Those that decide; of both configurations, while the group is between two.
+        1 => voters: Vec<NodeId>,
+        2 => learners: Vec<NodeId>,
+        /// The group is between two configurations.
+        3 => joint: bool,
+    }
+}
+
+crate::wire_struct! {
+    /// See [`NodeCall::Members`].
+    pub struct MembersQuery { 1 => shard: ShardId }
 }
 
 crate::wire_struct! {

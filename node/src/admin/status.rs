@@ -211,8 +211,14 @@ mod tests {
             epoch: 1,
             secret: bytes::Bytes::new(),
             nodes: vec![node(1), node(2), node(3)],
-            shards: vec![ShardPlacement { shard: ShardId(0), replicas: replicas.clone(), first_members: replicas }],
+            shards: vec![ShardPlacement {
+                shard: ShardId(0),
+                replicas: replicas.clone(),
+                first_members: replicas,
+                moved: false,
+            }],
             replication: 3,
+            wished: 3,
         };
         let says = |id: u64, term: u64, leader: u64, role: ReplicaRole| {
             let replica = ReplicaStatus {
@@ -223,6 +229,7 @@ mod tests {
                 applied: 7,
                 last: 9,
                 digest: Some(0xab),
+                members: None,
             };
             let (node, draining) = (NodeId(id), id == 2);
             let (ready, replicas) = (!draining, vec![replica]);

@@ -23,13 +23,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// Waits until this node's replicas have applied what their leaders have by now.
-pub(super) async fn catch_up(host: &Host, transport: &NodeTransport) {
+/// Waits until those of this node's replicas that are `expected` to be led have applied what their leaders have by now.
+pub(super) async fn catch_up(host: &Host, transport: &NodeTransport, expected: &BTreeSet<ShardId>) {
     let caught_up = async {
         // By shard, how far its leader was when asked.
         let mut goals: BTreeMap<ShardId, u64> = BTreeMap::new();
         loop {
-            let behind = behind(host, &goals);
+            let behind = behind(host, expected, &goals);
             if behind.is_empty() {
                 return;
             }
@@ -51,10 +51,17 @@ pub(super) async fn catch_up(host: &Host, transport: &NodeTransport) {
 }
 
 /// The shards whose replica here is behind its leader, or not known to be level, each with the leader to ask if need be.
-fn behind(host: &Host, goals: &BTreeMap<ShardId, u64>) -> BTreeMap<ShardId, Option<NodeId>> {
+fn behind(
+    host: &Host,
+    expected: &BTreeSet<ShardId>,
+    goals: &BTreeMap<ShardId, u64>,
+) -> BTreeMap<ShardId, Option<NodeId>> {
     let mut behind = BTreeMap::new();
     for status in host.replicas().iter().map(Replica::status) {
         let Some(shard) = status.shard else { continue };
+        if !expected.contains(&shard) {
+            continue;
+        }
         match (goals.get(&shard), status.leader) {
             (_, Some(leader)) if leader == host.node() => {}
             (Some(goal), _) if status.applied >= *goal => {}

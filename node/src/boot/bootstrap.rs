@@ -15,27 +15,23 @@ use messenger_router::placement::{self, PlacementError};
 /// # Errors
 /// [`PlacementError`] when the nodes can't hold the shards as asked.
 pub fn first_record(config: &Config, cluster: ClusterId) -> Result<ClusterState, PlacementError> {
-    let nodes = config.first_nodes();
-    let mut shards = placement::place(&nodes, config.cluster.shards, config.cluster.replication, &[])?;
+    let (nodes, wished) = (config.first_nodes(), config.cluster.replication);
+    // The rest of the wish comes true as nodes join.
+    let possible = wished.min(u32::try_from(nodes.len()).unwrap_or(u32::MAX));
+    let replication = possible - u32::from(possible > 0 && possible.is_multiple_of(2));
+    let mut shards = placement::place(&nodes, config.cluster.shards, replication, &[])?;
     for shard in &mut shards {
         shard.first_members.clone_from(&shard.replicas);
     }
     let secret: [u8; 32] = rand::random();
-    Ok(ClusterState {
-        cluster,
-        epoch: 1,
-        secret: secret.to_vec().into(),
-        nodes,
-        shards,
-        replication: config.cluster.replication,
-    })
+    Ok(ClusterState { cluster, epoch: 1, secret: secret.to_vec().into(), nodes, shards, replication, wished })
 }
 
 /// What of a configuration is otherwise in the cluster's record, in whose favour it is passed over.
 pub fn differs(configured: &ClusterConfig, record: &ClusterState) -> Option<String> {
     let settings = [
         ("cluster.shards", configured.shards as usize, record.shards.len()),
-        ("cluster.replication", configured.replication as usize, record.replication as usize),
+        ("cluster.replication", configured.replication as usize, record.wished as usize),
     ];
     let other = settings.into_iter().filter(|(_, here, made)| here != made);
     let said: Vec<String> =
@@ -60,7 +56,8 @@ mod tests {
             secret: Bytes::new(),
             nodes: Vec::new(),
             shards: (0..4).map(placed).collect(),
-            replication: 3,
+            replication: 1,
+            wished: 3,
         };
         let configured = |shards, replication| ClusterConfig {
             id: "1".into(),

@@ -95,6 +95,20 @@ impl MetaClient {
         timeout_at(deadline, asking).await.unwrap_or_else(|_| Err(silent(ErrorCode::Unavailable)))
     }
 
+    /// [`MetaClient::record`] of a node that starts and can't go on without; it may take until a majority of nodes is up.
+    ///
+    /// # Errors
+    /// [`BootError::Refused`] when there is none.
+    pub async fn known_record(&self) -> Result<ClusterState, BootError> {
+        loop {
+            match self.record(Instant::now() + TRY_WITHIN).await {
+                Ok(state) => return Ok(state),
+                Err(refusal) if refusal.code.retryable() => {}
+                Err(refusal) => return Err(BootError::Refused(refusal.detail)),
+            }
+        }
+    }
+
     /// Tries until the meta group decided; it may take until a majority of nodes is up.
     async fn until_decided(&self, command: MetaCommand) -> Result<(), Refusal> {
         let id = CommandId(rand::random());

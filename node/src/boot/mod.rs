@@ -13,6 +13,7 @@ mod drain;
 pub mod join;
 mod leaders;
 pub mod meta;
+mod moves;
 mod node;
 mod peers;
 pub mod readiness;

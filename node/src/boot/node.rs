@@ -7,6 +7,7 @@ use super::bootstrap::{differs, first_record};
 use super::drain::{Signals, drain};
 use super::leaders::Leaders;
 use super::meta::MetaClient;
+use super::moves::Moves;
 use super::readiness::Readiness;
 use super::reload::{Reload, Reloads};
 use super::sessions::NodeSessions;
@@ -18,7 +19,7 @@ use crate::rpc::cross::RouterCross;
 use crate::rpc::handler::NodeHandler;
 use crate::rpc::transport::NodeTransport;
 use messenger_client::ServerUrl;
-use messenger_proto::ids::NodeId;
+use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::ClusterState;
 use messenger_raft::clock::HybridClock;
 use messenger_raft::group::host::{Host, HostParts};
@@ -28,20 +29,19 @@ use messenger_raft::store::{Identity, OpenError, Store, StoreError, StoreOptions
 use messenger_raft::transport::{self, Links, PeerServer, Peers, TransportConfig};
 use messenger_raft::types::{GroupId, META_GROUP};
 use messenger_router::Router;
+use messenger_router::placement::plan::Caps;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Between two looks at whether every replica has a leader, while starting.
 const SETTLE_POLL: Duration = Duration::from_millis(25);
-
-/// Between two looks at who belongs to the groups this node leads.
-const STEER_EVERY: Duration = Duration::from_millis(250);
 
 /// The listeners of a node, bound before anything else happens.
 pub struct Listeners {
@@ -80,7 +80,8 @@ pub async fn run(config: Config, join: Option<ServerUrl>, reload: Reload, raft: 
             () = signals.next() => return Ok(()),
         };
         let data = Data { store, identity: known.0, peers: known.1 };
-        live(&config, Checked { keys, first, reloads }, raft, listeners, data, readiness, &mut signals).await
+        let checked = Checked { keys, first, reloads };
+        Box::pin(live(&config, checked, raft, listeners, data, readiness, &mut signals)).await
     };
     tokio::select! {
         outcome = life => outcome,
@@ -208,6 +209,7 @@ pub struct Node {
     pub readiness: Readiness,
     /// Its registry of sessions and the sockets it holds.
     pub sessions: Arc<NodeSessions>,
+    caps: Caps,
     identity: transport::Identity,
     peers: watch::Receiver<Arc<Peers>>,
     registry: Registry,
@@ -258,6 +260,7 @@ fn assemble(config: &Config, raft: &Handle, data: Data, readiness: &Readiness) -
         router,
         readiness: readiness.clone(),
         sessions,
+        caps: Caps { total: config.limits.moves as usize, per_node: config.limits.moves_per_node as usize },
         identity: link_identity,
         peers: listed,
         registry,
@@ -269,18 +272,24 @@ impl Node {
     /// Starts and then lives until it is removed.
     async fn live(&self, first: Option<ClusterState>, configured: &ClusterConfig) -> Result<(), BootError> {
         let leaders = Leaders::new(self.host.clone(), self.transport.clone());
+        let (host, transport) = (self.host.clone(), self.transport.clone());
+        let moves = Moves { host, transport, meta: self.meta.clone(), caps: self.caps };
         let life = async {
             self.start(first, configured).await?;
             self.readiness.ready();
             tracing::info!(node = %self.host.node(), "ready");
-            self.removed().await;
-            Err(BootError::Refused("it was removed from the cluster".into()))
+            tokio::select! {
+                () = self.removed() => Err(BootError::Refused("it was removed from the cluster".into())),
+                // Its replicas are started by now: what has none yet begins with nothing.
+                settled = moves.settle() => settled,
+                () = moves.plan() => Ok(()),
+            }
         };
         tokio::select! {
             ended = life => ended,
             // Also while it starts: what it leads by then it may not be able to serve.
             () = leaders.balance(self.clock.clone()) => Ok(()),
-            () = self.steer() => Ok(()),
+            () = moves.steer() => Ok(()),
         }
     }
 
@@ -320,56 +329,56 @@ impl Node {
         }
         let mut record = self.host.record();
         self.readiness.waiting("the cluster's record is not known yet");
-        let state = match record.wait_for(|state| state.epoch > 0).await {
-            Ok(state) => Arc::clone(&state),
+        let differs = match record.wait_for(|state| state.epoch > 0).await {
+            Ok(state) => differs(configured, &state).filter(|_| configured.bootstrap),
             Err(_) => return Err(BootError::Runtime("the meta group stopped".into())),
         };
         // Elsewhere nobody has to say what the cluster began with.
-        if let Some(differs) = differs(configured, &state).filter(|_| configured.bootstrap) {
+        if let Some(differs) = differs {
             tracing::warn!("{differs}");
         }
         self.readiness.waiting("the meta group has not taken note of this node yet");
         self.meta.check_in(self.host.node(), self.identity.store).await?;
-        self.start_shards(&state).await?;
+        let expected = self.start_shards().await?;
         self.readiness.waiting("some replica has found no leader yet");
-        while !self.host.replicas().iter().all(|replica| replica.leader().is_some()) {
+        let leads = |shard: &ShardId| self.host.shard(*shard).is_some_and(|replica| replica.leader().is_some());
+        while !expected.iter().all(leads) {
             sleep(SETTLE_POLL).await;
         }
         self.readiness.waiting("some replica is behind its leader");
-        behind::catch_up(&self.host, &self.transport).await;
+        behind::catch_up(&self.host, &self.transport, &expected).await;
         Ok(())
     }
 
-    /// Starts the replicas that the placement puts here.
-    async fn start_shards(&self, state: &ClusterState) -> Result<(), BootError> {
+    /// Starts the replicas that have data here, as their groups may count on them whatever the placement says by now, and
+    /// those that the placement puts here. Says of which of them it is to be expected that they are led: a group may have
+    /// gone on without a replica that was away, and one that is new here waits for its group to take it in.
+    async fn start_shards(&self) -> Result<BTreeSet<ShardId>, BootError> {
         let this = self.host.node();
         self.readiness.waiting("replicas are starting");
+        for shard in self.host.stored_shards()? {
+            self.host.start_shard(shard).await?;
+        }
+        // Not the record as this node knows it: by an old one it could begin a group anew that has moved since.
+        let state = self.meta.known_record().await?;
+        let mut expected = BTreeSet::new();
         for placed in state.shards.iter().filter(|placed| placed.replicas.contains(&this)) {
             let replica = self.host.start_shard(placed.shard).await?;
-            if !placed.first_members.contains(&this) {
+            let is_first = !placed.moved && placed.first_members.contains(&this);
+            if is_first || replica.is_known() {
+                expected.insert(placed.shard);
+            }
+            if !is_first {
                 continue;
             }
-            let address = |id: &NodeId| {
-                let node = state.nodes.iter().find(|node| node.id == *id);
-                (*id, node.map_or_else(String::new, |node| node.peer_addr.clone()))
-            };
+            let address = |id: &NodeId| (*id, state.node(*id).map_or_else(String::new, |node| node.peer_addr.clone()));
             let members: Vec<(NodeId, String)> = placed.first_members.iter().map(address).collect();
             self.host.initialize(GroupId::of_shard(placed.shard), &members).await?;
             if placed.replicas.first() == Some(&this) && replica.leader().is_none() {
                 replica.campaign().await;
             }
         }
-        Ok(())
-    }
-
-    /// Keeps who belongs to the groups it leads as it should be.
-    async fn steer(&self) {
-        let mut tick = interval(STEER_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            self.host.steer().await;
-        }
+        Ok(expected)
     }
 
     /// Resolves once the record says that this node was removed.

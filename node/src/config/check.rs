@@ -57,8 +57,7 @@ impl Config {
             let problem = "has a zone or addresses, which cluster.nodes has too: leave out one or the other";
             return Err(ConfigError::invalid("node", problem));
         }
-        let nodes = self.cluster.nodes.len() as u64;
-        within("cluster.replication", self.cluster.replication.into(), 1..=nodes)?;
+        within("cluster.replication", self.cluster.replication.into(), 1..=9)?;
         if self.cluster.replication.is_multiple_of(2) {
             return Err(ConfigError::invalid("cluster.replication", "must be odd: an even number survives no more"));
         }
@@ -116,6 +115,8 @@ impl Config {
         within("limits.requests", limits.requests.into(), 1..=1_000_000)?;
         within("limits.connections", limits.connections.into(), 1..=10_000_000)?;
         within("limits.tail_bytes", limits.tail_bytes.into(), 64 * 1024..=1 << 30)?;
+        within("limits.moves", limits.moves.into(), 1..=1_000)?;
+        within("limits.moves_per_node", limits.moves_per_node.into(), 1..=1_000)?;
         within("limits.erase_every_seconds", limits.erase_every_seconds.into(), 1..=86_400)?;
         within("limits.store_bytes", limits.store_bytes, 32 * MIB..=1 << 40)
     }
@@ -199,6 +200,8 @@ keys = "keys.json"
             ("id = 1\ndata_dir", "id = 1\nclient_addr = \"127.0.0.1:1\"\ndata_dir", "cluster.nodes"),
             ("id = 1\ndata_dir", "id = 2\ndata_dir", "node.id"),
             ("replication = 1", "replication = 2", "cluster.replication"),
+            ("replication = 1", "replication = 11", "cluster.replication"),
+            ("[auth]", "[limits]\nmoves = 0\n[auth]", "limits.moves"),
             ("0e0f", "0e", "cluster.id"),
             ("127.0.0.1:3", "127.0.0.1:2", "stands twice"),
             ("[auth]", "[log]\nfilter = \"=x=\"\n[auth]", "log.filter"),

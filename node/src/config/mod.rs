@@ -2,7 +2,7 @@
 //!
 //! Owns: the file's shape, defaults, bounds and checks; flags win over `MESSENGER_*`, which win over the file.
 //! Must not know: how a value is used.
-//! Invariants: a loaded [`Config`] is consistent: addresses parse, ids are unique, R is odd and at most the node count;
+//! Invariants: a loaded [`Config`] is consistent: addresses parse, ids are unique, R is odd;
 //! it is of a node that its cluster starts with, or of one that joins, and nothing between.
 
 mod audit;
@@ -123,7 +123,8 @@ pub struct ClusterConfig {
     /// Shards made at bootstrap: 1-4096; fixed from then on.
     #[serde(default = "default_shards")]
     pub shards: u32,
-    /// Replicas of each shard made at bootstrap: odd, at most the number of nodes.
+    /// Replicas that each shard should have: odd, 1-9; with fewer nodes as many as there can be, and more as nodes join.
+    /// Set at bootstrap.
     #[serde(default = "default_replication")]
     pub replication: u32,
     /// The nodes the cluster starts with: 1-9. Left out at a node that joins one that runs.
@@ -182,6 +183,22 @@ pub struct LimitsConfig {
     /// 86,400.
     #[serde(skip_serializing_if = "is_default_erase")]
     pub erase_every_seconds: u32,
+    /// Shards on the move at once, when this node leads the meta group: 1 to 1,000.
+    #[serde(skip_serializing_if = "is_default_moves")]
+    pub moves: u32,
+    /// The same of those that come to a node or leave it: 1 to 1,000.
+    #[serde(skip_serializing_if = "is_default_moves_per_node")]
+    pub moves_per_node: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_default_moves(moves: &u32) -> bool {
+    *moves == LimitsConfig::default().moves
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_default_moves_per_node(moves: &u32) -> bool {
+    *moves == LimitsConfig::default().moves_per_node
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
@@ -206,6 +223,8 @@ impl Default for LimitsConfig {
             store_bytes: 512 << 20,
             disk_reserve_bytes: 512 << 20,
             erase_every_seconds: 600,
+            moves: 8,
+            moves_per_node: 4,
         }
     }
 }

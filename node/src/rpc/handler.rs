@@ -120,6 +120,11 @@ impl NodeHandler {
                 page.map_or(Bytes::from_static(UNREADABLE), |page| page.to_wire().into())
             }
             NodeCall::Senders(query) => self.sessions.senders(&query).to_wire().into(),
+            NodeCall::Members(query) => {
+                let Some(replica) = self.host.shard(query.shard) else { return Bytes::from_static(UNREADABLE) };
+                let members = replica.confirmed_members().await;
+                members.map_or(Bytes::from_static(UNREADABLE), |members| members.to_wire().into())
+            }
             NodeCall::Status(_) => {
                 let replicas = self.host.replicas().iter().map(Replica::status).collect();
                 let status = NodeStatus {

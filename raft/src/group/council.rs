@@ -72,6 +72,7 @@ mod tests {
             nodes: nodes.iter().map(node).collect(),
             shards: vec![],
             replication: 1,
+            wished: 1,
         }
     }
 

@@ -3,8 +3,10 @@
 //! Owns: which replicas run here, the meta group among them, and calls to them.
 //! Must not know: gateways; who routes a call here.
 //! Invariants: a group is initialized solely with its first members, each time the same, and only while its log is
-//! empty; placement is intent, so a replica that runs here is kept until it is told to go.
+//! empty; placement is intent, so a replica that runs here is kept until its group is sure to do without it (see
+//! [`retire`]).
 
+mod retire;
 mod steer;
 
 use super::erase::Erasures;
@@ -147,6 +149,7 @@ fn no_record() -> ClusterState {
         nodes: vec![],
         shards: vec![],
         replication: 0,
+        wished: 0,
     }
 }
 
@@ -319,7 +322,7 @@ impl Host {
     /// The live events of a shard, if it has a replica here.
     #[must_use]
     pub fn subscribe(&self, shard: ShardId) -> Option<Subscriber> {
-        self.shard(shard).map(|replica| replica.subscribe())
+        self.voice(shard).map(|replica| replica.subscribe())
     }
 
     /// [`Host::subscribe`] for a caller that has the channel for changes.
@@ -329,7 +332,12 @@ impl Host {
         shard: ShardId,
         changes: mpsc::Receiver<InterestChange>,
     ) -> Option<mpsc::Receiver<StreamItem>> {
-        self.shard(shard).map(|replica| replica.follow(changes))
+        self.voice(shard).map(|replica| replica.follow(changes))
+    }
+
+    /// A shard's replica, if it runs here and hears of what happens.
+    fn voice(&self, shard: ShardId) -> Option<Replica> {
+        self.shard(shard).filter(Replica::votes)
     }
 
     /// ③ Carries out a call to a group that this node may lead.

@@ -23,7 +23,9 @@ use messenger_proto::command::{Command, CommandResult, Reply};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::NodeId;
 use messenger_proto::query::{Query, QueryResult};
-use messenger_proto::rpc::{InterestChange, Redirect, ReplicaRole, ReplicaStatus, ShardOutcome, StreamItem};
+use messenger_proto::rpc::{
+    GroupMembers, InterestChange, Redirect, ReplicaRole, ReplicaStatus, ShardOutcome, StreamItem,
+};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 use std::sync::Arc;
@@ -205,7 +207,37 @@ impl Replica {
             applied: applied.map_or(0, |applied| applied.index),
             last: metrics.last_log_index.unwrap_or(0),
             digest: applied.map(|applied| applied.digest),
+            members: if self.leads() { self.applied_members() } else { None },
         }
+    }
+
+    fn applied_members(&self) -> Option<GroupMembers> {
+        let membership = self.store.membership(self.group)?;
+        let Members { voters, learners, joint } = members_of(membership.membership());
+        Some(GroupMembers { voters: voters.into_iter().collect(), learners: learners.into_iter().collect(), joint })
+    }
+
+    /// Who belongs to the group, as committed by now; `None` if this replica does not lead, or can't be sure of it.
+    pub async fn confirmed_members(&self) -> Option<GroupMembers> {
+        match self.gate.pass().await {
+            Readable::Yes => self.applied_members(),
+            Readable::NotLeader(_) | Readable::Overloaded => None,
+        }
+    }
+
+    /// Whether anybody ever told this replica of its group.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.store.membership(self.group).is_some()
+    }
+
+    /// Whether this replica is one of those that decide, as far as it has applied. One that is not yet has no events to
+    /// tell, perhaps for long.
+    #[must_use]
+    pub fn votes(&self) -> bool {
+        let membership = self.store.membership(self.group);
+        membership
+            .is_some_and(|membership| membership.membership().voter_ids().any(|node| node == *self.raft.node_id()))
     }
 
     /// Who leads, as far as this replica knows.
@@ -338,6 +370,7 @@ impl Replica {
     /// Stops the replica's tasks and its consensus core.
     pub async fn stop(&self) {
         self.stop.send_replace(());
+        self.tail.close();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(group = %self.group, %error, "the group did not stop cleanly");
         }

@@ -40,6 +40,8 @@ struct Ring {
     capacity: usize,
     /// Bumped when events were skipped for everyone, as by an installed snapshot.
     generation: u64,
+    /// Nothing comes any more.
+    closed: bool,
 }
 
 impl Ring {
@@ -99,7 +101,7 @@ impl Tail {
     /// A tail that holds at most about `capacity` bytes of events.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let ring = Ring { first: 0, events: VecDeque::new(), bytes: 0, capacity, generation: 0 };
+        let ring = Ring { first: 0, events: VecDeque::new(), bytes: 0, capacity, generation: 0, closed: false };
         Self { shared: Arc::new(Shared { ring: Mutex::new(ring), end: watch::Sender::new(0) }) }
     }
 
@@ -131,6 +133,16 @@ impl Tail {
             ring.events.clear();
             ring.bytes = 0;
             ring.generation += 1;
+            ring.end()
+        };
+        self.shared.end.send_replace(end);
+    }
+
+    /// Ends every subscription: subscribers look for another replica.
+    pub fn close(&self) {
+        let end = {
+            let mut ring = self.ring();
+            ring.closed = true;
             ring.end()
         };
         self.shared.end.send_replace(end);
@@ -200,6 +212,7 @@ impl Follower {
                     self.items.send(StreamItem::Reset(Reset {})).await.map_err(|_| Gone)?;
                     continue;
                 }
+                Taken::Closed => return Err(Gone),
                 Taken::Events(batch) if batch.is_empty() => return Ok(()),
                 Taken::Events(batch) => batch,
             };
@@ -219,6 +232,9 @@ impl Follower {
     fn take(&mut self) -> Taken {
         const BATCH: usize = 64;
         let ring = self.tail.ring();
+        if ring.closed {
+            return Taken::Closed;
+        }
         if self.generation != ring.generation || self.next < ring.first {
             self.generation = ring.generation;
             self.next = ring.end();
@@ -234,6 +250,7 @@ impl Follower {
 }
 
 enum Taken {
+    Closed,
     Reset,
     Events(Vec<Arc<Event>>),
 }
@@ -286,6 +303,19 @@ mod tests {
         assert_eq!(items.recv().await, Some(StreamItem::Event(event("a", 20))));
         tail.reset();
         assert_eq!(items.recv().await, Some(StreamItem::Reset(Reset {})));
+    }
+
+    #[tokio::test]
+    async fn a_tail_that_ends_ends_its_subscriptions() {
+        let tail = Tail::new(1024);
+        let (changes, mut items) = tail.subscribe();
+        changes.send(interest(1, "a")).await.unwrap();
+        items.recv().await.unwrap();
+        tail.close();
+        assert_eq!(items.recv().await, None);
+        let (_changes, mut items) = tail.subscribe();
+        tail.close();
+        assert_eq!(items.recv().await, None);
     }
 
     #[tokio::test]

@@ -107,9 +107,23 @@ fn check_in<T: Tables>(step: &mut Step<'_, T>, op: &CheckIn) -> Result<Reply, St
     }
 }
 
+/// A shard's new place. Who was first stays known, and that it moved once is never forgotten: a replica that comes back
+/// empty must not take itself for a first one.
+fn placed(new: &ShardPlacement, old: &ShardPlacement) -> ShardPlacement {
+    let mut members: Vec<_> = old.first_members.clone();
+    let mut replicas: Vec<_> = new.replicas.clone();
+    members.sort_unstable();
+    replicas.sort_unstable();
+    let moved = old.moved || new.moved || members != replicas;
+    ShardPlacement { first_members: old.first_members.clone(), moved, ..new.clone() }
+}
+
 fn replace<T: Tables>(step: &mut Step<'_, T>, op: &ReplacePlacement) -> Result<Reply, Stop> {
     let mut state = record(step)?;
-    let same = state.nodes == op.nodes && state.shards == op.shards;
+    let replication = op.replication == 0 || op.replication == state.replication;
+    let there = |(new, old): (&ShardPlacement, &ShardPlacement)| new.shard == old.shard && new.replicas == old.replicas;
+    let shards = state.shards.len() == op.shards.len() && op.shards.iter().zip(&state.shards).all(there);
+    let same = state.nodes == op.nodes && shards && replication;
     if same && op.based_on.checked_add(1) == Some(state.epoch) {
         return Ok(Reply { replayed: true, ..done() });
     }
@@ -119,7 +133,13 @@ fn replace<T: Tables>(step: &mut Step<'_, T>, op: &ReplacePlacement) -> Result<R
     if op.nodes.is_empty() || !in_order(&op.shards) || op.shards.len() != state.shards.len() {
         return refuse(ErrorCode::InvalidRequest, "the shards of a cluster are fixed, and some node holds them");
     }
+    if state.wished == 0 {
+        state.wished = state.replication;
+    }
+    if op.replication > 0 {
+        state.replication = op.replication;
+    }
     state.nodes.clone_from(&op.nodes);
-    state.shards.clone_from(&op.shards);
+    state.shards = op.shards.iter().zip(&state.shards).map(|(new, old)| placed(new, old)).collect();
     save(step, state)
 }

@@ -180,6 +180,15 @@ impl Store {
         Some(Applied { index: row.log_id.map_or(0, |id| id.index), digest: row.digest })
     }
 
+    /// Who belongs to a group, as applied here: what a majority has on disk. `None` when the group is not in use here, or
+    /// nobody told it yet.
+    #[must_use]
+    pub fn membership(&self, group: GroupId) -> Option<StoredMembership> {
+        let group = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()?;
+        let membership = group.machine().membership.clone();
+        membership.log_id().is_some().then_some(membership)
+    }
+
     /// How close storage is to its limits.
     #[must_use]
     pub fn pressure(&self) -> Pressure {

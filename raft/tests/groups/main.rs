@@ -7,6 +7,7 @@
 
 mod fixture;
 mod leadership;
+mod moves;
 mod outbox;
 
 use fixture::{Node, SHARD, WITHIN, addresses, agree, call, create, newest, send, store_messages};

@@ -9,6 +9,7 @@
 
 mod flow;
 mod leaders;
+pub mod plan;
 mod replicas;
 
 use crate::ring::Ring;
@@ -86,7 +87,8 @@ pub fn place(
         let first_members = scene.previous[index].map(|placement| placement.first_members.clone());
         let first_members = first_members.filter(|members| !members.is_empty()).unwrap_or_else(|| replicas.clone());
         // `shards` counts them in a u32.
-        ShardPlacement { shard: ShardId(index as u32), replicas, first_members }
+        let moved = scene.previous[index].is_some_and(|placement| placement.moved);
+        ShardPlacement { shard: ShardId(index as u32), replicas, first_members, moved }
     });
     Ok(placed.collect())
 }

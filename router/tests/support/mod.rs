@@ -230,7 +230,7 @@ pub fn node(id: u64) -> NodeInfo {
 pub fn state(nodes: u64, shards: &[&[u64]]) -> Arc<ClusterState> {
     let place = |(shard, replicas): (u32, &&[u64])| {
         let replicas: Vec<NodeId> = replicas.iter().copied().map(NodeId).collect();
-        ShardPlacement { shard: ShardId(shard), first_members: replicas.clone(), replicas }
+        ShardPlacement { shard: ShardId(shard), first_members: replicas.clone(), replicas, moved: false }
     };
     Arc::new(ClusterState {
         cluster: ClusterId([0; 16]),
@@ -239,6 +239,7 @@ pub fn state(nodes: u64, shards: &[&[u64]]) -> Arc<ClusterState> {
         nodes: (1..=nodes).map(node).collect(),
         shards: (0..).zip(shards).map(place).collect(),
         replication: 3,
+        wished: 3,
     })
 }
 

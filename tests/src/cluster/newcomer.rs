@@ -3,10 +3,29 @@
 //! Owns: their configurations and how they are started for the first time.
 //! Must not know: how a node joins.
 
-use super::Cluster;
+use super::{Cluster, Size};
 use std::sync::atomic::Ordering;
 
 impl Cluster {
+    /// Starts a cluster of one node that wishes for more replicas than it can have yet.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_alone(shards: u32, replication: u32) -> Self {
+        let cluster = Self::start(Size { nodes: 1, shards });
+        // What is to be known of the cluster's key and addresses is there now; the wish is made anew.
+        cluster.kill(1);
+        let _ended = cluster.wait_dev();
+        std::fs::remove_dir_all(cluster.node_directory(1).join("data")).expect("the node had a directory");
+        let config = std::fs::read_to_string(cluster.config(1)).expect("it has a configuration");
+        let wishing = config.replace("replication = 1", &format!("replication = {replication}"));
+        assert_ne!(wishing, config, "the configuration names no replication");
+        std::fs::write(cluster.config(1), wishing).expect("the directory is writable");
+        cluster.restart(1);
+        cluster
+    }
+
     /// Prepares one more node, with a directory and addresses of its own, and says its number. The cluster may give it
     /// another id, if several join at once.
     ///

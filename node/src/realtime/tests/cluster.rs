@@ -222,7 +222,7 @@ impl NodeCaller for Caller {
                 NodeCall::Ephemeral(items) => node.hear(items),
                 NodeCall::ForgetDevice(device) => node.forget_device(&device),
                 NodeCall::ForgetUser(user) => node.forget_user(&user.user),
-                NodeCall::Status(_) | NodeCall::Audit(_) | NodeCall::Senders(_) => return false,
+                NodeCall::Status(_) | NodeCall::Members(_) | NodeCall::Audit(_) | NodeCall::Senders(_) => return false,
             }
             true
         })

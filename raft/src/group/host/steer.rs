@@ -11,7 +11,7 @@ use crate::group::members::{self, Step};
 use crate::group::replica::Replica;
 use crate::group::{council, proposer};
 use crate::store::StateMachine;
-use crate::types::META_GROUP;
+use crate::types::{GroupId, META_GROUP};
 use futures_util::future::join_all;
 use messenger_proto::ids::NodeId;
 use messenger_proto::meta::ClusterState;
@@ -24,22 +24,41 @@ use tokio::time::timeout;
 const STEP_WITHIN: Duration = Duration::from_secs(5);
 
 impl Host {
-    /// Takes the next step of every group that is led here, as far as there is one.
-    pub async fn steer(&self) {
+    /// Whether some shard that is led here is not, by the record as this node knows it, where it should be.
+    #[must_use]
+    pub fn must_steer(&self) -> bool {
         let record = self.record().borrow().clone();
+        let shards = self.replicas().into_iter().filter(|replica| replica.group() != META_GROUP && replica.leads());
+        shards.into_iter().any(|replica| next(self.node(), &record, &replica).is_some())
+    }
+
+    /// Takes the next step of the meta group, if it is led here.
+    pub async fn steer_meta(&self) {
+        let record = self.record().borrow().clone();
+        self.steer(&record, |group| group == META_GROUP).await;
+    }
+
+    /// Takes the next step of every shard that is led here, as far as there is one; `record` is the one in force, as a
+    /// look at an older one could take back what was done since.
+    pub async fn steer_shards(&self, record: &ClusterState) {
+        self.steer(record, |group| group != META_GROUP).await;
+    }
+
+    async fn steer(&self, record: &ClusterState, wanted: impl Fn(GroupId) -> bool) {
         if record.epoch == 0 {
             return;
         }
-        let led = self.replicas().into_iter().filter(Replica::leads);
-        let steps = led.filter_map(|replica| Some((next(self.node(), &record, &replica)?, replica)));
-        join_all(steps.map(|(step, replica)| take(&record, replica, step))).await;
+        let led = self.replicas().into_iter().filter(|replica| wanted(replica.group()) && replica.leads());
+        let steps = led.filter_map(|replica| Some((next(self.node(), record, &replica)?, replica)));
+        join_all(steps.map(|(step, replica)| take(record, replica, step))).await;
     }
 }
 
 fn next(this: NodeId, record: &ClusterState, replica: &Replica) -> Option<Step> {
     let (now, known) = replica.members();
-    if replica.group() != META_GROUP {
-        return None;
+    if let Some(shard) = replica.group().shard() {
+        let placed = record.shards.get(shard.0 as usize)?;
+        return members::next(this, &placed.replicas.iter().copied().collect(), &BTreeSet::new(), &now, &known);
     }
     let level = known.iter().filter(|follower| members::level(this, follower)).map(|follower| follower.node);
     let (voters, followers) = council::choose(record, &now.voters, &level.collect());

@@ -49,7 +49,7 @@ fn node(id: u64) -> NodeInfo {
 
 fn placement(shard: u32, replicas: &[u64]) -> ShardPlacement {
     let replicas: Vec<_> = replicas.iter().copied().map(NodeId).collect();
-    ShardPlacement { shard: ShardId(shard), first_members: replicas.clone(), replicas }
+    ShardPlacement { shard: ShardId(shard), first_members: replicas.clone(), replicas, moved: false }
 }
 
 fn cluster(id: u8) -> ClusterState {
@@ -60,6 +60,7 @@ fn cluster(id: u8) -> ClusterState {
         nodes: vec![node(1), node(2)],
         shards: vec![placement(0, &[1]), placement(1, &[2])],
         replication: 1,
+        wished: 0,
     }
 }
 
@@ -100,7 +101,12 @@ fn a_placement_is_replaced_by_who_saw_the_last_one() {
     let mut meta = Meta(MemoryTables::default());
     meta.run(MetaCommand::Bootstrap(cluster(1))).unwrap();
     let replace = |based_on, shards: Vec<ShardPlacement>| {
-        MetaCommand::Replace(ReplacePlacement { based_on, nodes: vec![node(1), node(2), node(3)], shards })
+        MetaCommand::Replace(ReplacePlacement {
+            based_on,
+            nodes: vec![node(1), node(2), node(3)],
+            shards,
+            replication: 0,
+        })
     };
     let moved = || vec![placement(0, &[3]), placement(1, &[2])];
     assert_eq!(code(meta.run(replace(1, vec![placement(0, &[3])]))), ErrorCode::InvalidRequest);
@@ -108,7 +114,16 @@ fn a_placement_is_replaced_by_who_saw_the_last_one() {
     assert!(meta.run(replace(1, moved())).unwrap().replayed, "its first answer was lost");
     assert_eq!(code(meta.run(replace(1, vec![placement(0, &[1]), placement(1, &[1])]))), ErrorCode::Conflict);
     let state = meta.state().unwrap();
-    assert_eq!((state.epoch, state.shards, state.nodes.len()), (2, moved(), 3));
+    let places: Vec<_> = state.shards.iter().map(|placed| (placed.replicas.clone(), placed.moved)).collect();
+    assert_eq!(places, [(vec![NodeId(3)], true), (vec![NodeId(2)], false)]);
+    assert_eq!((state.epoch, state.nodes.len(), state.replication, state.wished), (2, 3, 1, 1));
+
+    // Back where it began it is no first replica all the same; and who the first were stays known.
+    let back = ReplacePlacement { based_on: 2, nodes: state.nodes, shards: cluster(1).shards, replication: 3 };
+    meta.run(MetaCommand::Replace(back)).unwrap();
+    let state = meta.state().unwrap();
+    assert!(state.shards[0].moved && !state.shards[1].moved);
+    assert_eq!((state.shards[0].first_members.clone(), state.replication), (vec![NodeId(1)], 3));
 }
 
 fn newcomer(store: u8, port: u16) -> JoinNode {
@@ -163,7 +178,7 @@ fn a_node_is_not_taken_in_for_another_cluster_or_in_anothers_place() {
     let mut nodes = state.nodes;
     nodes[2].state = NodeState::Removed;
     let (based_on, shards) = (state.epoch, state.shards);
-    meta.run(MetaCommand::Replace(ReplacePlacement { based_on, nodes, shards })).unwrap();
+    meta.run(MetaCommand::Replace(ReplacePlacement { based_on, nodes, shards, replication: 0 })).unwrap();
     assert_eq!(code(meta.run(MetaCommand::Join(newcomer(1, 1)))), ErrorCode::Conflict);
     meta.run(MetaCommand::Join(in_place)).unwrap();
     assert_eq!(meta.state().unwrap().node_on(StoreId([2; 16])).unwrap().id, NodeId(4));

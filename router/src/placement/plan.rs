@@ -1,0 +1,352 @@
+//! From the placement in force to the one there should be.
+//!
+//! Owns: the next change of the record on that way: which shards move now, and how many replicas a shard has.
+//! Must not know: the meta group that keeps the record, or how a group carries a move out.
+//! Invariants: pure and deterministic; a shard moves only after its group has become what the record says, so there is
+//! one move per shard at a time, unless that leads to a node that goes itself; a shard whose group can't be asked does not
+//! move; no more move at once than the caps
+//! allow, of all and of each node; nothing is remembered between two steps, and one that was taken twice changes nothing.
+
+use super::{PlacementError, place};
+use messenger_proto::ids::{NodeId, ShardId};
+use messenger_proto::meta::{ClusterState, NodeState, ShardPlacement};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many shards may be on the move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Of all.
+    pub total: usize,
+    /// Of those that come to a node or leave it.
+    pub per_node: usize,
+}
+
+/// What a shard's leader says of its group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// Those that decide.
+    pub voters: BTreeSet<NodeId>,
+    /// Those that only follow.
+    pub learners: BTreeSet<NodeId>,
+    /// The group is between two configurations.
+    pub joint: bool,
+}
+
+/// A change of the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Every shard.
+    pub shards: Vec<ShardPlacement>,
+    /// Replicas of each, from now on.
+    pub replication: u32,
+}
+
+/// Replicas a shard can have: as many as are wished, as far as there are active nodes, and an odd number. 0 without nodes.
+#[must_use]
+pub fn replication(record: &ClusterState) -> u32 {
+    let wished = if record.wished == 0 { record.replication } else { record.wished };
+    let active = record.nodes.iter().filter(|node| node.state == NodeState::Active).count();
+    let possible = wished.min(u32::try_from(active).unwrap_or(u32::MAX));
+    possible - u32::from(possible > 0 && possible.is_multiple_of(2))
+}
+
+/// Where all shards should be in the end; `None` while there is no active node.
+///
+/// # Errors
+/// [`PlacementError`] when the record contradicts itself.
+pub fn target(record: &ClusterState) -> Result<Option<Plan>, PlacementError> {
+    let replication = replication(record);
+    if replication == 0 {
+        return Ok(None);
+    }
+    let shards = u32::try_from(record.shards.len()).unwrap_or(u32::MAX);
+    Ok(Some(Plan { shards: place(&record.nodes, shards, replication, &record.shards)?, replication }))
+}
+
+/// The next step from the record to `target`; `None` when there is none to take now.
+#[must_use]
+pub fn next(record: &ClusterState, target: &Plan, observed: &BTreeMap<ShardId, Observed>, caps: Caps) -> Option<Plan> {
+    let mut busy = Busy::of(record, observed);
+    let mut shards = record.shards.clone();
+    for (shard, wanted) in shards.iter_mut().zip(&target.shards) {
+        if shard.replicas == wanted.replicas {
+            continue;
+        }
+        let touched = difference(&set(&shard.replicas), &set(&wanted.replicas));
+        // Another preferred leader moves no data.
+        if !touched.is_empty() {
+            let seen = observed.get(&shard.shard);
+            let moves_already = in_flight(shard, seen);
+            if moves_already && !is_stranded(record, shard, seen) {
+                continue;
+            }
+            // One that is under way has its place among those that are.
+            if !moves_already && !busy.takes(&touched, caps) {
+                continue;
+            }
+            if !moves_already {
+                busy.add(&touched);
+            }
+        }
+        shard.replicas.clone_from(&wanted.replicas);
+    }
+    let plan = Plan { shards, replication: target.replication };
+    (plan.shards != record.shards || plan.replication != record.replication).then_some(plan)
+}
+
+/// Whether a shard's group is not, or not known to be, what the record says.
+#[must_use]
+pub fn in_flight(placed: &ShardPlacement, observed: Option<&Observed>) -> bool {
+    observed.is_none_or(|seen| seen.joint || !seen.learners.is_empty() || seen.voters != set(&placed.replicas))
+}
+
+/// Whether a shard is on its way to a node that is to go itself, or went: it may never arrive.
+fn is_stranded(record: &ClusterState, placed: &ShardPlacement, observed: Option<&Observed>) -> bool {
+    let Some(seen) = observed.filter(|seen| !seen.joint) else { return false };
+    let goes = |id: &NodeId| record.node(*id).is_none_or(|node| node.state != NodeState::Active);
+    placed.replicas.iter().any(|id| goes(id) && !seen.voters.contains(id))
+}
+
+fn set(nodes: &[NodeId]) -> BTreeSet<NodeId> {
+    nodes.iter().copied().collect()
+}
+
+fn difference(one: &BTreeSet<NodeId>, other: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    one.symmetric_difference(other).copied().collect()
+}
+
+/// Who is at work.
+struct Busy {
+    shards: usize,
+    nodes: BTreeMap<NodeId, usize>,
+}
+
+impl Busy {
+    fn of(record: &ClusterState, observed: &BTreeMap<ShardId, Observed>) -> Self {
+        let mut busy = Self { shards: 0, nodes: BTreeMap::new() };
+        for placed in &record.shards {
+            let seen = observed.get(&placed.shard);
+            if in_flight(placed, seen) {
+                let wanted = set(&placed.replicas);
+                // Of one that can't be asked any replica may be on its way.
+                busy.add(&seen.map_or_else(|| wanted.clone(), |seen| difference(&seen.voters, &wanted)));
+            }
+        }
+        busy
+    }
+
+    fn takes(&self, nodes: &BTreeSet<NodeId>, caps: Caps) -> bool {
+        let room = |node: &NodeId| self.nodes.get(node).copied().unwrap_or(0) < caps.per_node;
+        self.shards < caps.total && nodes.iter().all(room)
+    }
+
+    fn add(&mut self, nodes: &BTreeSet<NodeId>) {
+        self.shards += 1;
+        for node in nodes {
+            *self.nodes.entry(*node).or_default() += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use messenger_proto::ids::ClusterId;
+    use messenger_proto::meta::NodeInfo;
+    use proptest::prelude::*;
+
+    const CAPS: Caps = Caps { total: 4, per_node: 2 };
+
+    fn node(id: u64, zone: u64, state: NodeState) -> NodeInfo {
+        NodeInfo {
+            id: NodeId(id),
+            zone: format!("zone-{zone}"),
+            client_addr: String::new(),
+            peer_addr: String::new(),
+            admin_addr: String::new(),
+            state,
+            store: None,
+        }
+    }
+
+    /// A cluster as its bootstrap left it.
+    fn cluster(nodes: u64, shards: u32, wished: u32) -> ClusterState {
+        let mut record = ClusterState {
+            cluster: ClusterId([0; 16]),
+            epoch: 1,
+            secret: bytes::Bytes::new(),
+            nodes: (1..=nodes).map(|id| node(id, id % 3, NodeState::Active)).collect(),
+            shards: vec![],
+            replication: 1,
+            wished,
+        };
+        record.replication = replication(&record);
+        record.shards = place(&record.nodes, shards, record.replication, &[]).unwrap();
+        record
+    }
+
+    /// A group that is what the record says.
+    fn seen(placed: &ShardPlacement) -> Observed {
+        Observed { voters: set(&placed.replicas), learners: BTreeSet::new(), joint: false }
+    }
+
+    fn settled(record: &ClusterState) -> BTreeMap<ShardId, Observed> {
+        let of = |placed: &ShardPlacement| (placed.shard, seen(placed));
+        record.shards.iter().map(of).collect()
+    }
+
+    fn apply(record: &mut ClusterState, plan: Plan) {
+        (record.shards, record.replication) = (plan.shards, plan.replication);
+    }
+
+    fn step(record: &ClusterState, observed: &BTreeMap<ShardId, Observed>, caps: Caps) -> Option<Plan> {
+        next(record, &target(record).unwrap()?, observed, caps)
+    }
+
+    #[test]
+    fn replicas_are_as_many_as_wished_and_possible_and_odd() {
+        for (nodes, wished, expected) in [(1, 3, 1), (2, 3, 1), (3, 3, 3), (4, 5, 3), (5, 5, 5), (5, 1, 1), (4, 0, 1)] {
+            let mut record = cluster(nodes, 1, wished);
+            if wished == 0 {
+                // A record from before there were wishes.
+                record.replication = 1;
+            }
+            assert_eq!(replication(&record), expected, "{nodes} nodes, {wished} wished");
+        }
+        let mut drained = cluster(1, 1, 1);
+        drained.nodes[0].state = NodeState::Draining;
+        assert_eq!(target(&drained), Ok(None));
+    }
+
+    #[test]
+    fn a_shard_that_is_on_its_way_or_silent_stays_as_it_is() {
+        let mut record = cluster(1, 2, 3);
+        record.nodes = (1..=3).map(|id| node(id, id, NodeState::Active)).collect();
+        let mut observed = settled(&record);
+        observed.remove(&ShardId(0));
+        let plan = step(&record, &observed, Caps { total: 9, per_node: 9 }).unwrap();
+        assert_eq!((plan.shards[0].replicas.len(), plan.shards[1].replicas.len(), plan.replication), (1, 3, 3));
+        observed.insert(ShardId(0), Observed { joint: true, ..seen(&record.shards[0]) });
+        assert_eq!(step(&record, &observed, Caps { total: 9, per_node: 9 }), Some(plan));
+        assert_eq!(step(&record, &observed, Caps { total: 1, per_node: 9 }).unwrap().shards, record.shards);
+    }
+
+    #[test]
+    fn a_shard_does_not_wait_for_a_node_that_goes() {
+        let mut record = cluster(3, 1, 3);
+        let observed = settled(&record);
+        record.nodes.push(node(4, 4, NodeState::Active));
+        record.nodes.push(node(5, 5, NodeState::Active));
+        record.shards[0].replicas = vec![NodeId(1), NodeId(2), NodeId(4)];
+        assert_eq!(target(&record).unwrap().unwrap().shards[0].replicas.len(), 3);
+        let goes_on = |record: &ClusterState, observed: &BTreeMap<ShardId, Observed>| {
+            let plan = step(record, observed, CAPS);
+            plan.is_none_or(|plan| set(&plan.shards[0].replicas) == set(&record.shards[0].replicas))
+        };
+        assert!(goes_on(&record, &observed), "the fourth is on its way in");
+        record.nodes[3].state = NodeState::Draining;
+        let plan = step(&record, &observed, CAPS).unwrap();
+        assert!(!plan.shards[0].replicas.contains(&NodeId(4)));
+        let between = Observed { joint: true, ..observed[&ShardId(0)].clone() };
+        assert!(goes_on(&record, &[(ShardId(0), between)].into()));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Happens {
+        /// A node comes.
+        Comes(u64),
+        /// A node is told to go.
+        Drains(usize),
+        /// The nth group that is on its way becomes what the record says.
+        Arrives(usize),
+        /// The planner looks, with the nth shard silent.
+        Looks(usize),
+    }
+
+    fn happens() -> impl Strategy<Value = Happens> {
+        prop_oneof![
+            1 => (0_u64..3).prop_map(Happens::Comes),
+            1 => (0_usize..9).prop_map(Happens::Drains),
+            6 => (0_usize..64).prop_map(Happens::Arrives),
+            6 => (0_usize..64).prop_map(Happens::Looks),
+        ]
+    }
+
+    /// Looks, checks what a look must keep, and takes the step.
+    fn look(record: &mut ClusterState, observed: &BTreeMap<ShardId, Observed>) -> bool {
+        let Some(plan) = step(record, observed, CAPS) else { return false };
+        for (old, new) in record.shards.iter().zip(&plan.shards) {
+            let moves = set(&old.replicas) != set(&new.replicas);
+            let seen = observed.get(&old.shard);
+            assert!(!moves || !in_flight(old, seen) || is_stranded(record, old, seen), "two moves of {}", old.shard);
+            assert!(new.replicas.len() >= old.replicas.len().min(plan.replication as usize));
+            assert_eq!(old.first_members, new.first_members);
+        }
+        let before = Busy::of(record, observed);
+        let begun =
+            record.shards.iter().zip(&plan.shards).filter(|(old, new)| {
+                set(&old.replicas) != set(&new.replicas) && !in_flight(old, observed.get(&old.shard))
+            });
+        let mut after = Busy { shards: before.shards, nodes: before.nodes.clone() };
+        begun.for_each(|(old, new)| after.add(&difference(&set(&old.replicas), &set(&new.replicas))));
+        assert!(after.shards <= CAPS.total.max(before.shards));
+        for (node, count) in &after.nodes {
+            assert!(*count <= CAPS.per_node.max(before.nodes.get(node).copied().unwrap_or(0)));
+        }
+        apply(record, plan);
+        true
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        /// Whatever comes in between, no step breaks a bound, and once nothing comes any more all ends, where it should,
+        /// after no more looks than there are shards to move.
+        #[test]
+        fn every_way_keeps_the_bounds_and_ends(
+            nodes in 1_u64..6, shards in 1_u32..24, wished in 0_u32..3, events in prop::collection::vec(happens(), 0..60),
+        ) {
+            let mut record = cluster(nodes, shards, wished * 2 + 1);
+            let mut observed = settled(&record);
+            for event in events {
+                match event {
+                    Happens::Comes(zone) if record.nodes.len() < 9 => {
+                        let id = record.nodes.len() as u64 + 1;
+                        record.nodes.push(node(id, zone, NodeState::Active));
+                    }
+                    Happens::Comes(_) => {}
+                    Happens::Drains(nth) => {
+                        let active = record.nodes.iter().filter(|node| node.state == NodeState::Active).count();
+                        let length = record.nodes.len();
+                        if active > 1 {
+                            record.nodes[nth % length].state = NodeState::Draining;
+                        }
+                    }
+                    Happens::Arrives(nth) => {
+                        let shard = &record.shards[nth % record.shards.len()];
+                        observed.insert(shard.shard, seen(shard));
+                    }
+                    Happens::Looks(nth) => {
+                        let mut heard = observed.clone();
+                        heard.remove(&ShardId(nth as u32));
+                        look(&mut record, &heard);
+                    }
+                }
+            }
+            let mut looks = 0;
+            loop {
+                observed = settled(&record);
+                if !look(&mut record, &observed) {
+                    break;
+                }
+                looks += 1;
+                prop_assert!(looks <= 2 * shards as usize + 2, "it does not end");
+            }
+            let target = target(&record).unwrap().unwrap();
+            prop_assert_eq!(&target.shards, &record.shards);
+            prop_assert_eq!(target.replication, record.replication);
+            let draining = |id: &NodeId| record.node(*id).is_none_or(|node| node.state != NodeState::Active);
+            prop_assert!(!record.shards.iter().any(|placed| placed.replicas.iter().any(draining)));
+            prop_assert_eq!(step(&record, &settled(&record), CAPS), None, "again changes nothing");
+        }
+    }
+}
