@@ -116,6 +116,7 @@ pub(crate) fn cluster_state() -> ClusterState {
         shards: (0..SHARDS).map(place).collect(),
         replication: 1,
         wished: 1,
+        moves_paused: false,
     }
 }
 

@@ -62,6 +62,8 @@ crate::wire_struct! {
         /// Replicas that each shard should have once there are nodes enough; 0 in a record from before there was a wish,
         /// and means [`ClusterState::replication`].
         90 => wished: u32,
+        /// No shard begins to move; those that move arrive.
+        91 => moves_paused: bool,
     }
 }
 
@@ -76,6 +78,10 @@ crate::wire_enum! {
         3 => Replace(ReplacePlacement),
         /// A new node asks for an id; one that asked before, by its data directory, has the id it was given then.
         90 => Join(JoinNode),
+        /// A node is to go, or to stay after all, or is gone.
+        91 => Change(ChangeNode),
+        /// Shards may move, or not.
+        92 => Moves(ChangeMoves),
     }
 }
 
@@ -110,6 +116,21 @@ crate::wire_struct! {
         /// `host:port` for operators.
         6 => admin_addr: String,
     }
+}
+
+crate::wire_struct! {
+    /// See [`MetaCommand::Change`].
+    pub struct ChangeNode {
+        1 => node: NodeId,
+        2 => state: NodeState,
+        /// Also if shards have fewer replicas without it.
+        3 => fewer_replicas: bool,
+    }
+}
+
+crate::wire_struct! {
+    /// See [`MetaCommand::Moves`].
+    pub struct ChangeMoves { 1 => paused: bool }
 }
 
 impl JoinNode {
@@ -167,6 +188,9 @@ mod tests {
         // Tag 90, of a message.
         assert_eq!(bytes, [&[0xd2, 0x05, inner.len() as u8], &inner[..]].concat());
         assert_eq!(MetaCommand::from_wire(&bytes), Ok(command));
+        let change = ChangeNode { node: NodeId(4), state: NodeState::Draining, fewer_replicas: true };
+        assert_eq!(MetaCommand::Change(change).to_wire(), [0xda, 0x05, 6, 0x08, 4, 0x10, 2, 0x18, 1]);
+        assert_eq!(MetaCommand::Moves(ChangeMoves { paused: true }).to_wire(), [0xe2, 0x05, 2, 0x08, 1]);
         let placed = ShardPlacement { shard: ShardId(0), replicas: vec![], first_members: vec![], moved: true };
         assert!(placed.to_wire().ends_with(&[0xd0, 0x05, 1]));
         let replace = ReplacePlacement { based_on: 0, nodes: vec![], shards: vec![], replication: 3 };

@@ -1,6 +1,6 @@
 //! Replicas move while a cluster grows, under load and under fire, and nothing that was acknowledged is lost.
 
-use messenger_tests::cluster::Cluster;
+use messenger_tests::cluster::{Cluster, Size};
 use messenger_tests::device::{Device, ids, text, unique};
 use messenger_tests::wait;
 use serde_json::Value;
@@ -109,18 +109,94 @@ fn is_settled(status: &Value, nodes: usize, replicas: usize) -> bool {
 }
 
 fn wait_settled(cluster: &Cluster, nodes: usize, replicas: usize) {
+    wait_settled_at(cluster, 1, nodes, replicas);
+}
+
+fn wait_settled_at(cluster: &Cluster, asked: u16, nodes: usize, replicas: usize) {
     let mut last = Value::Null;
     let settled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         wait::until("replicas are where they should be", SETTLED_WITHIN, || {
-            last = cluster.status(1);
+            last = cluster.status(asked);
             is_settled(&last, nodes, replicas).then_some(())
         });
     }));
     assert!(settled.is_ok(), "{last:#}");
 }
 
+/// What an operator's command at one node comes to: its status and what it says.
+fn operate(cluster: &Cluster, asked: u16, arguments: &[&str]) -> (i32, String) {
+    let admin = format!("http://{}", cluster.admin_addr(asked));
+    let all = [&["cluster"], arguments, &["--operator", "dana", "--admin", &admin]].concat();
+    let output = cluster.messenger(&all);
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().expect("it exits by itself"), String::from_utf8(said).expect("it is UTF-8"))
+}
+
+/// Removes a node as soon as that may be, and says how often it was refused before.
+fn remove(cluster: &Cluster, asked: u16, node: u16) -> usize {
+    let mut refused = 0;
+    wait::until("the node may be removed", SETTLED_WITHIN, || {
+        let (status, said) = operate(cluster, asked, &["remove", &node.to_string()]);
+        assert!(matches!(status, 0 | 9), "{status}: {said}");
+        refused += usize::from(status == 9);
+        (status == 0).then_some(())
+    });
+    refused
+}
+
+fn state_of(cluster: &Cluster, asked: u16, node: u16) -> String {
+    let status = cluster.status(asked);
+    let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+    let row = nodes.iter().find(|row| row["id"] == node);
+    row.and_then(|row| row["state"].as_str()).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn nodes_go_only_when_nothing_counts_on_them() {
+    let cluster = Cluster::start(Size { nodes: 3, shards: SHARDS });
+    let refuses = |arguments: &[&str], named: &str| {
+        let (status, said) = operate(&cluster, 1, arguments);
+        assert!(status == 9 && said.contains(named), "{arguments:?}: {status}: {said}");
+    };
+    refuses(&["drain", "3"], "have another node join first");
+    refuses(&["remove", "3"], "drain it first");
+    refuses(&["drain", "7"], "no such node");
+
+    // While moves are paused a node comes and one is to go, and nothing moves.
+    assert_eq!(operate(&cluster, 2, &["pause"]).0, 0);
+    let fourth = cluster.join("d", 2);
+    assert_eq!(operate(&cluster, 2, &["drain", "3"]).0, 0);
+    refuses(&["remove", "3"], "resume");
+    let moves = &cluster.status(1)["moves"];
+    assert_eq!((moves["paused"].as_bool(), moves["in_flight"].as_u64()), (Some(true), Some(0)));
+    assert_eq!(moves["to_move"], SHARDS, "each shard has a replica on the node that goes");
+    assert_eq!(state_of(&cluster, 1, 3), "draining");
+    assert_eq!(operate(&cluster, 2, &["drain", "3", "--undo"]).0, 0);
+    assert_eq!(state_of(&cluster, 1, 3), "active");
+
+    // It dies and is to go: what it held is made anew elsewhere.
+    assert_eq!(operate(&cluster, 2, &["drain", "3"]).0, 0);
+    cluster.kill(3);
+    assert_eq!(operate(&cluster, fourth, &["resume"]).0, 0);
+    remove(&cluster, 1, 3);
+    assert_eq!(state_of(&cluster, 1, 3), "removed");
+    wait::until("all is where it should be", SETTLED_WITHIN, || {
+        let moves = &cluster.status(1)["moves"];
+        (moves["in_flight"] == 0 && moves["to_move"] == 0).then_some(())
+    });
+    // And it does not come back.
+    cluster.start_node(3);
+    cluster.wait_gone(3);
+    assert_eq!(cluster.exit_status(3).and_then(|status| status.code()), Some(9));
+    refuses(&["drain", "3", "--undo"], "removed");
+    let audit =
+        cluster.messenger(&["audit", "--admin", &format!("http://{}", cluster.admin_addr(2)), "--output", "json"]);
+    let audit = String::from_utf8_lossy(&audit.stdout).into_owned();
+    assert!(audit.contains("/admin/nodes/{node_id}/drain") && audit.contains("\"target_node\":3"), "{audit}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_grows_from_one_node_to_five_and_loses_nothing() {
+async fn a_cluster_grows_from_one_node_to_five_and_shrinks_to_three_and_loses_nothing() {
     let cluster = Arc::new(Cluster::start_alone(SHARDS, 3));
     let load = Load::start(&cluster).await;
     let second = cluster.join("b", 1);
@@ -148,10 +224,20 @@ async fn a_cluster_grows_from_one_node_to_five_and_loses_nothing() {
     load.through(fifth);
     wait_settled(&cluster, 5, 3);
 
-    // The first node is one of many now: what it held is safe without it.
-    cluster.kill(1);
-    load.check(&cluster, &[second, third, fourth, fifth]).await;
-    for node in [second, third, fourth, fifth] {
+    // The first two go, where all began: their replicas, their leaders, their say over the record, and their sessions.
+    for node in [1, second] {
+        let (status, said) = operate(&cluster, third, &["drain", &node.to_string()]);
+        assert!(status == 0 && said.contains("drains"), "{said}");
+    }
+    wait_settled_at(&cluster, third, 3, 3);
+    for node in [1, second] {
+        remove(&cluster, fourth, node);
+        cluster.wait_gone(node);
+        assert_eq!(cluster.exit_status(node).and_then(|status| status.code()), Some(9), "it says that it was removed");
+        assert_eq!(state_of(&cluster, fifth, node), "removed");
+    }
+    load.check(&cluster, &[third, fourth, fifth]).await;
+    for node in cluster.nodes() {
         assert!(!cluster.log(node).contains("panicked"));
     }
 }

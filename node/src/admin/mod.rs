@@ -1,7 +1,7 @@
 //! The operator's listener.
 //!
 //! Owns: cluster status, metrics and probes for operators, the audit log, who sends how much, reports, suspending users, and
-//! taking nodes in;
+//! taking nodes in and letting them go;
 //! never reachable through the client listener.
 //! Must not know: client routes or tokens.
 //! Invariants: what an operator changes or looks at is in the audit log, with where the request came from and the name its operator
@@ -9,6 +9,7 @@
 
 mod answer;
 mod audit;
+mod leaving;
 mod nodes;
 mod recorded;
 mod reports;
@@ -112,6 +113,11 @@ pub fn routes(state: AdminState) -> axum::Router {
     let office = axum::Router::new()
         .route("/admin/audit", get(audit::page))
         .route("/admin/nodes", post(nodes::join).layer(DefaultBodyLimit::max(BODY_MAX)))
+        .route("/admin/nodes/{node_id}/drain", post(leaving::drain))
+        .route("/admin/nodes/{node_id}/undrain", post(leaving::undrain))
+        .route("/admin/nodes/{node_id}/remove", post(leaving::remove))
+        .route("/admin/moves/pause", post(leaving::pause))
+        .route("/admin/moves/resume", post(leaving::resume))
         .route("/admin/senders", get(senders::top))
         .route("/admin/reports", get(reports::page))
         .route("/admin/users/{user_id}", get(users::show))

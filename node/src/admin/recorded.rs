@@ -7,12 +7,14 @@
 //! page in an operator's browser can set for another origin, and one that is none is left out.
 
 use super::Office;
-use super::answer::Refused;
+use super::answer::{Problem, Refused};
 use crate::audit::{Ending, Kind, Pending, Record};
 use crate::gateway::audited::target_of;
+use crate::gateway::error::{ApiError, FieldError};
 use crate::gateway::serve::PeerAddress;
 use crate::gateway::trace::TraceId;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -23,8 +25,14 @@ use std::sync::Arc;
 const OPERATOR: &str = "x-operator";
 
 /// The routes, as records name them.
-pub(super) const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 14] = [
     "/admin/audit",
+    "/admin/nodes",
+    "/admin/nodes/{node_id}/drain",
+    "/admin/nodes/{node_id}/undrain",
+    "/admin/nodes/{node_id}/remove",
+    "/admin/moves/pause",
+    "/admin/moves/resume",
     "/admin/senders",
     "/admin/reports",
     "/admin/users/{user_id}",
@@ -35,8 +43,21 @@ pub(super) const ROUTES: [&str; 8] = [
 ];
 
 /// Which operator it is, in its own words: as long as a user's name at most, and of the same characters.
-pub(super) fn operator(headers: &HeaderMap) -> Option<UserId> {
+fn operator(headers: &HeaderMap) -> Option<UserId> {
     headers.get(OPERATOR).and_then(|name| UserId::new(name.to_str().ok()?).ok())
+}
+
+/// Who changes something says who it is; for the record, which has it already.
+pub(super) struct Named;
+
+impl<S: Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let complaint = "must say who you are: 1-64 of A-Z a-z 0-9 _ . ~ -";
+        let unnamed = || ApiError::fields(vec![FieldError::new("X-Operator", complaint)]).into();
+        operator(&parts.headers).map(|_| Self).ok_or_else(unnamed)
+    }
 }
 
 /// Records a request and how it ends.

@@ -4,6 +4,7 @@
 //! Must not know: how it is shown.
 //! Invariants: a node that doesn't answer within the bound is listed as unreachable, and delays nobody longer.
 
+use crate::boot::moves::observed;
 use crate::boot::readiness::Readiness;
 use crate::rpc::handler::NodeHandler;
 use crate::rpc::transport::NodeTransport;
@@ -13,8 +14,10 @@ use messenger_proto::meta::{ClusterState, NodeInfo, NodeState};
 use messenger_proto::rpc::{NodeCall, NodeStatus, ReplicaStatus, StatusQuery};
 use messenger_proto::slot::SlotMap;
 use messenger_proto::wire::Wire;
+use messenger_router::placement::plan::{self, Progress};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -28,8 +31,21 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeRow>,
     /// The group that keeps the cluster's record.
     pub meta: MetaRow,
+    /// What is to be moved.
+    pub moves: MovesRow,
     /// In order of id.
     pub shards: Vec<ShardRow>,
+}
+
+/// What is to be moved.
+#[derive(Debug, Serialize)]
+pub struct MovesRow {
+    /// No shard begins to move until an operator says so.
+    pub paused: bool,
+    /// Shards whose group is not, or not known to be, what the record says.
+    pub in_flight: usize,
+    /// Replicas that should be where none is yet.
+    pub to_move: usize,
 }
 
 /// The meta group.
@@ -119,7 +135,13 @@ impl StatusSource {
             .into_iter()
             .filter_map(|(id, answer)| answer.map(|answer| (id, answer)))
             .collect();
-        assemble(&record, &answers)
+        let (from, seen) = (Arc::clone(&record), observed(answers.values().cloned()));
+        // A placement of thousands of shards takes its time.
+        let progress = tokio::task::spawn_blocking(move || match plan::target(&from) {
+            Ok(Some(target)) => plan::progress(&from, &target, &seen),
+            Ok(None) | Err(_) => Progress::default(),
+        });
+        assemble(&record, &answers, progress.await.unwrap_or_default())
     }
 
     async fn ask(&self, node: NodeId) -> Option<NodeStatus> {
@@ -129,7 +151,7 @@ impl StatusSource {
     }
 }
 
-fn assemble(record: &ClusterState, answers: &BTreeMap<NodeId, NodeStatus>) -> ClusterStatus {
+fn assemble(record: &ClusterState, answers: &BTreeMap<NodeId, NodeStatus>, progress: Progress) -> ClusterStatus {
     let nodes = record.nodes.iter().map(|node| node_row(node, answers.get(&node.id))).collect();
     let map = SlotMap::new(record.shards.len() as u32);
     let present = record.nodes.iter().filter(|node| node.state != NodeState::Removed);
@@ -147,7 +169,9 @@ fn assemble(record: &ClusterState, answers: &BTreeMap<NodeId, NodeStatus>) -> Cl
             replicas: placed.replicas.iter().map(|node| replica_row(*node, of(node))).collect(),
         }
     });
-    ClusterStatus { nodes, meta, shards: shards.collect() }
+    let Progress { in_flight, to_move } = progress;
+    let moves = MovesRow { paused: record.moves_paused, in_flight, to_move };
+    ClusterStatus { nodes, meta, moves, shards: shards.collect() }
 }
 
 fn replica_of(answers: &BTreeMap<NodeId, NodeStatus>, node: NodeId, shard: Option<ShardId>) -> Option<&ReplicaStatus> {
@@ -163,6 +187,7 @@ fn leader(answers: &BTreeMap<NodeId, NodeStatus>, shard: Option<ShardId>) -> Opt
 
 fn node_row(node: &NodeInfo, answer: Option<&NodeStatus>) -> NodeRow {
     let state = match answer {
+        _ if node.state == NodeState::Removed => NodeState::Removed.as_str(),
         None => "unreachable",
         Some(answer) if answer.draining => "draining",
         Some(answer) if !answer.ready => "starting",
@@ -219,6 +244,7 @@ mod tests {
             }],
             replication: 3,
             wished: 3,
+            moves_paused: false,
         };
         let says = |id: u64, term: u64, leader: u64, role: ReplicaRole| {
             let replica = ReplicaStatus {
@@ -236,7 +262,8 @@ mod tests {
             (node, NodeStatus { node, ready, replicas, short_of_disk: id == 1, draining })
         };
         let answers = [says(1, 4, 1, ReplicaRole::Leader), says(2, 5, 2, ReplicaRole::Leader)].into();
-        let status = assemble(&record, &answers);
+        let status = assemble(&record, &answers, Progress { in_flight: 1, to_move: 2 });
+        assert_eq!((status.moves.in_flight, status.moves.to_move, status.moves.paused), (1, 2, false));
         assert_eq!(status.shards[0].leader, Some(2));
         assert_eq!(status.shards[0].slots, [0, 16_383]);
         let told: Vec<_> = status.nodes.iter().map(|node| (node.state.as_str(), node.short_of_disk)).collect();

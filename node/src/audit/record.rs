@@ -10,7 +10,7 @@ use crate::auth::Identity;
 use crate::gateway::time::Rfc3339;
 use crate::gateway::trace::TraceId;
 use messenger_proto::error::ErrorCode;
-use messenger_proto::ids::{DeviceId, MessageId, Millis, ReportId, ThreadId, UserId};
+use messenger_proto::ids::{DeviceId, MessageId, Millis, NodeId, ReportId, ThreadId, UserId};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -69,6 +69,8 @@ pub struct Target {
     pub device: Option<DeviceId>,
     /// A report.
     pub report: Option<ReportId>,
+    /// A node.
+    pub node: Option<NodeId>,
 }
 
 /// How a write ended.
@@ -172,6 +174,8 @@ struct Line<'a> {
     target_device: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     report_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_node: Option<u64>,
 }
 
 /// A record of the log's own: a segment begins, or something is missing.
@@ -260,6 +264,7 @@ pub fn write_record(buf: &mut Vec<u8>, place: Place, record: &Record, before: Ch
         target_user: target.user.as_ref().map(UserId::as_str),
         target_device: target.device.as_ref().map(DeviceId::as_str),
         report_id: target.report.map(|id| id.to_string()),
+        target_node: target.node.map(|id| id.0),
     };
     write_line(buf, &line, before)
 }
@@ -377,6 +382,7 @@ pub(crate) mod tests {
             user: Some(user),
             device: Some(DeviceId::new(&name).unwrap()),
             report: Some(ReportId(u128::MAX)),
+            node: Some(NodeId(u64::MAX)),
         };
         let mut buf = Vec::new();
         write_record(&mut buf, PLACE, &longest, Chain::default());

@@ -24,7 +24,16 @@ pub fn first_record(config: &Config, cluster: ClusterId) -> Result<ClusterState,
         shard.first_members.clone_from(&shard.replicas);
     }
     let secret: [u8; 32] = rand::random();
-    Ok(ClusterState { cluster, epoch: 1, secret: secret.to_vec().into(), nodes, shards, replication, wished })
+    Ok(ClusterState {
+        cluster,
+        epoch: 1,
+        secret: secret.to_vec().into(),
+        nodes,
+        shards,
+        replication,
+        wished,
+        moves_paused: false,
+    })
 }
 
 /// What of a configuration is otherwise in the cluster's record, in whose favour it is passed over.

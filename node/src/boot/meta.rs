@@ -9,9 +9,9 @@ use super::BootError;
 use messenger_proto::command::{Command, Op, Retention};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{CommandId, NodeId, ShardId, StoreId};
-use messenger_proto::meta::{CheckIn, ClusterState, MetaCommand};
+use messenger_proto::meta::{CheckIn, ClusterState, MetaCommand, NodeState};
 use messenger_proto::query::{Answer, ClusterStateQuery, Query};
-use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
+use messenger_proto::rpc::{Redirect, ShardCall, ShardOutcome, ShardRequest};
 use messenger_proto::wire::Wire;
 use messenger_raft::group::host::Host;
 use messenger_raft::transport::{Lane, Links, Method};
@@ -21,6 +21,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// One try's deadline.
 const TRY_WITHIN: Duration = Duration::from_secs(2);
+/// Between two questions of a node whether it is of the cluster still.
+const ASK_EVERY: Duration = Duration::from_secs(3);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -95,6 +97,19 @@ impl MetaClient {
         timeout_at(deadline, asking).await.unwrap_or_else(|_| Err(silent(ErrorCode::Unavailable)))
     }
 
+    /// Resolves, with the reason, once the cluster does not take this node for one of its own any more. A node that was
+    /// removed may never hear so by the record, as its part in the meta group ends with it: so it asks now and then.
+    pub async fn disowned(&self) -> String {
+        loop {
+            sleep(ASK_EVERY).await;
+            let record = self.record(Instant::now() + TRY_WITHIN).await;
+            let state = record.ok().and_then(|record| record.node(self.host.node()).map(|node| node.state));
+            if state == Some(NodeState::Removed) {
+                return "the node was removed".into();
+            }
+        }
+    }
+
     /// [`MetaClient::record`] of a node that starts and can't go on without; it may take until a majority of nodes is up.
     ///
     /// # Errors
@@ -124,13 +139,28 @@ impl MetaClient {
     }
 
     async fn attempt(&self, request: &ShardRequest) -> Option<ShardOutcome> {
-        let leader = self.host.group(META_GROUP)?.leader()?;
-        if leader == self.host.node() {
+        // Whoever was removed while it was away hears of no leader any more; others may still say who it is.
+        let any = || {
+            let connected = self.links.connected();
+            connected.get(rand::random_range(0..connected.len().max(1))).copied()
+        };
+        let first = self.host.group(META_GROUP)?.leader().or_else(any)?;
+        match self.call(first, request).await {
+            None => self.call(any()?, request).await,
+            Some(ShardOutcome::Redirect(Redirect { leader: Some(leader) })) if leader != first => {
+                self.call(leader, request).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn call(&self, node: NodeId, request: &ShardRequest) -> Option<ShardOutcome> {
+        if node == self.host.node() {
             return self.host.call(META_GROUP, request).await.ok();
         }
         let deadline = Instant::now() + TRY_WITHIN;
         let body = request.to_wire().into();
-        let bytes = self.links.call(leader, Lane::Calls, Method::Admin, META_GROUP, body, deadline).await.ok()?;
+        let bytes = self.links.call(node, Lane::Calls, Method::Admin, META_GROUP, body, deadline).await.ok()?;
         ShardOutcome::decode_from(bytes).ok()
     }
 }

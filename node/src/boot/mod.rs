@@ -13,7 +13,7 @@ mod drain;
 pub mod join;
 mod leaders;
 pub mod meta;
-mod moves;
+pub mod moves;
 mod node;
 mod peers;
 pub mod readiness;

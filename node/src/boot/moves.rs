@@ -170,7 +170,7 @@ fn placed_on(record: &ClusterState, node: NodeId) -> BTreeSet<ShardId> {
 }
 
 /// By shard, what the leader of the highest term says.
-fn observed(answers: impl Iterator<Item = NodeStatus>) -> BTreeMap<ShardId, Observed> {
+pub fn observed(answers: impl Iterator<Item = NodeStatus>) -> BTreeMap<ShardId, Observed> {
     let mut newest: BTreeMap<ShardId, (u64, Observed)> = BTreeMap::new();
     for replica in answers.flat_map(|status| status.replicas) {
         let (Some(shard), Some(GroupMembers { voters, learners, joint })) = (replica.shard, replica.members) else {

@@ -283,6 +283,7 @@ impl Node {
                 // Its replicas are started by now: what has none yet begins with nothing.
                 settled = moves.settle() => settled,
                 () = moves.plan() => Ok(()),
+                why = self.meta.disowned() => Err(BootError::Refused(why)),
             }
         };
         tokio::select! {

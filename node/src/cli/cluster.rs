@@ -1,12 +1,14 @@
 //! `messenger cluster`.
 //!
-//! Owns: asking for the cluster's status, and showing it.
-//! Must not know: how the status is made.
+//! Owns: asking for the cluster's status, and showing it; having nodes go, and pausing moves.
+//! Must not know: how the status is made, or when a node may go.
 
 use super::operators::AdminArgs;
 use super::{CliError, Output};
 use clap::{Args, Subcommand};
+use http::{HeaderName, HeaderValue};
 use messenger_client::Call;
+use messenger_proto::ids::UserId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -16,6 +18,32 @@ const EXAMPLES: &str = "\
 Examples:
   messenger cluster status
   messenger cluster status --admin http://127.0.0.1:7602 --output json";
+
+const DRAIN_EXAMPLES: &str = "\
+Examples:
+  messenger cluster drain 4
+  messenger cluster drain 4 --undo
+  messenger cluster drain 3 --fewer-replicas
+
+Its replicas and leaders move to the other nodes, and none comes to it; `cluster status` says how many are left.
+Then it can be removed.";
+
+const REMOVE_EXAMPLES: &str = "\
+Examples:
+  messenger cluster remove 4
+
+A node is removed once it has drained and nothing counts on it; otherwise this says what does. A node that is gone
+for good is drained and removed like any other. Its id is not given again.";
+
+const PAUSE_EXAMPLES: &str = "\
+Examples:
+  messenger cluster pause
+
+Shards that are on the move arrive; no other begins to move.";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  messenger cluster resume";
 
 /// Look after a cluster
 #[derive(Debug, Args)]
@@ -27,6 +55,52 @@ pub struct ClusterArgs {
 #[derive(Debug, Subcommand)]
 enum ClusterCommand {
     Status(StatusArgs),
+    /// Have a node's replicas and leaders move away
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Drain(DrainArgs),
+    /// Remove a node that has drained
+    #[command(after_help = REMOVE_EXAMPLES)]
+    Remove(RemoveArgs),
+    /// Let no shard begin to move
+    #[command(after_help = PAUSE_EXAMPLES)]
+    Pause(ChangeArgs),
+    /// Let shards move again
+    #[command(after_help = RESUME_EXAMPLES)]
+    Resume(ChangeArgs),
+}
+
+#[derive(Debug, Args)]
+struct ChangeArgs {
+    /// Who you are, for the audit log
+    #[arg(long, env = "USER", default_value = "operator")]
+    operator: UserId,
+    /// Print for people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+struct DrainArgs {
+    /// The node's id
+    node: u64,
+    /// Also if shards have fewer replicas without it
+    #[arg(long, conflicts_with = "undo")]
+    fewer_replicas: bool,
+    /// Let it stay after all
+    #[arg(long)]
+    undo: bool,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+struct RemoveArgs {
+    /// The node's id
+    node: u64,
+    #[command(flatten)]
+    change: ChangeArgs,
 }
 
 /// Show nodes, shards, leaders and how far replicas lag
@@ -48,8 +122,22 @@ pub struct ClusterStatus {
     /// The group that keeps the cluster's record, if the node says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<MetaStatus>,
+    /// What is to be moved, if the node says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moves: Option<MovesStatus>,
     /// Every shard, by id.
     pub shards: Vec<ShardStatus>,
+}
+
+/// What is to be moved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MovesStatus {
+    /// No shard begins to move.
+    pub paused: bool,
+    /// Shards on the move.
+    pub in_flight: usize,
+    /// Replicas still to be made.
+    pub to_move: usize,
 }
 
 /// The meta group.
@@ -115,7 +203,48 @@ pub struct ReplicaStatus {
 pub async fn run(args: ClusterArgs) -> Result<(), CliError> {
     match args.command {
         ClusterCommand::Status(args) => status(&args).await,
+        ClusterCommand::Drain(args) => {
+            let what = match (args.undo, args.fewer_replicas) {
+                (true, _) => "undrain",
+                (false, true) => "drain?fewer_replicas=true",
+                (false, false) => "drain",
+            };
+            change(&args.change, &format!("/admin/nodes/{}/{what}", args.node)).await
+        }
+        ClusterCommand::Remove(args) => change(&args.change, &format!("/admin/nodes/{}/remove", args.node)).await,
+        ClusterCommand::Pause(args) => change(&args, "/admin/moves/pause").await,
+        ClusterCommand::Resume(args) => change(&args, "/admin/moves/resume").await,
     }
+}
+
+async fn change(args: &ChangeArgs, path: &str) -> Result<(), CliError> {
+    let operator = HeaderValue::from_str(args.operator.as_str()).map_err(|e| CliError::Usage(e.to_string()))?;
+    let call = Call::new(http::Method::POST, path).header(HeaderName::from_static("x-operator"), operator);
+    let state: Value = args.admin.ask(&call).await?;
+    match args.output {
+        Output::Json => println!("{state}"),
+        Output::Text => println!("{}", changed(&state)),
+    }
+    Ok(())
+}
+
+fn changed(state: &Value) -> String {
+    match (state["node_id"].as_u64(), state["state"].as_str()) {
+        (Some(node), Some("draining")) => {
+            format!(
+                "node {node} drains; {} of its shards are still to move away: see `cluster status`",
+                state["shards"]
+            )
+        }
+        (Some(node), Some(stands)) => format!("node {node} is {stands}"),
+        _ if state["paused"] == true => "moves are paused".into(),
+        _ => "shards may move".into(),
+    }
+}
+
+fn moves_text(moves: &MovesStatus) -> String {
+    let paused = if moves.paused { " (paused)" } else { "" };
+    format!("moves{paused}: {} shards under way, {} replicas still to move", moves.in_flight, moves.to_move)
 }
 
 async fn status(args: &StatusArgs) -> Result<(), CliError> {
@@ -163,6 +292,9 @@ pub fn render(status: &ClusterStatus) -> String {
     }
     if let Some(meta) = &status.meta {
         let _ = writeln!(text, "\n{}", meta_text(meta));
+    }
+    if let Some(moves) = &status.moves {
+        let _ = writeln!(text, "{}", moves_text(moves));
     }
     let _ = writeln!(text, "\n{:>5}  {:<12} {:>6}  replicas (node: applied, behind)", "shard", "slots", "leader");
     for shard in &status.shards {
@@ -232,6 +364,18 @@ fn summary(status: &ClusterStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_changed_is_said() {
+        let drained: Value = serde_json::from_str(r#"{"node_id":4,"state":"draining","shards":7}"#).unwrap();
+        assert!(changed(&drained).contains("node 4 drains; 7 of its shards"));
+        let gone: Value = serde_json::from_str(r#"{"node_id":4,"state":"removed","shards":0}"#).unwrap();
+        assert_eq!(changed(&gone), "node 4 is removed");
+        assert_eq!(changed(&serde_json::from_str(r#"{"paused":true}"#).unwrap()), "moves are paused");
+        assert_eq!(changed(&serde_json::from_str(r#"{"paused":false}"#).unwrap()), "shards may move");
+        let moves = MovesStatus { paused: true, in_flight: 2, to_move: 5 };
+        assert_eq!(moves_text(&moves), "moves (paused): 2 shards under way, 5 replicas still to move");
+    }
 
     const STATUS: &str = r#"{"nodes":[
         {"id":1,"zone":"a","client_addr":"127.0.0.1:7401","peer_addr":"127.0.0.1:7501","admin_addr":"127.0.0.1:7601","state":"active","short_of_disk":false},

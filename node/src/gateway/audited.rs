@@ -15,7 +15,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use messenger_proto::error::ErrorCode;
-use messenger_proto::ids::{MessageId, ReportId};
+use messenger_proto::ids::{MessageId, NodeId, ReportId};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -71,6 +71,7 @@ pub(crate) fn target_of(route: &str, path: &str) -> Target {
             "{message_id}" => target.message = part.parse().ok(),
             "{user_id}" => target.user = part.parse().ok(),
             "{device_id}" => target.device = part.parse().ok(),
+            "{node_id}" => target.node = part.parse().ok().map(NodeId),
             _ => {}
         }
     }

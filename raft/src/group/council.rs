@@ -73,6 +73,7 @@ mod tests {
             shards: vec![],
             replication: 1,
             wished: 1,
+            moves_paused: false,
         }
     }
 

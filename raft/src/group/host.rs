@@ -150,6 +150,7 @@ fn no_record() -> ClusterState {
         shards: vec![],
         replication: 0,
         wished: 0,
+        moves_paused: false,
     }
 }
 

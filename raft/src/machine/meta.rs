@@ -33,6 +33,8 @@ pub fn apply(tables: &mut Overlay<'_, impl Tables>, index: u64, pack: &Pack) -> 
             Op::Meta(MetaCommand::CheckIn(check_in)) => self::check_in(step, check_in),
             Op::Meta(MetaCommand::Replace(replace)) => self::replace(step, replace),
             Op::Meta(MetaCommand::Join(join)) => nodes::join(step, join),
+            Op::Meta(MetaCommand::Change(change)) => nodes::change(step, change),
+            Op::Meta(MetaCommand::Moves(moves)) => nodes::moves(step, moves),
             _ => refuse(ErrorCode::Internal, "the meta group keeps no threads"),
         });
         let fail = |TableError(error)| TableError(format!("applying meta log entry {index}: {error}"));

@@ -31,6 +31,7 @@ fn record(addresses: &[SocketAddr], replicas: &[u64]) -> ClusterState {
         shards: vec![ShardPlacement { shard: SHARD, replicas, first_members, moved: true }],
         replication: 3,
         wished: 3,
+        moves_paused: false,
     }
 }
 

@@ -66,6 +66,9 @@ pub fn target(record: &ClusterState) -> Result<Option<Plan>, PlacementError> {
 /// The next step from the record to `target`; `None` when there is none to take now.
 #[must_use]
 pub fn next(record: &ClusterState, target: &Plan, observed: &BTreeMap<ShardId, Observed>, caps: Caps) -> Option<Plan> {
+    if record.moves_paused {
+        return None;
+    }
     let mut busy = Busy::of(record, observed);
     let mut shards = record.shards.clone();
     for (shard, wanted) in shards.iter_mut().zip(&target.shards) {
@@ -98,6 +101,28 @@ pub fn next(record: &ClusterState, target: &Plan, observed: &BTreeMap<ShardId, O
 #[must_use]
 pub fn in_flight(placed: &ShardPlacement, observed: Option<&Observed>) -> bool {
     observed.is_none_or(|seen| seen.joint || !seen.learners.is_empty() || seen.voters != set(&placed.replicas))
+}
+
+/// How far a cluster is from where it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Shards whose group is not, or not known to be, what the record says.
+    pub in_flight: usize,
+    /// Replicas that should be where none is yet.
+    pub to_move: usize,
+}
+
+/// How far a cluster is from `target`.
+#[must_use]
+pub fn progress(record: &ClusterState, target: &Plan, observed: &BTreeMap<ShardId, Observed>) -> Progress {
+    let missing = |(placed, wanted): (&ShardPlacement, &ShardPlacement)| {
+        let there = observed.get(&placed.shard).map_or_else(|| set(&placed.replicas), |seen| seen.voters.clone());
+        wanted.replicas.iter().filter(|node| !there.contains(node)).count()
+    };
+    Progress {
+        in_flight: record.shards.iter().filter(|placed| in_flight(placed, observed.get(&placed.shard))).count(),
+        to_move: record.shards.iter().zip(&target.shards).map(missing).sum(),
+    }
 }
 
 /// Whether a shard is on its way to a node that is to go itself, or went: it may never arrive.
@@ -179,6 +204,7 @@ mod tests {
             shards: vec![],
             replication: 1,
             wished,
+            moves_paused: false,
         };
         record.replication = replication(&record);
         record.shards = place(&record.nodes, shards, record.replication, &[]).unwrap();
@@ -224,11 +250,23 @@ mod tests {
         record.nodes = (1..=3).map(|id| node(id, id, NodeState::Active)).collect();
         let mut observed = settled(&record);
         observed.remove(&ShardId(0));
+        let whole = target(&record).unwrap().unwrap();
+        assert_eq!(progress(&record, &whole, &observed), Progress { in_flight: 1, to_move: 4 });
         let plan = step(&record, &observed, Caps { total: 9, per_node: 9 }).unwrap();
         assert_eq!((plan.shards[0].replicas.len(), plan.shards[1].replicas.len(), plan.replication), (1, 3, 3));
         observed.insert(ShardId(0), Observed { joint: true, ..seen(&record.shards[0]) });
         assert_eq!(step(&record, &observed, Caps { total: 9, per_node: 9 }), Some(plan));
         assert_eq!(step(&record, &observed, Caps { total: 1, per_node: 9 }).unwrap().shards, record.shards);
+    }
+
+    #[test]
+    fn nothing_begins_to_move_while_moves_are_paused() {
+        let mut record = cluster(1, 2, 3);
+        record.nodes = (1..=3).map(|id| node(id, id, NodeState::Active)).collect();
+        record.moves_paused = true;
+        assert_eq!(step(&record, &settled(&record), CAPS), None);
+        record.moves_paused = false;
+        assert!(step(&record, &settled(&record), CAPS).is_some());
     }
 
     #[test]

@@ -240,6 +240,7 @@ pub fn state(nodes: u64, shards: &[&[u64]]) -> Arc<ClusterState> {
         shards: (0..).zip(shards).map(place).collect(),
         replication: 3,
         wished: 3,
+        moves_paused: false,
     })
 }
 

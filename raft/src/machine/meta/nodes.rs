@@ -1,9 +1,10 @@
-//! Nodes that come to a cluster.
+//! Nodes that come to a cluster, and go.
 //!
-//! Owns: which of them are taken in, under which id.
+//! Owns: which of them are taken in, under which id; when one may drain, and when it may be removed.
 //! Must not know: how they ask, or what they are given to hold.
 //! Invariants: an id is given to one data directory and never to another, also after its node was removed; no two nodes
-//! that were not removed have an address in common; asking again changes nothing.
+//! that were not removed have an address in common; only a node that drains and holds nothing by the placement is removed,
+//! and never comes back; asking again changes nothing.
 
 use super::super::step::{Step, Stop, refuse};
 use super::super::tables::{TableError, Tables};
@@ -12,7 +13,7 @@ use messenger_proto::command::Reply;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{NodeId, StoreId};
 use messenger_proto::limits::{ADDRESS_MAX, NODES_MAX, ZONE_MAX};
-use messenger_proto::meta::{ClusterState, JoinNode, NodeInfo, NodeState};
+use messenger_proto::meta::{ChangeMoves, ChangeNode, ClusterState, JoinNode, NodeInfo, NodeState};
 
 /// Takes a node in, or finds it there.
 pub(super) fn join<T: Tables>(step: &mut Step<'_, T>, op: &JoinNode) -> Result<Reply, Stop> {
@@ -49,6 +50,65 @@ pub(super) fn join<T: Tables>(step: &mut Step<'_, T>, op: &JoinNode) -> Result<R
     state.nodes.retain(|node| node.id != id);
     state.nodes.push(node);
     state.nodes.sort_by_key(|node| node.id);
+    save(step, state)
+}
+
+/// Has a node drain, or stay after all, or go.
+pub(super) fn change<T: Tables>(step: &mut Step<'_, T>, op: &ChangeNode) -> Result<Reply, Stop> {
+    let mut state = record(step)?;
+    let Some(node) = state.node(op.node).cloned() else {
+        return refuse(ErrorCode::InvalidRequest, "there is no such node");
+    };
+    match (node.state, op.state) {
+        (now, wanted) if now == wanted => return Ok(Reply { replayed: true, ..done() }),
+        (NodeState::Removed, _) => return refuse(ErrorCode::Conflict, "the node was removed, for good"),
+        (NodeState::Active, NodeState::Removed) => {
+            return refuse(ErrorCode::Conflict, "the node does not drain; drain it first");
+        }
+        (NodeState::Active, _) => may_drain(&state, op)?,
+        (NodeState::Draining, NodeState::Removed) => holds_nothing(&state, op.node)?,
+        (NodeState::Draining, _) => {}
+    }
+    for listed in state.nodes.iter_mut().filter(|listed| listed.id == op.node) {
+        listed.state = op.state;
+    }
+    save(step, state)
+}
+
+fn may_drain(state: &ClusterState, op: &ChangeNode) -> Result<(), Stop> {
+    let stays = |node: &&NodeInfo| node.state == NodeState::Active && node.id != op.node;
+    let left = state.nodes.iter().filter(stays).count();
+    let replicas = state.replication as usize;
+    if left == 0 {
+        return refuse(ErrorCode::Conflict, "it is the last active node; another one must join first");
+    }
+    if left < replicas && !op.fewer_replicas {
+        let detail = format!(
+            "{left} active nodes would be left for {replicas} replicas of each shard: have another node join first, or \
+             agree to fewer replicas"
+        );
+        return refuse(ErrorCode::Conflict, &detail);
+    }
+    Ok(())
+}
+
+fn holds_nothing(state: &ClusterState, node: NodeId) -> Result<(), Stop> {
+    match state.shards.iter().filter(|placed| placed.replicas.contains(&node)).count() {
+        0 => Ok(()),
+        held => refuse(
+            ErrorCode::Conflict,
+            &format!("{held} shards still have replicas on the node; they move away as it drains"),
+        ),
+    }
+}
+
+/// Lets shards move, or not.
+pub(super) fn moves<T: Tables>(step: &mut Step<'_, T>, op: &ChangeMoves) -> Result<Reply, Stop> {
+    let mut state = record(step)?;
+    if state.moves_paused == op.paused {
+        return Ok(Reply { replayed: true, ..done() });
+    }
+    state.moves_paused = op.paused;
     save(step, state)
 }
 

@@ -4,7 +4,8 @@ use super::*;
 use crate::machine::meta;
 use messenger_proto::ids::{ClusterId, NodeId, ShardId, StoreId};
 use messenger_proto::meta::{
-    CheckIn, ClusterState, JoinNode, MetaCommand, NodeInfo, NodeState, ReplacePlacement, ShardPlacement,
+    ChangeMoves, ChangeNode, CheckIn, ClusterState, JoinNode, MetaCommand, NodeInfo, NodeState, ReplacePlacement,
+    ShardPlacement,
 };
 use messenger_proto::query::ClusterStateQuery;
 
@@ -61,6 +62,7 @@ fn cluster(id: u8) -> ClusterState {
         shards: vec![placement(0, &[1]), placement(1, &[2])],
         replication: 1,
         wished: 0,
+        moves_paused: false,
     }
 }
 
@@ -182,6 +184,47 @@ fn a_node_is_not_taken_in_for_another_cluster_or_in_anothers_place() {
     assert_eq!(code(meta.run(MetaCommand::Join(newcomer(1, 1)))), ErrorCode::Conflict);
     meta.run(MetaCommand::Join(in_place)).unwrap();
     assert_eq!(meta.state().unwrap().node_on(StoreId([2; 16])).unwrap().id, NodeId(4));
+}
+
+#[test]
+fn a_node_goes_once_it_drained_and_holds_nothing() {
+    let mut meta = Meta(MemoryTables::default());
+    meta.run(MetaCommand::Bootstrap(ClusterState { replication: 1, ..cluster(1) })).unwrap();
+    let change =
+        |node, state, fewer_replicas| MetaCommand::Change(ChangeNode { node: NodeId(node), state, fewer_replicas });
+    let (drain, stay, remove) = (NodeState::Draining, NodeState::Active, NodeState::Removed);
+    assert_eq!(code(meta.run(change(9, drain, false))), ErrorCode::InvalidRequest);
+    assert_eq!(code(meta.run(change(2, remove, false))), ErrorCode::Conflict, "it does not drain");
+    meta.run(change(2, drain, false)).unwrap();
+    assert!(meta.run(change(2, drain, false)).unwrap().replayed);
+    assert_eq!(code(meta.run(change(1, drain, true))), ErrorCode::Conflict, "it is the last one");
+    meta.run(change(2, stay, false)).unwrap();
+    meta.run(change(2, drain, false)).unwrap();
+    assert_eq!(code(meta.run(change(2, remove, true))), ErrorCode::Conflict, "it holds a shard");
+    let state = meta.state().unwrap();
+    let (nodes, shards) = (state.nodes, vec![placement(0, &[1]), placement(1, &[1])]);
+    let replace = ReplacePlacement { based_on: state.epoch, nodes, shards, replication: 0 };
+    meta.run(MetaCommand::Replace(replace)).unwrap();
+    meta.run(change(2, remove, false)).unwrap();
+    assert_eq!(code(meta.run(change(2, stay, false))), ErrorCode::Conflict);
+    assert_eq!(meta.state().unwrap().nodes.len(), 2, "its id is not given again");
+
+    let mut three = Meta(MemoryTables::default());
+    let nodes = vec![node(1), node(2), node(3)];
+    three.run(MetaCommand::Bootstrap(ClusterState { nodes, replication: 3, ..cluster(1) })).unwrap();
+    assert_eq!(code(three.run(change(3, drain, false))), ErrorCode::Conflict, "two can't hold three replicas");
+    three.run(change(3, drain, true)).unwrap();
+}
+
+#[test]
+fn moves_are_paused_until_they_are_resumed() {
+    let mut meta = Meta(MemoryTables::default());
+    meta.run(MetaCommand::Bootstrap(cluster(1))).unwrap();
+    assert!(meta.run(MetaCommand::Moves(ChangeMoves { paused: false })).unwrap().replayed);
+    meta.run(MetaCommand::Moves(ChangeMoves { paused: true })).unwrap();
+    assert!(meta.state().unwrap().moves_paused);
+    meta.run(MetaCommand::Moves(ChangeMoves { paused: false })).unwrap();
+    assert!(!meta.state().unwrap().moves_paused);
 }
 
 #[test]
