@@ -2,6 +2,7 @@
 
 use messenger_tests::cluster::{Cluster, Size};
 use messenger_tests::device::{Device, ids, text, unique};
+use messenger_tests::socket::{Next, Socket};
 use messenger_tests::wait;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use tokio::task::JoinHandle;
 
 const SHARDS: u32 = 6;
 const THREADS: usize = 4;
+/// A listener that hears nothing for so long has heard all.
+const SILENT_FOR: Duration = Duration::from_secs(8);
 /// How long it may take until all is where it should be, on a busy machine.
 const SETTLED_WITHIN: Duration = Duration::from_mins(1);
 
@@ -20,21 +23,37 @@ struct Load {
     nodes: Arc<AtomicU16>,
     stop: Arc<AtomicBool>,
     threads: Vec<(Device, String, JoinHandle<Vec<String>>)>,
+    /// What the other one of each thread heard on one connection.
+    listening: Vec<JoinHandle<Vec<String>>>,
+    others: Vec<String>,
 }
 
 impl Load {
     async fn start(cluster: &Arc<Cluster>) -> Self {
         let (nodes, stop) = (Arc::new(AtomicU16::new(*cluster.nodes().end())), Arc::new(AtomicBool::new(false)));
-        let mut threads = Vec::new();
+        let (mut threads, mut others) = (Vec::new(), Vec::new());
         for _ in 0..THREADS {
             let device = cluster.device(1, &unique("alice"), "phone");
-            let thread = device.one_to_one(&unique("bob")).await;
+            others.push(unique("bob"));
+            let thread = device.one_to_one(others.last().expect("it was just put there")).await;
             let sender = device.at(cluster.client_addr(1));
             let (nodes, stop, cluster) = (Arc::clone(&nodes), Arc::clone(&stop), Arc::clone(cluster));
             let sending = tokio::spawn(send_steadily(cluster, sender, thread.clone(), nodes, stop));
             threads.push((device, thread, sending));
         }
-        Self { nodes, stop, threads }
+        Self { nodes, stop, threads, listening: Vec::new(), others }
+    }
+
+    /// Has the other one of each thread listen through a node, from now on.
+    async fn listen(&mut self, cluster: &Cluster, node: u16) {
+        for other in &self.others {
+            let mut socket = cluster.device(node, other, "tablet").connect().await;
+            // What was sent before may be more than is told at once.
+            for frame in socket.catch_up().await {
+                socket.ack(&frame).await;
+            }
+            self.listening.push(tokio::spawn(listen(socket)));
+        }
     }
 
     /// Sends through so many nodes from now on.
@@ -45,6 +64,7 @@ impl Load {
     /// Ends, and checks every thread's whole history, through each of some nodes, against what was acknowledged.
     async fn check(self, cluster: &Cluster, through: &[u16]) {
         self.stop.store(true, Ordering::Relaxed);
+        let mut listening = self.listening.into_iter();
         for (device, thread, sending) in self.threads {
             let accepted = sending.await.expect("the sender does not fail");
             assert!(accepted.len() > 20, "hardly anything was sent: {}", accepted.len());
@@ -52,6 +72,27 @@ impl Load {
                 let history = device.at(cluster.client_addr(*node)).history(&thread).await;
                 assert_eq!(ids(&history), accepted, "through node {node}");
             }
+            let heard = listening.next().expect("somebody listens").await.expect("the listener does not fail");
+            let first = heard.first().and_then(|first| accepted.iter().position(|id| id == first));
+            let first = first.unwrap_or_else(|| panic!("it heard nothing that was sent: {heard:?}"));
+            assert_eq!(heard, accepted[first..], "each message is heard once, in order");
+        }
+    }
+}
+
+/// Listens on one connection until it is silent for long; the messages, in the order they came.
+async fn listen(mut socket: Socket) -> Vec<String> {
+    let mut heard = Vec::new();
+    loop {
+        match socket.next_within(SILENT_FOR).await {
+            Next::Frame(frame) => {
+                if frame["t"] == "msg" {
+                    heard.push(text(&frame, "id"));
+                }
+                socket.ack(&frame).await;
+            }
+            Next::Silence => return heard,
+            Next::Closed(code) => panic!("the connection ended: {code:?}"),
         }
     }
 }
@@ -120,7 +161,10 @@ fn wait_settled_at(cluster: &Cluster, asked: u16, nodes: usize, replicas: usize)
             is_settled(&last, nodes, replicas).then_some(())
         });
     }));
-    assert!(settled.is_ok(), "{last:#}");
+    if settled.is_err() {
+        cluster.print_logs();
+        panic!("{last:#}");
+    }
 }
 
 /// What an operator's command at one node comes to: its status and what it says.
@@ -198,13 +242,14 @@ fn nodes_go_only_when_nothing_counts_on_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_grows_from_one_node_to_five_and_shrinks_to_three_and_loses_nothing() {
     let cluster = Arc::new(Cluster::start_alone(SHARDS, 3));
-    let load = Load::start(&cluster).await;
+    let mut load = Load::start(&cluster).await;
     let second = cluster.join("b", 1);
     // Two replicas would survive no more than one.
     wait_settled(&cluster, 2, 1);
     let third = cluster.join("c", second);
     wait_settled(&cluster, 3, 3);
     load.through(third);
+    load.listen(&cluster, third).await;
 
     // A joiner that dies over and over while replicas come to it.
     let fourth = cluster.add("a");
@@ -229,6 +274,11 @@ async fn a_cluster_grows_from_one_node_to_five_and_shrinks_to_three_and_loses_no
         let (status, said) = operate(&cluster, third, &["drain", &node.to_string()]);
         assert!(status == 0 && said.contains("drains"), "{said}");
     }
+    // Whoever plans is killed in the middle of it.
+    let planner = cluster.status(third)["meta"]["leader"].as_u64().and_then(|node| u16::try_from(node).ok());
+    let victim = planner.filter(|node| *node != third).unwrap_or(fourth);
+    cluster.kill(victim);
+    cluster.restart(victim);
     wait_settled_at(&cluster, third, 3, 3);
     for node in [1, second] {
         remove(&cluster, fourth, node);

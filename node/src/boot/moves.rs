@@ -3,8 +3,8 @@
 //! Owns: this node's part in moves: its leaders change their groups, its replicas come and go; and, while it leads the meta
 //! group, the next change of the placement.
 //! Must not know: the rules (see [`messenger_router::placement::plan`] and [`messenger_raft::group::members`]).
-//! Invariants: nothing is kept in memory that matters: the record says what should be, the groups say what is. A replica is
-//! destroyed only after its group's leader, sure that it leads, and the record in force both said that it has no part any
+//! Invariants: nothing is kept in memory that matters: the record says what should be, the groups say what is. A replica
+//! ends only after its group's leader, sure that it leads, and the record in force both said that it has no part any
 //! more, and it was stopped before they were asked.
 
 use super::BootError;

@@ -1,20 +1,20 @@
-//! How a replica that nobody needs any more goes.
+//! How a replica that nobody needs any more ends.
 //!
-//! Owns: the order of steps from a replica that runs to one that is gone.
+//! Owns: the order of steps from a replica that runs to one that lies still.
 //! Must not know: how it is known that a group does without the replica.
 //! Invariants: what is asked last is asked while the replica is stopped, so that nothing it could say afterwards counts
-//! anywhere: a group that takes the node in again begins with a replica that holds nothing. The vote stays, so that the
-//! node never votes twice in a term. Killed in between, the replica is still there, and is asked about again.
+//! anywhere. What it holds stays on disk, log, rows and vote. A replica that came back without its log would, while it
+//! catches up, pass configurations in which it once decided, and could elect a leader, or itself, that lacks what it had
+//! acknowledged then. Killed in between, or started again, the replica runs, and is asked about again.
 
 use super::{Host, HostError};
-use crate::store::Erased;
 use crate::types::GroupId;
 use messenger_proto::ids::ShardId;
 use std::sync::PoisonError;
 
 impl Host {
-    /// Stops a shard's replica and, if it is `needless` still when it has stopped, destroys it; otherwise it runs again.
-    /// Says whether it is gone.
+    /// Stops a shard's replica and, if it is `needless` still when it has stopped, leaves it so; otherwise it runs again.
+    /// Says whether it lies still.
     ///
     /// # Errors
     /// [`HostError`] when storage fails.
@@ -29,12 +29,7 @@ impl Host {
             self.start_shard(shard).await?;
             return Ok(false);
         }
-        let store = &self.inner.parts.store;
-        store.destroy_group(group).await?;
-        tracing::info!(%shard, "a replica is gone: its group does without it");
-        let store = store.clone();
-        // What it held leaves the disk too; a failed write stops the node by itself.
-        drop(self.inner.parts.storage_watch.spawn_blocking(move || store.erase(&[(group, Erased::All)])));
+        tracing::info!(%shard, "a replica ends here: its group does without it");
         Ok(true)
     }
 
