@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn a_configuration_that_is_not_the_cluster_s_is_told() {
-        let placed = |n| ShardPlacement { shard: ShardId(n), replicas: Vec::new(), first_members: Vec::new() };
+        let placed =
+            |n| ShardPlacement { shard: ShardId(n), replicas: Vec::new(), first_members: Vec::new(), moved: false };
         let record = ClusterState {
             cluster: ClusterId([1; 16]),
             epoch: 1,
@@ -67,6 +68,7 @@ mod tests {
             shards: (0..4).map(placed).collect(),
             replication: 1,
             wished: 3,
+            moves_paused: false,
         };
         let configured = |shards, replication| ClusterConfig {
             id: "1".into(),
