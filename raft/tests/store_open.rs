@@ -67,10 +67,10 @@ fn another_format_is_refused_and_left_alone() {
         other => panic!("{other}"),
     }
     fs::write(directory.path().join("format"), older.to_string()).unwrap();
-    match refusal(directory.path()) {
-        OpenError::OlderFormat { found, supported, .. } => assert_eq!((found, supported), (older, FORMAT_VERSION)),
-        other => panic!("{other}"),
-    }
+    let refusal = refusal(directory.path());
+    let said = refusal.to_string();
+    assert!(said.contains(&format!("has format {older}, and this program reads {FORMAT_VERSION}")), "{said}");
+    assert!(matches!(refusal, OpenError::OlderFormat { .. }) && !said.contains('\n'), "{said}");
 }
 
 #[test]

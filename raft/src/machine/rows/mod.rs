@@ -2,7 +2,7 @@
 //!
 //! Owns: the key codec, the tag of every family, and typed access to rows.
 //! Must not know: what a command means, RocksDB, groups.
-//! Invariants: tags and layouts are pinned by golden tests; within a family keys are ordered by slot, then as the
+//! Invariants: no two families share a tag; tags and layouts are pinned by golden tests; within a family keys are ordered by slot, then as the
 //! key structs are; no encoded key is a prefix of another; a row's value is a protobuf message, so fields can
 //! be added; bytes that are no row of their family are a [`TableError`], never a panic.
 //!
@@ -20,7 +20,7 @@
 //! | 14 | [`event`] | thread, seq | one per event that is no message |
 //! | 15 | [`message_id`] | slot, id | one per message |
 //! | 16 | [`client_seq`] | thread, user, device, number | one per message |
-//! | 17 | [`unread_resent`] | thread, user, seq | one per message sent again to a member that has not read it |
+//! | 17 | [`envelopes`] | thread, seq, user | one per message in envelopes and user with devices among them |
 //! | 18 | [`watermark`] | thread, user | one per member that took a message |
 //! | 19 | [`history`] | thread, kind, user, seq | one per step of a watermark |
 //! | 1a | [`position`] | thread, user, device | one per device that acknowledged |
@@ -37,16 +37,17 @@
 //! | 30 | [`user_thread`] | user, thread | one per thread a user is or was in |
 //! | 31 | [`user`] | user | one per user in a thread |
 //! | 32 | [`departure`] | user, time, thread | one per thread a user left of late, 1,000 at most |
-//! | 38 | [`privacy`] | user | one per user that does not show everything |
 //! | 33 | [`device`] | user, device | one per device that has keys published, 32 at most |
 //! | 34 | [`prekey`] | user, device, kind, number | one per one-time key in store, 1,000 of a kind at most |
 //! | 35 | [`bundles`] | command | one per remembered command that took keys |
 //! | 36 | [`device_past`] | user, device | one per device that was deleted or began anew, 1,032 at most |
 //! | 37 | [`devices`] | user | one per user with devices |
+//! | 38 | [`privacy`] | user | one per user that does not show everything |
+//! | 3a | [`blocks`] | user | one per user that blocks someone |
+//! | 40 | [`unread_resent`] | thread, user, seq | one per message sent again to a member that has not read it |
 //! | 60 | [`suspension`] | user | one per user that is suspended, or has devices that are |
 //! | 61 | [`report`] | report | one per report that is kept |
 //! | 62 | [`user_report`] | user, report | one per report that is kept, 100 of a user at most |
-//! | 3a | [`blocks`] | user | one per user that blocks someone |
 //!
 //! One message under an Idempotency-Key writes seven rows: message, message id, client seq, dedupe and expiry are new,
 //! head and shard are rewritten (once per pack). One receipt writes watermark, history (two when a read also delivers)
@@ -187,6 +188,9 @@ pub fn any(tables: &impl Tables, range: &KeyRange) -> Result<bool, TableError> {
     })?;
     Ok(found)
 }
+
+#[cfg(test)]
+mod families;
 
 #[cfg(test)]
 pub(crate) mod testing {

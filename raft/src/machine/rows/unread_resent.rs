@@ -1,6 +1,6 @@
 //! A message that was sent again to a member which has not read it yet.
 //!
-//! Layout: `17 | thread | member NUL | event BE64`.
+//! Layout: `40 | thread | member NUL | event BE64`.
 //! Owns: finding by an acknowledgement which messages it takes that came twice.
 //! Must not know: when the row is written or read.
 //! Invariants: the tag and the layout never change; the value only gains fields; it names a row of [`super::resent`] that
@@ -21,7 +21,7 @@ pub struct UnreadResentKey {
 }
 
 impl Key for UnreadResentKey {
-    const TAG: u8 = 0x17;
+    const TAG: u8 = 0x40;
     type Row = UnreadResentRow;
 
     fn write(&self, key: &mut KeyWriter) {
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn the_layout_is_pinned() {
         let key = UnreadResentKey { thread: ThreadId([7; 16]), user: UserId::new("al").unwrap(), event: Seq(5) };
-        let bytes: [&[u8]; 5] = [&[0x17], &[0x0a, 0x73], &[7; 16], b"al\0", &5u64.to_be_bytes()];
+        let bytes: [&[u8]; 5] = [&[0x40], &[0x0a, 0x73], &[7; 16], b"al\0", &5u64.to_be_bytes()];
         assert_eq!(key.encode(), bytes.concat());
     }
 }
