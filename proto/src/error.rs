@@ -40,7 +40,6 @@ crate::wire_code! {
         27 => MessageDeleted = "message_deleted",
         28 => TooManyReactions = "too_many_reactions",
         29 => TooManyPins = "too_many_pins",
-        50 => PresenceHidden = "presence_hidden",
         40 => PrekeysExhausted = "prekeys_exhausted",
         41 => KeyConflict = "key_conflict",
         42 => TooManyDevices = "too_many_devices",
@@ -48,8 +47,9 @@ crate::wire_code! {
         44 => TooManyPrekeys = "too_many_prekeys",
         45 => DeviceRevoked = "device_revoked",
         46 => DeviceMismatch = "device_mismatch",
-        70 => Suspended = "suspended",
+        50 => PresenceHidden = "presence_hidden",
         60 => TooManyBlocks = "too_many_blocks",
+        70 => Suspended = "suspended",
     }
 }
 
@@ -136,7 +136,46 @@ impl ErrorCode {
     /// Whether the request may have been carried out all the same.
     #[must_use]
     pub fn may_have_had_effects(self) -> bool {
-        matches!(self, Self::OutcomeUnknown | Self::Internal)
+        match self {
+            Self::OutcomeUnknown | Self::Internal => true,
+            Self::InvalidRequest
+            | Self::InvalidCursor
+            | Self::Unauthenticated
+            | Self::TokenExpired
+            | Self::MissingScope
+            | Self::Forbidden
+            | Self::NotAMember
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::NotAGroup
+            | Self::ThreadFull
+            | Self::DuplicateClientSeq
+            | Self::IdempotencyKeyReused
+            | Self::IdempotencyKeyRequired
+            | Self::BodyTooLarge
+            | Self::CiphertextTooLarge
+            | Self::UnsupportedMediaType
+            | Self::UpgradeRequired
+            | Self::RateLimited
+            | Self::Overloaded
+            | Self::Unavailable
+            | Self::HeadersTooLarge
+            | Self::Conflict
+            | Self::ChangeWindowClosed
+            | Self::MessageDeleted
+            | Self::TooManyReactions
+            | Self::TooManyPins
+            | Self::PrekeysExhausted
+            | Self::KeyConflict
+            | Self::TooManyDevices
+            | Self::StaleRegistration
+            | Self::TooManyPrekeys
+            | Self::DeviceRevoked
+            | Self::DeviceMismatch
+            | Self::PresenceHidden
+            | Self::TooManyBlocks
+            | Self::Suspended => false,
+        }
     }
 
     /// A short title, the same for every occurrence.
@@ -217,5 +256,25 @@ impl Refusal {
     #[must_use]
     pub fn existing_id(&self) -> Option<MessageId> {
         self.existing.as_ref().map(|message| message.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Field, read_key, read_varint};
+    use bytes::Bytes;
+
+    #[test]
+    fn codes_are_listed_in_order_and_never_twice() {
+        let number = |code: &ErrorCode| {
+            let mut bytes = Vec::new();
+            code.write(1, &mut bytes);
+            let mut bytes = Bytes::from(bytes);
+            let (_, wire_type) = read_key(&mut bytes).unwrap().unwrap();
+            read_varint(wire_type, &mut bytes).unwrap()
+        };
+        let numbers: Vec<u64> = ErrorCode::ALL.iter().map(number).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
     }
 }
