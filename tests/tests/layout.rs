@@ -63,9 +63,17 @@ fn a_clock_chance_or_io_in_pure_code_is_caught() {
         ("raft/src/machine/send.rs", "use std::time::Instant;\n", "Instant"),
         ("raft/src/machine/send.rs", "let now = std::time::SystemTime::now();\n", "SystemTime"),
         ("raft/src/machine/read/page.rs", "use std::collections::HashMap;\n", "HashMap"),
-        ("router/src/placement.rs", "let n: u8 = rand::random();\n", "rand"),
+        ("router/src/placement/flow.rs", "let n: u8 = rand::random();\n", "rand"),
         ("router/src/ring.rs", "pub async fn f() {}\n", "async"),
-        ("node/src/realtime/session.rs", "use tokio::sync::mpsc;\n", "tokio"),
+        ("node/src/realtime/session/mod.rs", "use tokio::sync::mpsc;\n", "tokio"),
+        ("node/src/realtime/presence/board.rs", "use std::collections::HashMap;\n", "HashMap"),
+        ("node/src/realtime/presence/book.rs", "let now = tokio::time::Instant::now();\n", "Instant::now"),
+        ("node/src/realtime/registry/book.rs", "use tokio::sync::mpsc;\n", "tokio"),
+        ("node/src/realtime/ack/book.rs", "let late = due.elapsed();\n", "elapsed"),
+        ("node/src/realtime/hub/reads.rs", "async fn f() {}\n", "async"),
+        ("node/src/audit/senders.rs", "use std::fs;\n", "std::fs"),
+        ("node/src/chat/view.rs", "let colour: u8 = rand::random();\n", "rand"),
+        ("router/src/interest.rs", "let at = std::time::SystemTime::now();\n", "SystemTime"),
         ("node/src/realtime/session/window.rs", "use std::{fmt, fs};\n", "std::fs"),
         ("proto/src/ids.rs", "use std::time::Instant;\n", "Instant"),
     ];
@@ -79,6 +87,19 @@ fn a_clock_chance_or_io_in_pure_code_is_caught() {
     let good = "/// Not an Instant.\nuse std::time::Duration;\nlet operand = 1;\n";
     assert!(layout::purity(&source("raft/src/machine/send.rs", good)).is_empty());
     assert!(layout::purity(&source("node/src/realtime/socket.rs", "use tokio::net;\n")).is_empty());
+    let told = "use std::collections::HashMap;\nuse tokio::time::Instant;\nfn at(now: Instant) {}\n";
+    assert!(layout::purity(&source("node/src/realtime/registry/book.rs", told)).is_empty());
+}
+
+#[test]
+fn a_pure_file_that_was_moved_is_missed() {
+    let mut sources = layout::sources(&workspace::root()).unwrap();
+    assert!(layout::listed(&sources).is_empty());
+    for moved in ["node/src/realtime/registry/book.rs", "chaos/src/oracle/"] {
+        sources.retain(|source| !source.path.starts_with(moved));
+        let missed = layout::listed(&sources).into_iter().find(|breach| breach.file == moved);
+        assert_eq!(missed.unwrap().what, "is to be pure, and is not there");
+    }
 }
 
 #[test]
