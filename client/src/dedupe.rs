@@ -22,12 +22,6 @@ impl Seen {
         Self { known: HashSet::new(), order: VecDeque::new(), capacity: capacity.max(1) }
     }
 
-    /// Whether the id was seen.
-    #[must_use]
-    pub fn contains(&self, id: MessageId) -> bool {
-        self.known.contains(&id)
-    }
-
     /// Whether the id is new; it no longer is afterwards.
     pub fn insert(&mut self, id: MessageId) -> bool {
         if !self.known.insert(id) {

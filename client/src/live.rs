@@ -172,17 +172,6 @@ impl Live {
         self.sender.clone()
     }
 
-    /// Counts a message as given: it came by another way. Answers whether it had not been given before.
-    pub fn mark_seen(&mut self, id: MessageId) -> bool {
-        self.seen.insert(id)
-    }
-
-    /// Whether a message was given already, or counts as given.
-    #[must_use]
-    pub fn has_given(&self, id: MessageId) -> bool {
-        self.seen.contains(id)
-    }
-
     /// The next event; `None` after [`LiveEvent::Ended`]. What was given before now counts as taken. May be cancelled.
     pub async fn next(&mut self) -> Option<LiveEvent> {
         loop {

@@ -271,15 +271,6 @@ impl Rest {
         from_json(&self.call(Call::new(Method::GET, path).header(IDEMPOTENCY_KEY, key_value(key)?)).await?)
     }
 
-    /// Deletes a device of the viewer's.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn delete_device(&self, device: &DeviceId) -> Result<(), ClientError> {
-        let path = format!("/v1/users/me/devices/{}", encoded(device.as_str()));
-        self.call(Call::new(Method::DELETE, path)).await.map(drop)
-    }
-
     /// Any request, with this client's token, tried at one server after the other until it succeeds, is refused for
     /// good, or the deadline has come. The answer is a success.
     ///

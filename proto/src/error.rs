@@ -5,7 +5,6 @@
 //! Invariants: the matches are exhaustive, so a new code cannot go without its answers; codes are never reused.
 
 use crate::envelope::DeviceMismatch;
-use crate::ids::MessageId;
 use crate::model::Message;
 
 crate::wire_code! {
@@ -250,12 +249,6 @@ impl Refusal {
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), existing: None, field: None, mismatch: None }
-    }
-
-    /// The message of a [`ErrorCode::DuplicateClientSeq`], if that is what this is.
-    #[must_use]
-    pub fn existing_id(&self) -> Option<MessageId> {
-        self.existing.as_ref().map(|message| message.id)
     }
 }
 

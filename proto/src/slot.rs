@@ -66,12 +66,6 @@ impl SlotMap {
         (1..=u32::from(SLOT_COUNT)).contains(&shards).then_some(Self { shards })
     }
 
-    /// How many shards there are.
-    #[must_use]
-    pub fn shard_count(self) -> u32 {
-        self.shards
-    }
-
     /// The shard that owns a slot.
     #[must_use]
     pub fn shard_of(self, slot: Slot) -> ShardId {

@@ -85,14 +85,6 @@ impl Authenticator {
         Ok(identity)
     }
 
-    /// Whose token an `Authorization` header's value holds.
-    ///
-    /// # Errors
-    /// [`AuthError`] when it holds none, or one that is not to be believed.
-    pub fn verify_header(&self, value: &str) -> Result<Arc<Identity>, AuthError> {
-        self.verify(bearer(value)?)
-    }
-
     /// Whose token it is, if it was verified before and is still good; costs no signature.
     #[must_use]
     pub fn recall(&self, token: &str) -> Option<Arc<Identity>> {

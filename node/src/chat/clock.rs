@@ -30,8 +30,8 @@ impl LocalTime {
     }
 
     /// UTC.
-    #[must_use]
-    pub fn utc() -> Self {
+    #[cfg(test)]
+    pub(super) fn utc() -> Self {
         Self { zone: TimeZone::UTC }
     }
 

@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
@@ -120,8 +120,8 @@ impl Links {
     }
 
     /// Whether there is a connection to the peer right now.
-    #[must_use]
-    pub fn is_connected(&self, node: NodeId) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_connected(&self, node: NodeId) -> bool {
         self.connection(node).is_ok()
     }
 
@@ -133,7 +133,8 @@ impl Links {
     }
 
     /// Waits until there is a connection to the peer, or none for `wanted` false; false at the deadline.
-    pub async fn wait_connected(&self, node: NodeId, wanted: bool, deadline: Instant) -> bool {
+    #[cfg(test)]
+    pub(super) async fn wait_connected(&self, node: NodeId, wanted: bool, deadline: Instant) -> bool {
         let mut followed = self.0.followed.subscribe();
         let reached = async {
             loop {
@@ -154,7 +155,7 @@ impl Links {
                 let _ = followed.changed().await;
             }
         };
-        timeout_at(deadline, reached).await.is_ok()
+        tokio::time::timeout_at(deadline, reached).await.is_ok()
     }
 
     /// Ends all connections and links with nobody any more.

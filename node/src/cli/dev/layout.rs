@@ -70,10 +70,10 @@ impl Layout {
             let path = self.config_path(config.node.id);
             let text = toml::to_string_pretty(config).map_err(|error| failed(&path, error))?;
             let existing = std::fs::read_to_string(&path).ok();
-            match existing.as_deref().map(|existing| fit(existing, config)) {
-                Some(Fit::Same) => {}
-                Some(Fit::Other) => return Err(failed(&self.root, another_shape(&existing.unwrap_or_default()))),
-                Some(Fit::WithoutLimits) | None => std::fs::write(&path, text).map_err(|error| failed(&path, error))?,
+            match existing {
+                None => std::fs::write(&path, text).map_err(|error| failed(&path, error))?,
+                Some(existing) if fits(&existing, config) => {}
+                Some(existing) => return Err(failed(&self.root, another_shape(&existing))),
             }
         }
         let beyond = self.config_path(self.nodes.len() as u64 + 1);
@@ -161,26 +161,11 @@ fn program() -> String {
     std::env::current_exe().map_or_else(|_| "messenger".into(), |path| path.display().to_string())
 }
 
-/// What a configuration file of before is to a cluster of this shape.
-enum Fit {
-    /// It says the same, but perhaps for limits that someone tries out.
-    Same,
-    /// It is from before there were limits.
-    WithoutLimits,
-    Other,
-}
-
-fn fit(existing: &str, config: &Config) -> Fit {
-    let (Ok(table), Ok(known)) = (existing.parse::<toml::Table>(), toml::from_str::<Config>(existing)) else {
-        return Fit::Other;
-    };
+/// Whether a configuration file that is there is for a cluster of this shape; limits that someone tries out are its own.
+fn fits(existing: &str, config: &Config) -> bool {
+    let Ok(known) = toml::from_str::<Config>(existing) else { return false };
     let limits = (config.rate_limits.clone(), config.proxies.clone());
-    let known = Config { rate_limits: limits.0, proxies: limits.1, audit: config.audit.clone(), ..known };
-    match (known == *config, table.contains_key("rate_limits")) {
-        (true, true) => Fit::Same,
-        (true, false) => Fit::WithoutLimits,
-        (false, _) => Fit::Other,
-    }
+    Config { rate_limits: limits.0, proxies: limits.1, audit: config.audit.clone(), ..known } == *config
 }
 
 /// What a directory holds whose configuration files are for another cluster, and what to do.
@@ -238,12 +223,9 @@ mod tests {
         let why = Layout::prepare(directory.path(), 3, 4, 7401).unwrap_err().to_string();
         assert!(why.contains("--nodes 1 --shards 4"), "{why}");
 
-        // One from before there were limits gets them; whatever someone tries out stays.
+        // Whatever someone tries out stays.
         table.remove("rate_limits");
         table.remove("proxies");
-        std::fs::write(&path, table.to_string()).unwrap();
-        prepare(4).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), made);
         let tried = format!("{table}{TRIED}");
         std::fs::write(&path, &tried).unwrap();
         prepare(4).unwrap();

@@ -345,7 +345,8 @@ impl Model {
         self.admin(sender)?;
         if let Some((known, id)) = self.numbers.get(&(sender, number)) {
             if *known != body {
-                assert_eq!(result.as_ref().unwrap_err().existing_id(), Some(*id));
+                let existing = result.as_ref().unwrap_err().existing.as_ref();
+                assert_eq!(existing.unwrap().id, *id);
                 return Err(ErrorCode::DuplicateClientSeq);
             }
             assert_eq!(message(result.clone()).id, *id);
