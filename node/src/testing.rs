@@ -8,7 +8,7 @@ use messenger_proto::command::{
     Command, CommandResult, IndexMembership, Op, OutboxDelivered, OutboxKey, Pack, ReplyBody, Retention,
 };
 use messenger_proto::event::Event;
-use messenger_proto::ids::{ClusterId, CommandId, Millis, NodeId, ShardId, ThreadId, UserId};
+use messenger_proto::ids::{ClusterId, CommandId, LogIndex, Millis, NodeId, ShardId, ThreadId, UserId};
 use messenger_proto::meta::{ClusterState, NodeInfo, NodeState, ShardPlacement};
 use messenger_proto::profile::{NewMember, Profile, ProfileTold, UpdateProfile};
 use messenger_proto::query::{Query, QueryResult};
@@ -32,7 +32,7 @@ impl MemoryShard {
         self.now = self.now.max(stamp);
         let pack = Pack { stamp, commands: vec![command] };
         let mut overlay = Overlay::new(&self.tables);
-        let mut applied = apply(&mut overlay, self.index, &pack).unwrap();
+        let mut applied = apply(&mut overlay, LogIndex(self.index), &pack).unwrap();
         let writes = overlay.into_writes();
         self.tables.absorb(writes);
         (applied.results.pop().unwrap(), applied.events)

@@ -5,7 +5,7 @@
 //! Must not know: the log; connections; who is shown what.
 //! Invariants: nothing of this is ever proposed; each item stands for itself, so any of them may be lost or repeated.
 
-use crate::ids::{Millis, ShardId, ThreadId, UserId};
+use crate::ids::{Millis, ShardId, Term, ThreadId, UserId};
 
 crate::wire_struct! {
     /// To a node: show these to whom they concern there.
@@ -69,7 +69,7 @@ crate::wire_struct! {
         2 => threads: Vec<ThreadId>,
         /// The user's shard, and the term of the leader that says so: an earlier leader is not believed after a later one.
         3 => shard: ShardId,
-        4 => term: u64,
+        4 => term: Term,
         /// Whom the user keeps away, who are not shown it; at most [`crate::limits::USER_BLOCKS_MAX`].
         5 => away: Vec<UserId>,
         /// As [`Typing::version`].
@@ -109,7 +109,7 @@ crate::wire_struct! {
     /// What a leader knows.
     pub struct PresenceAnswer {
         /// Its term: another one than before means that it began with an empty memory.
-        1 => term: u64,
+        1 => term: Term,
         /// Those that were asked for and are not simply unknown.
         2 => people: Vec<Presence>,
     }
@@ -141,7 +141,7 @@ mod tests {
             of,
             threads: vec![ThreadId([7; 16])],
             shard: ShardId(2),
-            term: 9,
+            term: Term(9),
             away: vec![],
             version: 0,
         };
@@ -181,7 +181,14 @@ mod tests {
         let change = (user, status, any::<Option<u64>>(), threads, any::<u32>(), any::<u64>(), away, version).prop_map(
             |(user, status, last_seen, threads, shard, term, away, version)| {
                 let of = Presence { user: UserId::new(&user).unwrap(), status, last_seen: last_seen.map(Millis) };
-                Ephemeral::Presence(PresenceChange { of, threads, shard: ShardId(shard), term, away, version })
+                Ephemeral::Presence(PresenceChange {
+                    of,
+                    threads,
+                    shard: ShardId(shard),
+                    term: Term(term),
+                    away,
+                    version,
+                })
             },
         );
         let privacy = user.prop_map(|user| Ephemeral::Privacy(PrivacyChange { user: UserId::new(&user).unwrap() }));

@@ -147,6 +147,15 @@ integer_id!(
     RegistrationId(u64)
 );
 
+integer_id!(
+    /// A term of a shard's group: at most one node leads in it; 0 is before the first.
+    Term(u64)
+);
+integer_id!(
+    /// The place of an entry in a group's log, from 0.
+    LogIndex(u64)
+);
+
 impl ClientSeq {
     /// The largest integer every JSON reader represents exactly: 2^53 - 1.
     pub const MAX: u64 = (1 << 53) - 1;

@@ -9,7 +9,7 @@ use crate::command::{Command, Reply};
 use crate::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
 use crate::error::Refusal;
 use crate::event::Event;
-use crate::ids::{ConnectionId, DeviceId, Millis, NodeId, ShardId, ThreadId, UserId};
+use crate::ids::{ConnectionId, DeviceId, LogIndex, Millis, NodeId, ShardId, Term, ThreadId, UserId};
 use crate::query::{Answer, Query};
 
 /// The generated tonic service and its frames.
@@ -146,11 +146,11 @@ crate::wire_struct! {
         1 => shard: Option<ShardId>,
         2 => role: ReplicaRole,
         3 => leader: Option<NodeId>,
-        4 => term: u64,
+        4 => term: Term,
         /// Index of the last entry applied.
-        5 => applied: u64,
+        5 => applied: LogIndex,
         /// Index of the last entry in the log.
-        6 => last: u64,
+        6 => last: LogIndex,
         /// What was applied up to `applied`, chained into one number: replicas that applied the same have the same.
         7 => digest: Option<u64>,
         /// Who belongs to the group, as a leader has applied it.

@@ -208,7 +208,7 @@ fn replica_row(node: NodeId, replica: Option<&ReplicaStatus>) -> ReplicaRow {
     ReplicaRow {
         node: node.0,
         role: replica.map_or("unknown", |replica| replica.role.as_str()).into(),
-        applied: replica.map(|replica| replica.applied),
+        applied: replica.map(|replica| replica.applied.0),
         digest: replica.and_then(|replica| replica.digest).map(|digest| format!("{digest:016x}")),
     }
 }
@@ -216,6 +216,7 @@ fn replica_row(node: NodeId, replica: Option<&ReplicaStatus>) -> ReplicaRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use messenger_proto::ids::{LogIndex, Term};
     use messenger_proto::meta::ShardPlacement;
     use messenger_proto::rpc::ReplicaRole;
 
@@ -251,9 +252,9 @@ mod tests {
                 shard: Some(ShardId(0)),
                 role,
                 leader: Some(NodeId(leader)),
-                term,
-                applied: 7,
-                last: 9,
+                term: Term(term),
+                applied: LogIndex(7),
+                last: LogIndex(9),
                 digest: Some(0xab),
                 members: None,
             };

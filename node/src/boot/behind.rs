@@ -7,7 +7,7 @@
 //! Invariants: it ends, at the latest after [`CATCH_UP_MAX`]: a node that can't catch up serves what needs no replica here.
 
 use crate::rpc::transport::NodeTransport;
-use messenger_proto::ids::{NodeId, ShardId};
+use messenger_proto::ids::{LogIndex, NodeId, ShardId};
 use messenger_proto::rpc::{NodeCall, NodeStatus, StatusQuery};
 use messenger_proto::wire::Wire;
 use messenger_raft::group::host::Host;
@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 pub(super) async fn catch_up(host: &Host, transport: &NodeTransport, expected: &BTreeSet<ShardId>) {
     let caught_up = async {
         // By shard, how far its leader was when asked.
-        let mut goals: BTreeMap<ShardId, u64> = BTreeMap::new();
+        let mut goals: BTreeMap<ShardId, LogIndex> = BTreeMap::new();
         loop {
             let behind = behind(host, expected, &goals);
             if behind.is_empty() {
@@ -54,7 +54,7 @@ pub(super) async fn catch_up(host: &Host, transport: &NodeTransport, expected: &
 fn behind(
     host: &Host,
     expected: &BTreeSet<ShardId>,
-    goals: &BTreeMap<ShardId, u64>,
+    goals: &BTreeMap<ShardId, LogIndex>,
 ) -> BTreeMap<ShardId, Option<NodeId>> {
     let mut behind = BTreeMap::new();
     for status in host.replicas().iter().map(Replica::status) {

@@ -11,7 +11,7 @@ use super::BootError;
 use super::meta::MetaClient;
 use crate::rpc::transport::NodeTransport;
 use futures_util::future::join_all;
-use messenger_proto::ids::{NodeId, ShardId};
+use messenger_proto::ids::{NodeId, ShardId, Term};
 use messenger_proto::meta::{ClusterState, MetaCommand, NodeState, ReplacePlacement};
 use messenger_proto::rpc::{GroupMembers, MembersQuery, NodeCall, NodeStatus, StatusQuery};
 use messenger_proto::wire::Wire;
@@ -171,7 +171,7 @@ fn placed_on(record: &ClusterState, node: NodeId) -> BTreeSet<ShardId> {
 
 /// By shard, what the leader of the highest term says.
 pub fn observed(answers: impl Iterator<Item = NodeStatus>) -> BTreeMap<ShardId, Observed> {
-    let mut newest: BTreeMap<ShardId, (u64, Observed)> = BTreeMap::new();
+    let mut newest: BTreeMap<ShardId, (Term, Observed)> = BTreeMap::new();
     for replica in answers.flat_map(|status| status.replicas) {
         let (Some(shard), Some(GroupMembers { voters, learners, joint })) = (replica.shard, replica.members) else {
             continue;

@@ -10,7 +10,7 @@ use crate::rpc::transport::NodeTransport;
 use futures_util::future::join_all;
 use messenger_proto::audit::{AuditPage, AuditQuery, SendersAnswer, SendersQuery};
 use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
-use messenger_proto::ids::{NodeId, ShardId};
+use messenger_proto::ids::{NodeId, ShardId, Term};
 use messenger_proto::meta::{ClusterState, NodeState};
 use messenger_proto::rpc::{ForgetDevice, ForgetUser, NodeCall, RegisterSession, SessionCall, SessionOutcome};
 use std::pin::Pin;
@@ -34,7 +34,7 @@ impl NodeSessions {
 }
 
 impl Sessions for NodeSessions {
-    fn session(&self, shard: ShardId, term: u64, call: SessionCall) -> SessionOutcome {
+    fn session(&self, shard: ShardId, term: Term, call: SessionCall) -> SessionOutcome {
         // Before it is connected this node serves nobody, and a gateway elsewhere renews within seconds.
         let (Some(registry), Some(realtime)) = (self.registry.get(), self.realtime.get()) else {
             return SessionOutcome { replaced: false };
@@ -47,7 +47,7 @@ impl Sessions for NodeSessions {
         outcome
     }
 
-    fn presence(&self, shard: ShardId, term: u64, call: PresenceCall) -> PresenceAnswer {
+    fn presence(&self, shard: ShardId, term: Term, call: PresenceCall) -> PresenceAnswer {
         let nothing = || PresenceAnswer { term, people: Vec::new() };
         self.realtime.get().map_or_else(nothing, |realtime| realtime.presence(shard, term, call))
     }

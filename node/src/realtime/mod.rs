@@ -36,7 +36,7 @@ use axum::extract::Request;
 use axum::routing::any;
 use messenger_proto::audit::{SendersAnswer, SendersQuery};
 use messenger_proto::ephemeral::{Ephemeral, EphemeralItems, PresenceAnswer, PresenceCall};
-use messenger_proto::ids::{Millis, NodeId, ShardId, ThreadId, UserId};
+use messenger_proto::ids::{Millis, NodeId, ShardId, Term, ThreadId, UserId};
 use messenger_proto::rpc::{ForgetDevice, RegisterSession, SessionCall};
 use messenger_proto::slot::Slot;
 use messenger_router::Router;
@@ -152,13 +152,13 @@ impl Realtime {
     }
 
     /// Takes note of a connection that was registered or unregistered here, as its user's shard leader in `term`.
-    pub fn note(&self, shard: ShardId, term: u64, call: &SessionCall) {
+    pub fn note(&self, shard: ShardId, term: Term, call: &SessionCall) {
         self.0.desk.note(shard, term, call);
     }
 
     /// Says who is there, as a shard's leader in `term`.
     #[must_use]
-    pub fn presence(&self, shard: ShardId, term: u64, call: PresenceCall) -> PresenceAnswer {
+    pub fn presence(&self, shard: ShardId, term: Term, call: PresenceCall) -> PresenceAnswer {
         self.0.desk.answer(shard, term, call)
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use messenger_proto::audit::{AuditPage, AuditQuery, SendersAnswer, SendersQuery};
 use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};
 use messenger_proto::error::{ErrorCode, Refusal};
-use messenger_proto::ids::{NodeId, ShardId};
+use messenger_proto::ids::{NodeId, ShardId, Term};
 use messenger_proto::rpc::{
     ForgetDevice, ForgetUser, InterestChange, NodeCall, NodeStatus, Redirect, RegisterSession, SessionCall,
     SessionOutcome, ShardCall, ShardOutcome, ShardRequest, StreamItem,
@@ -30,9 +30,9 @@ const UNREADABLE: &[u8] = &[0xff];
 /// What the node does with calls that no group answers.
 pub trait Sessions: Send + Sync + 'static {
     /// Registers or unregisters a connection; this node leads its user's shard, in this term.
-    fn session(&self, shard: ShardId, term: u64, call: SessionCall) -> SessionOutcome;
+    fn session(&self, shard: ShardId, term: Term, call: SessionCall) -> SessionOutcome;
     /// Says who is there; this node leads the shard, in this term.
-    fn presence(&self, shard: ShardId, term: u64, call: PresenceCall) -> PresenceAnswer;
+    fn presence(&self, shard: ShardId, term: Term, call: PresenceCall) -> PresenceAnswer;
     /// Closes a connection that a newer one of its device replaced.
     fn close_replaced(&self, session: RegisterSession);
     /// Shows what another node tells to whom it concerns here.

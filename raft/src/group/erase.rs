@@ -17,7 +17,7 @@ use crate::store::{Erased, Store};
 use crate::transport::Groups;
 use crate::types::GroupId;
 use messenger_proto::event::{Event, ThreadEventBody};
-use messenger_proto::ids::{Seq, ThreadId};
+use messenger_proto::ids::{LogIndex, Seq, ThreadId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -108,7 +108,7 @@ impl Erasures {
 }
 
 /// What was noted by the end of a round, and how far the group had applied then.
-type Waiting = BTreeMap<GroupId, (Due, u64)>;
+type Waiting = BTreeMap<GroupId, (Due, LogIndex)>;
 
 /// Has what was noted erased, every so often; ends with its task.
 ///
@@ -124,7 +124,7 @@ pub(super) async fn follow(store: Store, registry: Registry, erasures: Erasures,
             erase(&store, &registry, &erasures, std::mem::take(&mut waiting)).await;
         }
         let noted = std::mem::take(&mut *erasures.lock());
-        let applied = |group| store.applied(group).map_or(0, |applied| applied.index);
+        let applied = |group| store.applied(group).map_or(LogIndex(0), |applied| applied.index);
         waiting = noted.into_iter().map(|(group, due)| (group, (due, applied(group)))).collect();
     }
 }
@@ -151,13 +151,13 @@ async fn erase(store: &Store, registry: &Registry, erasures: &Erasures, waiting:
 }
 
 /// Has a group's log begin after an index; whether it does.
-async fn cut_log(store: &Store, registry: &Registry, group: GroupId, upto: u64) -> bool {
+async fn cut_log(store: &Store, registry: &Registry, group: GroupId, upto: LogIndex) -> bool {
     let Some(raft) = registry.port(group) else { return true };
     let until = Instant::now() + PURGE_MAX;
     while store.purged(group).is_some_and(|purged| purged < upto) {
         // A note of the applied position: only what it covers can go.
         let noted = raft.trigger().snapshot().await;
-        if noted.and(raft.trigger().purge_log(upto).await).is_err() || Instant::now() > until {
+        if noted.and(raft.trigger().purge_log(upto.0).await).is_err() || Instant::now() > until {
             return false;
         }
         sleep(LOOK_EVERY).await;

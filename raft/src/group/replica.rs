@@ -21,7 +21,7 @@ use crate::transport::Links;
 use crate::types::{GroupId, META_GROUP, TypeConfig};
 use messenger_proto::command::{Command, CommandResult, Reply};
 use messenger_proto::error::{ErrorCode, Refusal};
-use messenger_proto::ids::NodeId;
+use messenger_proto::ids::{LogIndex, NodeId, Term};
 use messenger_proto::query::{Query, QueryResult};
 use messenger_proto::rpc::{
     GroupMembers, InterestChange, Redirect, ReplicaRole, ReplicaStatus, ShardOutcome, StreamItem,
@@ -203,9 +203,9 @@ impl Replica {
             shard: self.group.shard(),
             role,
             leader: metrics.current_leader.map(NodeId),
-            term: metrics.current_term,
-            applied: applied.map_or(0, |applied| applied.index),
-            last: metrics.last_log_index.unwrap_or(0),
+            term: Term(metrics.current_term),
+            applied: applied.map_or(LogIndex(0), |applied| applied.index),
+            last: LogIndex(metrics.last_log_index.unwrap_or(0)),
             digest: applied.map(|applied| applied.digest),
             members: if self.leads() { self.applied_members() } else { None },
         }
@@ -248,10 +248,10 @@ impl Replica {
 
     /// The term in which this replica leads, if it does.
     #[must_use]
-    pub fn leading_term(&self) -> Option<u64> {
+    pub fn leading_term(&self) -> Option<Term> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        (metrics.state == ServerState::Leader && self.leads()).then_some(metrics.current_term)
+        (metrics.state == ServerState::Leader && self.leads()).then_some(Term(metrics.current_term))
     }
 
     /// Whether this replica leads.

@@ -24,7 +24,7 @@ pub(super) async fn follow(store: Store, registry: Registry, keep: u64) {
             let Some(raft) = registry.port(group) else { continue };
             // A note of the applied position: only what it covers can go. Should it come too late, the next look finds it.
             let noted = raft.trigger().snapshot().await;
-            if let Err(error) = noted.and(raft.trigger().purge_log(upto).await) {
+            if let Err(error) = noted.and(raft.trigger().purge_log(upto.0).await) {
                 tracing::debug!(%group, %error, "a group that has ended is not trimmed");
             }
         }

@@ -16,6 +16,7 @@ use super::{
 use messenger_proto::command::{Command, CommandResult, Done, Op, OutboxBarrier, Pack, Reply, ReplyBody, Retention};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::event::Event;
+use messenger_proto::ids::LogIndex;
 
 /// What a pack gave.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,7 +52,7 @@ impl Outcome {
 ///
 /// # Errors
 /// [`TableError`] when storage fails or a row is corrupt; the overlay is then worth nothing.
-pub fn apply(tables: &mut Overlay<'_, impl Tables>, index: u64, pack: &Pack) -> Result<Applied, TableError> {
+pub fn apply(tables: &mut Overlay<'_, impl Tables>, index: LogIndex, pack: &Pack) -> Result<Applied, TableError> {
     let mut applied = Applied { results: Vec::with_capacity(pack.commands.len()), events: Vec::new() };
     for command in &pack.commands {
         let result = run_one(tables, pack.stamp, &mut applied.events, |step| run(step, command))

@@ -14,7 +14,7 @@ use super::step::{Step, Stop, refuse, run_one};
 use super::tables::{Overlay, TableError, Tables};
 use messenger_proto::command::{Done, Op, Pack, Reply, ReplyBody};
 use messenger_proto::error::{ErrorCode, Refusal};
-use messenger_proto::ids::ShardId;
+use messenger_proto::ids::{LogIndex, ShardId};
 use messenger_proto::meta::{CheckIn, ClusterState, MetaCommand, NodeState, ReplacePlacement, ShardPlacement};
 use messenger_proto::query::{Answer, Query, QueryResult};
 
@@ -25,7 +25,7 @@ const SECRET_BYTES: usize = 32;
 ///
 /// # Errors
 /// [`TableError`] when storage fails or the record is corrupt.
-pub fn apply(tables: &mut Overlay<'_, impl Tables>, index: u64, pack: &Pack) -> Result<Applied, TableError> {
+pub fn apply(tables: &mut Overlay<'_, impl Tables>, index: LogIndex, pack: &Pack) -> Result<Applied, TableError> {
     let mut applied = Applied::default();
     for command in &pack.commands {
         let result = run_one(tables, pack.stamp, &mut applied.events, |step| match &command.op {

@@ -27,6 +27,7 @@ use futures_util::future::FutureExt;
 use futures_util::stream::{Stream, TryStreamExt};
 use messenger_proto::command::CommandResult;
 use messenger_proto::event::Event;
+use messenger_proto::ids::{LogIndex, Term};
 use openraft::EntryPayload;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use rocksdb::WriteBatch;
@@ -38,9 +39,9 @@ use std::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogPosition {
     /// The term of the leader that proposed it.
-    pub term: u64,
+    pub term: Term,
     /// Its index.
-    pub index: u64,
+    pub index: LogIndex,
 }
 
 /// What applying a pack gave.
@@ -127,7 +128,7 @@ impl StateMachine {
             match &entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(pack) => {
-                    let position = LogPosition { term: at.leader_id.term, index: at.index };
+                    let position = LogPosition { term: Term(at.leader_id.term), index: LogIndex(at.index) };
                     outcome = self
                         .machine
                         .apply(&mut overlay, position, &pack.0)

@@ -39,7 +39,7 @@ pub use tables::{GroupReader, GroupRows, GroupTables};
 use crate::types::{GroupId, TypeConfig};
 use engine::Engine;
 use group::{Group, MachineState};
-use messenger_proto::ids::{ClusterId, NodeId, StoreId};
+use messenger_proto::ids::{ClusterId, LogIndex, NodeId, StoreId};
 use openraft::storage::IOFlushed;
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf};
 use rocksdb::WriteBatch;
@@ -75,8 +75,8 @@ pub struct Identity {
 /// How far a group has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
-    /// Index of the last entry; 0 before the first.
-    pub index: u64,
+    /// The last entry; 0 before the first.
+    pub index: LogIndex,
     /// All entries up to there, and every row they wrote, chained: replicas that applied the same have the same.
     pub digest: u64,
 }
@@ -177,7 +177,7 @@ impl Store {
     pub fn applied(&self, group: GroupId) -> Option<Applied> {
         let group = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()?;
         let row = group.machine().applied;
-        Some(Applied { index: row.log_id.map_or(0, |id| id.index), digest: row.digest })
+        Some(Applied { index: LogIndex(row.log_id.map_or(0, |id| id.index)), digest: row.digest })
     }
 
     /// Who belongs to a group, as applied here: what a majority has on disk. `None` when the group is not in use here, or
@@ -236,17 +236,17 @@ impl Store {
 
     /// The groups whose logs hold more than `keep` bytes, and up to where each is to be purged.
     #[must_use]
-    pub fn surplus(&self, keep: u64) -> Vec<(GroupId, u64)> {
+    pub fn surplus(&self, keep: u64) -> Vec<(GroupId, LogIndex)> {
         let groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.iter().filter_map(|(id, group)| Some((*id, group.log().surplus(keep)?))).collect()
+        groups.iter().filter_map(|(id, group)| Some((*id, LogIndex(group.log().surplus(keep)?)))).collect()
     }
 
     /// The index up to which a group's log was purged, 0 before any was; `None` when the group is not in use here.
     #[must_use]
-    pub fn purged(&self, group: GroupId) -> Option<u64> {
+    pub fn purged(&self, group: GroupId) -> Option<LogIndex> {
         let group = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()?;
         let purged = group.log().purged;
-        Some(purged.map_or(0, |id| id.index))
+        Some(LogIndex(purged.map_or(0, |id| id.index)))
     }
 
     /// Rids the disk of older versions of some rows, and of what was purged from their groups' logs. Takes its time.

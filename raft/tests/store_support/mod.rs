@@ -49,7 +49,7 @@ impl Machine for Toy {
             user: UserId::new("u").unwrap(),
             thread: ThreadId([0; 16]),
             present: true,
-            source_seq: Seq(position.index),
+            source_seq: Seq(position.index.0),
         };
         Ok(Outcome { results: vec![], events: vec![Event::User(event)] })
     }

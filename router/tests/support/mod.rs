@@ -9,7 +9,7 @@ use messenger_proto::command::{Command, Done, IndexMembership, Op, Reply, ReplyB
 use messenger_proto::ephemeral::PresenceAnswer;
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::event::{Event, UserEvent};
-use messenger_proto::ids::{ClusterId, CommandId, NodeId, Seq, ShardId, ThreadId, UserId};
+use messenger_proto::ids::{ClusterId, CommandId, NodeId, Seq, ShardId, Term, ThreadId, UserId};
 use messenger_proto::meta::{ClusterState, NodeInfo, NodeState, ShardPlacement};
 use messenger_proto::query::{Answer, Query, UserThreadsAnswer, UserThreadsQuery};
 use messenger_proto::rpc::{
@@ -148,7 +148,7 @@ impl World {
             // Tells the shard that answered, by its number of threads.
             ShardCall::Query(_) => ShardOutcome::Answer(shard_answer(request.shard)),
             ShardCall::Session(_) => ShardOutcome::Session(SessionOutcome { replaced: true }),
-            ShardCall::Presence(_) => ShardOutcome::Presence(PresenceAnswer { term: 7, people: Vec::new() }),
+            ShardCall::Presence(_) => ShardOutcome::Presence(PresenceAnswer { term: Term(7), people: Vec::new() }),
         }
     }
 }

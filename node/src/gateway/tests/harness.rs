@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use messenger_proto::command::{Command, CommandResult, IndexMembership, Op};
 use messenger_proto::ephemeral::PresenceAnswer;
-use messenger_proto::ids::{DeviceId, Millis, NodeId, Seq, ShardId, ThreadId, UserId};
+use messenger_proto::ids::{DeviceId, Millis, NodeId, Seq, ShardId, Term, ThreadId, UserId};
 use messenger_proto::limits::USER_THREADS_MAX;
 use messenger_proto::moderation::Suspend;
 use messenger_proto::rpc::{SessionOutcome, ShardCall, ShardOutcome, ShardRequest};
@@ -103,7 +103,7 @@ impl Memory {
                 Ok(answer) => ShardOutcome::Answer(answer),
                 Err(refusal) => ShardOutcome::Refused(refusal),
             },
-            ShardCall::Presence(_) => ShardOutcome::Presence(PresenceAnswer { term: 1, people: Vec::new() }),
+            ShardCall::Presence(_) => ShardOutcome::Presence(PresenceAnswer { term: Term(1), people: Vec::new() }),
             ShardCall::Session(_) => ShardOutcome::Session(SessionOutcome { replaced: false }),
         }
     }

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::testing::cluster_state;
     use messenger_proto::ephemeral::{Presence, PresenceChange, PresenceStatus, Typing};
-    use messenger_proto::ids::{ShardId, ThreadId, UserId};
+    use messenger_proto::ids::{ShardId, Term, ThreadId, UserId};
     use messenger_proto::meta::NodeInfo;
     use messenger_proto::rpc::{ShardOutcome, ShardRequest};
     use messenger_router::{CallError, ShardStream, ShardTransport};
@@ -216,7 +216,7 @@ mod tests {
             of,
             threads: vec![],
             shard: ShardId(1),
-            term: 1,
+            term: Term(1),
             away: vec![],
             version: 0,
         })

@@ -139,7 +139,7 @@ impl Queue {
 mod tests {
     use super::*;
     use messenger_proto::ephemeral::{Presence, PresenceStatus, PrivacyChange, Typing};
-    use messenger_proto::ids::{ShardId, ThreadId};
+    use messenger_proto::ids::{ShardId, Term, ThreadId};
     use proptest::prelude::*;
 
     fn change(user: u32, term: u64, threads: usize) -> Ephemeral {
@@ -152,7 +152,7 @@ mod tests {
             of,
             threads: vec![ThreadId([1; 16]); threads],
             shard: ShardId(0),
-            term,
+            term: Term(term),
             away: vec![],
             version: 0,
         })
@@ -218,7 +218,7 @@ mod tests {
                     1 => {
                         for item in queue.take() {
                             if let Ephemeral::Presence(change) = item {
-                                told.insert(change.of.user.clone(), change.term);
+                                told.insert(change.of.user.clone(), change.term.0);
                             }
                         }
                     }
@@ -230,7 +230,7 @@ mod tests {
             }
             for item in queue.take() {
                 if let Ephemeral::Presence(change) = item {
-                    told.insert(change.of.user.clone(), change.term);
+                    told.insert(change.of.user.clone(), change.term.0);
                 }
             }
             prop_assert_eq!(told, latest);

@@ -6,7 +6,7 @@
 //! leader may have begun with an empty memory, or was not reached, is to be told whom the node shows.
 
 use messenger_proto::ephemeral::{Presence, PresenceStatus};
-use messenger_proto::ids::{ShardId, UserId};
+use messenger_proto::ids::{ShardId, Term, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Users listed at most. One that is not listed may be shown for longer than it should when its leader dies with it.
@@ -15,9 +15,9 @@ const SHOWN_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 struct Shown {
     /// The latest that was heard of.
-    term: u64,
+    term: Term,
     /// The one whose memory holds all of `users`, if any does for sure.
-    known_in: Option<u64>,
+    known_in: Option<Term>,
     users: BTreeSet<UserId>,
 }
 
@@ -30,7 +30,7 @@ pub(in crate::realtime) struct Board {
 
 impl Board {
     /// A leader says how a user is, and `listened` whether anyone here is told. Whether to believe it.
-    pub(in crate::realtime) fn hear(&mut self, shard: ShardId, term: u64, of: &Presence, listened: bool) -> bool {
+    pub(in crate::realtime) fn hear(&mut self, shard: ShardId, term: Term, of: &Presence, listened: bool) -> bool {
         let shown = self.shards.entry(shard).or_default();
         if term < shown.term {
             return false;
@@ -55,13 +55,13 @@ impl Board {
     }
 
     /// Whom to tell a leader of that leads in `term`.
-    pub(super) fn unknown_in(&self, shard: ShardId, term: u64) -> Vec<UserId> {
+    pub(super) fn unknown_in(&self, shard: ShardId, term: Term) -> Vec<UserId> {
         let shown = self.shards.get(&shard).filter(|shown| shown.known_in != Some(term));
         shown.map(|shown| shown.users.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// The leader was told, or was not reached: then something may have been missed.
-    pub(super) fn checked(&mut self, shard: ShardId, term: Option<u64>) {
+    pub(super) fn checked(&mut self, shard: ShardId, term: Option<Term>) {
         if let Some(shown) = self.shards.get_mut(&shard) {
             shown.known_in = term;
         }
@@ -85,36 +85,39 @@ mod tests {
     #[test]
     fn a_leader_with_another_memory_is_told_who_is_shown() {
         let mut board = Board::default();
-        assert!(board.hear(SHARD, 1, &presence("a", PresenceStatus::Online), true));
-        assert!(board.hear(SHARD, 1, &presence("b", PresenceStatus::Away), true));
-        assert!(board.hear(SHARD, 1, &presence("c", PresenceStatus::Online), false));
+        assert!(board.hear(SHARD, Term(1), &presence("a", PresenceStatus::Online), true));
+        assert!(board.hear(SHARD, Term(1), &presence("b", PresenceStatus::Away), true));
+        assert!(board.hear(SHARD, Term(1), &presence("c", PresenceStatus::Online), false));
         assert_eq!(board.shards(), [SHARD]);
-        assert!(board.unknown_in(SHARD, 1).is_empty(), "it said so itself");
-        assert_eq!(names(&board.unknown_in(SHARD, 2)), ["a", "b"]);
-        board.checked(SHARD, Some(2));
-        assert!(board.unknown_in(SHARD, 2).is_empty());
+        assert!(board.unknown_in(SHARD, Term(1)).is_empty(), "it said so itself");
+        assert_eq!(names(&board.unknown_in(SHARD, Term(2))), ["a", "b"]);
+        board.checked(SHARD, Some(Term(2)));
+        assert!(board.unknown_in(SHARD, Term(2)).is_empty());
         board.checked(SHARD, None);
-        assert_eq!(names(&board.unknown_in(SHARD, 2)), ["a", "b"]);
-        assert!(board.hear(SHARD, 2, &presence("a", PresenceStatus::Offline), true));
-        assert!(board.hear(SHARD, 2, &presence("b", PresenceStatus::Away), false), "nobody listens any more");
+        assert_eq!(names(&board.unknown_in(SHARD, Term(2))), ["a", "b"]);
+        assert!(board.hear(SHARD, Term(2), &presence("a", PresenceStatus::Offline), true));
+        assert!(board.hear(SHARD, Term(2), &presence("b", PresenceStatus::Away), false), "nobody listens any more");
         assert!(board.shards().is_empty() && board.count == 0);
     }
 
     #[test]
     fn an_earlier_leader_is_not_believed_after_a_later_one() {
         let mut board = Board::default();
-        assert!(board.hear(SHARD, 2, &presence("a", PresenceStatus::Online), true));
-        assert!(!board.hear(SHARD, 1, &presence("a", PresenceStatus::Offline), true));
+        assert!(board.hear(SHARD, Term(2), &presence("a", PresenceStatus::Online), true));
+        assert!(!board.hear(SHARD, Term(1), &presence("a", PresenceStatus::Offline), true));
         assert_eq!(board.shards(), [SHARD]);
-        assert!(board.hear(ShardId(4), 1, &presence("b", PresenceStatus::Online), true), "terms are a shard's own");
+        assert!(
+            board.hear(ShardId(4), Term(1), &presence("b", PresenceStatus::Online), true),
+            "terms are a shard's own"
+        );
     }
 
     #[test]
     fn it_lists_a_bounded_number() {
         let mut board = Board::default();
         for n in 0..=SHOWN_MAX {
-            board.hear(SHARD, 1, &presence(&format!("u{n}"), PresenceStatus::Online), true);
+            board.hear(SHARD, Term(1), &presence(&format!("u{n}"), PresenceStatus::Online), true);
         }
-        assert_eq!(board.unknown_in(SHARD, 2).len(), SHOWN_MAX);
+        assert_eq!(board.unknown_in(SHARD, Term(2)).len(), SHOWN_MAX);
     }
 }

@@ -10,7 +10,7 @@
 
 use crate::realtime::registry::{LIFETIME, RENEWAL};
 use messenger_proto::ephemeral::{Presence, PresenceStatus};
-use messenger_proto::ids::{ConnectionId, DeviceId, Millis, ShardId, UserId};
+use messenger_proto::ids::{ConnectionId, DeviceId, Millis, ShardId, Term, UserId};
 use messenger_proto::rpc::RegisterSession;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -89,7 +89,7 @@ impl Person {
 
 #[derive(Debug)]
 struct Shard {
-    term: u64,
+    term: Term,
     since: Instant,
     people: HashMap<UserId, Person>,
     /// Those whom something was heard of since others were last told.
@@ -100,7 +100,7 @@ struct Shard {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) shard: ShardId,
-    pub(super) term: u64,
+    pub(super) term: Term,
     pub(super) presence: Presence,
 }
 
@@ -112,7 +112,7 @@ pub(super) struct Book {
 
 impl Book {
     /// The shard's people in this term; those of another one are forgotten.
-    fn shard(&mut self, shard: ShardId, term: u64, now: Instant) -> &mut Shard {
+    fn shard(&mut self, shard: ShardId, term: Term, now: Instant) -> &mut Shard {
         let fresh = || Shard { term, since: now, people: HashMap::new(), stirred: BTreeSet::new() };
         let shard = self.shards.entry(shard).or_insert_with(fresh);
         if shard.term != term {
@@ -125,7 +125,7 @@ impl Book {
     /// whichever leader.
     pub(super) fn beat(
         &mut self,
-        place: (ShardId, u64),
+        place: (ShardId, Term),
         session: &RegisterSession,
         rumour: Option<PresenceStatus>,
         now: (Instant, Millis),
@@ -152,7 +152,7 @@ impl Book {
     }
 
     /// A connection went.
-    pub(super) fn gone(&mut self, place: (ShardId, u64), session: &RegisterSession, now: (Instant, Millis)) {
+    pub(super) fn gone(&mut self, place: (ShardId, Term), session: &RegisterSession, now: (Instant, Millis)) {
         let (now, at) = now;
         let shard = self.shard(place.0, place.1, now);
         let Some(person) = shard.people.get_mut(&session.user) else { return };
@@ -165,7 +165,7 @@ impl Book {
 
     /// A node shows these users as being there. Of one that this leader does not know, nobody knows better when it went:
     /// it was there until shortly before.
-    pub(super) fn shown(&mut self, place: (ShardId, u64), users: Vec<UserId>, now: (Instant, Millis)) {
+    pub(super) fn shown(&mut self, place: (ShardId, Term), users: Vec<UserId>, now: (Instant, Millis)) {
         let (now, at) = now;
         let shard = self.shard(place.0, place.1, now);
         for user in users {
@@ -183,7 +183,7 @@ impl Book {
     /// is the best there is, and later it says when the user was last seen.
     pub(super) fn ask(
         &mut self,
-        place: (ShardId, u64),
+        place: (ShardId, Term),
         user: &UserId,
         rumour: Option<Presence>,
         now: Instant,
@@ -235,7 +235,7 @@ impl Book {
     }
 
     /// Forgets the shards that `leads` does not say this node leads in the same term.
-    pub(super) fn keep(&mut self, leads: impl Fn(ShardId) -> Option<u64>) {
+    pub(super) fn keep(&mut self, leads: impl Fn(ShardId) -> Option<Term>) {
         self.shards.retain(|id, shard| leads(*id) == Some(shard.term));
     }
 
@@ -279,7 +279,7 @@ mod tests {
     use messenger_proto::ids::NodeId;
     use proptest::prelude::*;
 
-    const HERE: (ShardId, u64) = (ShardId(1), 7);
+    const HERE: (ShardId, Term) = (ShardId(1), Term(7));
 
     fn user() -> UserId {
         UserId::new("u").unwrap()
@@ -427,11 +427,11 @@ mod tests {
         let mut world = World::new();
         world.beat(&session(1, false, false)).told();
         let now = world.now();
-        world.book.beat((HERE.0, 8), &session(1, false, true), None, now);
+        world.book.beat((HERE.0, Term(8)), &session(1, false, true), None, now);
         assert_eq!((world.book.len(), world.pass(5_000).told()), (1, vec![]));
-        world.book.keep(|_| Some(8));
+        world.book.keep(|_| Some(Term(8)));
         assert_eq!(world.book.len(), 1);
-        world.book.keep(|_| Some(9));
+        world.book.keep(|_| Some(Term(9)));
         assert_eq!((world.book.len(), world.pass(60_000).told()), (0, vec![]));
     }
 

@@ -14,7 +14,7 @@ use super::rumours::Rumours;
 use crate::auth::Clock;
 use crate::realtime::ephemeral::Relay;
 use messenger_proto::ephemeral::{Ephemeral, Presence, PresenceAnswer, PresenceCall, PresenceChange, PresenceStatus};
-use messenger_proto::ids::{ShardId, ThreadId, UserId};
+use messenger_proto::ids::{ShardId, Term, ThreadId, UserId};
 use messenger_proto::query::{Answer, BlocksAnswer, BlocksQuery, PrivacyQuery, Query, UserThreadsQuery};
 use messenger_proto::rpc::SessionCall;
 use messenger_proto::slot::Slot;
@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_secs(1);
 const READING: Duration = Duration::from_secs(3);
 
 /// In which term this node leads a shard, if it does.
-pub type Leads = Arc<dyn Fn(ShardId) -> Option<u64> + Send + Sync>;
+pub type Leads = Arc<dyn Fn(ShardId) -> Option<Term> + Send + Sync>;
 
 /// The desk of a node; a cheap handle to clone.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ impl Desk {
     }
 
     /// A connection was registered or unregistered with this node, which leads its user's shard in `term`.
-    pub fn note(&self, shard: ShardId, term: u64, call: &SessionCall) {
+    pub fn note(&self, shard: ShardId, term: Term, call: &SessionCall) {
         let now = (Instant::now(), (self.shared.clock)());
         match call {
             SessionCall::Register(session) => {
@@ -77,7 +77,7 @@ impl Desk {
 
     /// Answers for a shard that this node leads in `term`.
     #[must_use]
-    pub fn answer(&self, shard: ShardId, term: u64, call: PresenceCall) -> PresenceAnswer {
+    pub fn answer(&self, shard: ShardId, term: Term, call: PresenceCall) -> PresenceAnswer {
         let now = (Instant::now(), (self.shared.clock)());
         let people = match call {
             PresenceCall::Ask(ask) => {

@@ -10,7 +10,7 @@ use super::board::Board;
 use futures_util::future::join_all;
 use messenger_proto::ephemeral::{PresenceCall, ShownPresence};
 use messenger_proto::error::Refusal;
-use messenger_proto::ids::{ShardId, UserId};
+use messenger_proto::ids::{ShardId, Term, UserId};
 use messenger_router::Router;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -55,7 +55,7 @@ async fn check(router: &Router, board: &Arc<Mutex<Board>>, shard: ShardId) {
 }
 
 /// Tells the leader whom this node shows; the term in which it knows all of them.
-async fn tell(router: &Router, shard: ShardId, term: u64, users: Vec<UserId>) -> Option<u64> {
+async fn tell(router: &Router, shard: ShardId, term: Term, users: Vec<UserId>) -> Option<Term> {
     for part in users.chunks(PART) {
         if ask(router, shard, part.to_vec()).await.ok() != Some(term) {
             return None;
@@ -64,7 +64,7 @@ async fn tell(router: &Router, shard: ShardId, term: u64, users: Vec<UserId>) ->
     Some(term)
 }
 
-async fn ask(router: &Router, shard: ShardId, users: Vec<UserId>) -> Result<u64, Refusal> {
+async fn ask(router: &Router, shard: ShardId, users: Vec<UserId>) -> Result<Term, Refusal> {
     let call = PresenceCall::Shown(ShownPresence { users });
     router.presence(shard, call, Instant::now() + DEADLINE).await.map(|answer| answer.term)
 }

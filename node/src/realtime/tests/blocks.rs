@@ -4,7 +4,7 @@ use super::cluster::Cluster;
 use super::device::Device;
 use messenger_proto::command::{Command, Op, Retention, SendMessage, SetBlock};
 use messenger_proto::ephemeral::{BlockChange, Ephemeral, Presence, PresenceChange, PresenceStatus, Typing};
-use messenger_proto::ids::{ClientSeq, DeviceId, ThreadId, UserId};
+use messenger_proto::ids::{ClientSeq, DeviceId, Term, ThreadId, UserId};
 use messenger_proto::model::{ContentType, DeliveryState, Message, Thread};
 use messenger_proto::query::{Answer, BlocksQuery, Query};
 use messenger_proto::slot::Slot;
@@ -183,7 +183,7 @@ async fn typing_and_presence_stop_both_ways_and_come_back() {
 fn told_by(cluster: &Cluster, thread: &Thread, status: PresenceStatus, version: u64) -> Ephemeral {
     let of = Presence { user: user("alice"), status, last_seen: None };
     let shard = cluster.nodes[0].shard_of_user(&of.user);
-    Ephemeral::Presence(PresenceChange { of, threads: vec![thread.id], shard, term: 1, away: vec![], version })
+    Ephemeral::Presence(PresenceChange { of, threads: vec![thread.id], shard, term: Term(1), away: vec![], version })
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::realtime::{NodeCaller, Realtime, RealtimeParts, Tuning};
 use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain};
 use messenger_proto::command::{Command, CommandResult, CreateThread, Op, ReplyBody, Retention, SendMessage};
 use messenger_proto::event::Event;
-use messenger_proto::ids::{ClientSeq, DeviceId, Millis, NodeId, ShardId, ThreadId, UserId};
+use messenger_proto::ids::{ClientSeq, DeviceId, Millis, NodeId, ShardId, Term, ThreadId, UserId};
 use messenger_proto::meta::{ClusterState, NodeInfo};
 use messenger_proto::model::{ContentType, Message, Thread, ThreadKind};
 use messenger_proto::query::{Answer, MessageQuery, Query, QueryResult, RecipientsQuery};
@@ -155,9 +155,9 @@ impl Shared {
     }
 
     /// The node that leads all shards, and its term.
-    fn leader(&self) -> (&Realtime, u64) {
+    fn leader(&self) -> (&Realtime, Term) {
         let (nodes, term) = (self.nodes.get().unwrap(), self.term.load(Ordering::SeqCst));
-        (&nodes[(term as usize - 1) % nodes.len()], term)
+        (&nodes[(term as usize - 1) % nodes.len()], Term(term))
     }
 
     fn change_interest(&self, shard: ShardId, id: u64, change: InterestChange) {
@@ -304,7 +304,7 @@ impl Cluster {
                     let shared = Arc::clone(&shared);
                     Arc::new(move |_| {
                         let term = shared.term.load(Ordering::SeqCst);
-                        ((term - 1) % count == node.0 - 1).then_some(term)
+                        ((term - 1) % count == node.0 - 1).then_some(Term(term))
                     })
                 },
                 sockets_max,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::machine::meta;
-use messenger_proto::ids::{ClusterId, NodeId, ShardId, StoreId};
+use messenger_proto::ids::{ClusterId, LogIndex, NodeId, ShardId, StoreId};
 use messenger_proto::meta::{
     ChangeMoves, ChangeNode, CheckIn, ClusterState, JoinNode, MetaCommand, NodeInfo, NodeState, ReplacePlacement,
     ShardPlacement,
@@ -20,7 +20,7 @@ impl Meta {
         let command = Command { id: CommandId([0; 16]), retention: Retention::None, body_hash: 0, op };
         let mut overlay = Overlay::new(&self.0);
         let pack = Pack { stamp: Millis(5), commands: vec![command] };
-        let mut applied = meta::apply(&mut overlay, 1, &pack).unwrap();
+        let mut applied = meta::apply(&mut overlay, LogIndex(1), &pack).unwrap();
         let writes = overlay.into_writes();
         self.0.absorb(writes);
         assert!(applied.events.is_empty());

@@ -35,7 +35,9 @@ use messenger_proto::command::{
 use messenger_proto::emoji::Emoji;
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::event::{Event, ThreadEvent};
-use messenger_proto::ids::{ClientSeq, CommandId, DeviceId, MessageId, Millis, Position, Seq, ThreadId, UserId};
+use messenger_proto::ids::{
+    ClientSeq, CommandId, DeviceId, LogIndex, MessageId, Millis, Position, Seq, ThreadId, UserId,
+};
 use messenger_proto::model::{ContentType, Message, Pin, Recipient, TextChange, Thread, ThreadKind};
 use messenger_proto::query::{
     Answer, HistoryQuery, HistoryRange, MessagesAnswer, PinsQuery, Query, QueryResult, RecipientsQuery, ResumeAnswer,
@@ -83,7 +85,7 @@ impl Shard {
     pub(super) fn pack(&mut self, commands: Vec<Command>) -> Applied {
         let pack = Pack { stamp: Millis(self.now), commands };
         let mut overlay = Overlay::new(&self.tables);
-        let applied = apply(&mut overlay, self.log.len() as u64, &pack).unwrap();
+        let applied = apply(&mut overlay, LogIndex(self.log.len() as u64), &pack).unwrap();
         let writes = overlay.into_writes();
         self.tables.absorb(writes);
         self.log.push(pack);

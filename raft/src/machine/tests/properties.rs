@@ -8,7 +8,7 @@ use crate::machine::rows::expiry::ExpiryKey;
 use crate::machine::rows::key::{Key, KeyWriter};
 use crate::machine::tables::Direction;
 use messenger_proto::event::{Receipt, ThreadEventBody};
-use messenger_proto::ids::Rev;
+use messenger_proto::ids::{LogIndex, Rev};
 use messenger_proto::model::{DeliveryState, ReceiptKind, Role};
 use messenger_proto::query::SummariesQuery;
 use messenger_proto::slot::Slot;
@@ -19,7 +19,7 @@ pub(super) fn run_packs(packs: &[Pack]) -> (MemoryTables, Vec<CommandResult>, Ve
     let (mut tables, mut results, mut events) = (MemoryTables::default(), Vec::new(), Vec::new());
     for (index, pack) in packs.iter().enumerate() {
         let mut overlay = Overlay::new(&tables);
-        let applied = apply(&mut overlay, index as u64, pack).unwrap();
+        let applied = apply(&mut overlay, LogIndex(index as u64), pack).unwrap();
         let writes = overlay.into_writes();
         tables.absorb(writes);
         results.extend(applied.results);

@@ -229,7 +229,7 @@ fn corrupt_rows_fail_and_never_panic() {
         broken.tables.0.insert(key.clone(), Bytes::from_static(&[0x0f]));
         let mut overlay = Overlay::new(&broken.tables);
         let commands = vec![keyed(1, 1, send(GROUP, "ann", 2)), keyed(2, 1, add("ann", &["cid"]))];
-        let applied = apply(&mut overlay, 1, &Pack { stamp: Millis(0), commands });
+        let applied = apply(&mut overlay, messenger_proto::ids::LogIndex(1), &Pack { stamp: Millis(0), commands });
         let resumed = answer(
             &broken.tables,
             &Query::Resume(ResumeQuery {
