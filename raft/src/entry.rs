@@ -4,27 +4,25 @@
 //! Must not know: where entries are kept or how they travel.
 //! Invariants: what was encoded decodes to an equal entry; decoding never panics and copies no payload.
 
+pub use crate::types::LogId;
+
 use crate::types::{PackBytes, TypeConfig};
+use crate::wire::{LogIdWire, MembershipWire};
 use bytes::Bytes;
-use messenger_proto::wire::{WireError, read_delimited, read_key, read_varint, skip, write_varint};
-use openraft::type_config::alias::{EntryOf, LeaderIdOf, LogIdOf};
+use messenger_proto::wire::{Wire, WireError, read_delimited, read_key, skip};
+use openraft::EntryPayload;
+use openraft::type_config::alias::{EntryOf, LeaderIdOf};
 use openraft::vote::RaftLeaderId;
-use openraft::{EntryPayload, Membership};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 /// A log entry of any group.
 pub type Entry = EntryOf<TypeConfig>;
-/// A log position of any group.
-pub type LogId = LogIdOf<TypeConfig>;
 
-// Tags; never reused.
-const TERM: u32 = 1;
-const NODE: u32 = 2;
-const INDEX: u32 = 3;
+// Tags beside those of the position, which are 1 to 3; never reused.
 /// Present, even when empty, for application data.
 const NORMAL: u32 = 4;
-/// JSON, since its shape is the consensus library's.
-const MEMBERSHIP: u32 = 5;
+/// A [`MembershipWire`].
+const MEMBERSHIP: u32 = 6;
 
 /// The position `(term, node, index)`.
 #[must_use]
@@ -32,29 +30,30 @@ pub fn log_id(term: u64, node: u64, index: u64) -> LogId {
     LogId { leader_id: LeaderIdOf::<TypeConfig>::new(term, node), index }
 }
 
-/// Appends an entry's bytes to `buf`, without a length.
+/// Appends an entry's bytes to `buf`, without a length: its position's fields, and its payload beside them.
 pub fn encode_entry(entry: &Entry, buf: &mut Vec<u8>) {
-    write_varint(entry.log_id.leader_id.term, TERM, buf);
-    write_varint(entry.log_id.leader_id.node_id, NODE, buf);
-    write_varint(entry.log_id.index, INDEX, buf);
+    LogIdWire::from(entry.log_id).encode_to(buf);
     match &entry.payload {
         EntryPayload::Blank => {}
         EntryPayload::Normal(pack) => write_bytes(NORMAL, &pack.0, buf),
-        EntryPayload::Membership(membership) => write_bytes(MEMBERSHIP, &membership_json(membership), buf),
+        EntryPayload::Membership(membership) => {
+            write_bytes(MEMBERSHIP, &MembershipWire::from(membership).to_wire(), buf);
+        }
     }
 }
 
-/// How many bytes [`encode_entry`] appends for application data and blank entries, and at least for a membership.
+/// How many bytes [`encode_entry`] appends.
 #[must_use]
 pub fn encoded_len(entry: &Entry) -> usize {
-    let varint = |tag: u32, value: u64| if value == 0 { 0 } else { key_len(tag) + encoded_len_varint(value) };
-    let position = varint(TERM, entry.log_id.leader_id.term)
-        + varint(NODE, entry.log_id.leader_id.node_id)
-        + varint(INDEX, entry.log_id.index);
-    position
+    let delimited = |tag: u32, len: usize| key_len(tag) + encoded_len_varint(len as u64) + len;
+    LogIdWire::from(entry.log_id).encoded_len()
         + match &entry.payload {
-            EntryPayload::Normal(pack) => key_len(NORMAL) + encoded_len_varint(pack.0.len() as u64) + pack.0.len(),
-            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+            EntryPayload::Blank => 0,
+            EntryPayload::Normal(pack) => delimited(NORMAL, pack.0.len()),
+            // A few hundred bytes, once in a long while.
+            EntryPayload::Membership(membership) => {
+                delimited(MEMBERSHIP, MembershipWire::from(membership).to_wire().len())
+            }
         }
 }
 
@@ -63,23 +62,19 @@ pub fn encoded_len(entry: &Entry) -> usize {
 /// # Errors
 /// [`WireError`] when the bytes are not an entry.
 pub fn decode_entry(mut bytes: Bytes) -> Result<Entry, WireError> {
-    let (mut term, mut node, mut index) = (0, 0, 0);
+    let log_id = LogIdWire::decode_from(bytes.clone())?.into();
     let mut payload = EntryPayload::Blank;
     while let Some((tag, wire_type)) = read_key(&mut bytes)? {
         match tag {
-            TERM => term = read_varint(wire_type, &mut bytes)?,
-            NODE => node = read_varint(wire_type, &mut bytes)?,
-            INDEX => index = read_varint(wire_type, &mut bytes)?,
             NORMAL => payload = EntryPayload::Normal(PackBytes(read_delimited(wire_type, &mut bytes)?)),
             MEMBERSHIP => {
-                let json = read_delimited(wire_type, &mut bytes)?;
-                let membership = serde_json::from_slice(&json).map_err(|_| WireError::Invalid("membership"))?;
-                payload = EntryPayload::Membership(membership);
+                let membership = MembershipWire::decode_from(read_delimited(wire_type, &mut bytes)?)?;
+                payload = EntryPayload::Membership(membership.try_into()?);
             }
             _ => skip(tag, wire_type, &mut bytes)?,
         }
     }
-    Ok(Entry { log_id: log_id(term, node, index), payload })
+    Ok(Entry { log_id, payload })
 }
 
 fn write_bytes(tag: u32, bytes: &[u8], buf: &mut Vec<u8>) {
@@ -88,29 +83,19 @@ fn write_bytes(tag: u32, bytes: &[u8], buf: &mut Vec<u8>) {
     buf.extend_from_slice(bytes);
 }
 
-fn membership_json(membership: &Membership<u64, openraft::BasicNode>) -> Vec<u8> {
-    serde_json::to_vec(membership).expect("sets and maps of integers and strings always serialise")
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::wire::tests::memberships;
     use openraft::BasicNode;
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
 
     fn payloads() -> impl Strategy<Value = EntryPayload<PackBytes, u64, BasicNode>> {
         let normal = proptest::collection::vec(any::<u8>(), 0..300);
-        let members = proptest::collection::btree_map(any::<u64>(), "[a-z:0-9]{0,20}", 1..6);
         prop_oneof![
             Just(EntryPayload::Blank),
             normal.prop_map(|bytes| EntryPayload::Normal(PackBytes(bytes.into()))),
-            members.prop_map(|members| {
-                let voters: BTreeSet<u64> = members.keys().copied().take(3).collect();
-                let nodes: BTreeMap<u64, BasicNode> =
-                    members.into_iter().map(|(id, addr)| (id, BasicNode::new(addr))).collect();
-                EntryPayload::Membership(Membership::new(vec![voters], nodes).unwrap())
-            }),
+            memberships().prop_map(EntryPayload::Membership),
         ]
     }
 
@@ -125,9 +110,7 @@ pub(crate) mod tests {
         fn an_entry_survives_the_round_trip(entry in entries()) {
             let mut bytes = Vec::new();
             encode_entry(&entry, &mut bytes);
-            if !matches!(entry.payload, EntryPayload::Membership(_)) {
-                prop_assert_eq!(encoded_len(&entry), bytes.len());
-            }
+            prop_assert_eq!(encoded_len(&entry), bytes.len());
             prop_assert_eq!(decode_entry(bytes.into()).unwrap(), entry);
         }
 
@@ -151,5 +134,20 @@ pub(crate) mod tests {
         let mut bytes = Vec::new();
         encode_entry(&entry, &mut bytes);
         assert_eq!(decode_entry(bytes.into()).unwrap(), entry);
+    }
+
+    #[test]
+    fn the_form_is_pinned() {
+        let bytes = |payload| {
+            let mut bytes = Vec::new();
+            encode_entry(&Entry { log_id: log_id(1, 2, 3), payload }, &mut bytes);
+            bytes
+        };
+        let position = [8, 1, 16, 2, 24, 3];
+        assert_eq!(bytes(EntryPayload::Blank), position);
+        let normal = EntryPayload::Normal(PackBytes(Bytes::from_static(b"ab")));
+        assert_eq!(bytes(normal), [&position[..], &[0x22, 2, b'a', b'b']].concat());
+        let none = EntryPayload::Membership(crate::types::Membership::default());
+        assert_eq!(bytes(none), [&position[..], &[0x32, 0]].concat());
     }
 }

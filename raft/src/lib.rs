@@ -12,3 +12,4 @@ pub mod machine;
 pub mod store;
 pub mod transport;
 pub mod types;
+mod wire;

@@ -1,10 +1,11 @@
 //! The openraft type configuration shared by every group.
 //!
-//! Owns: which types the consensus library works with.
+//! Owns: which types the consensus library works with, and our names for what it makes of them.
 //! Must not know: what a pack means.
 
 use bytes::Bytes;
 use messenger_proto::command::CommandResult;
+use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -68,3 +69,14 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = openraft::BasicNode,
 );
+
+/// A log position of any group.
+pub type LogId = LogIdOf<TypeConfig>;
+/// A vote of any group.
+pub type Vote = VoteOf<TypeConfig>;
+/// Who belongs to a group.
+pub type Membership = openraft::Membership<u64, openraft::BasicNode>;
+/// A membership and where it stands in the log.
+pub type StoredMembership = StoredMembershipOf<TypeConfig>;
+/// What a snapshot covers.
+pub type SnapshotMeta = SnapshotMetaOf<TypeConfig>;

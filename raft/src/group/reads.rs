@@ -6,8 +6,8 @@
 //! every command acknowledged before it arrived.
 
 use super::proposer::Raft;
-use crate::transport::{Links, Vote, still_leads};
-use crate::types::{GroupId, TypeConfig};
+use crate::transport::{Links, still_leads};
+use crate::types::{GroupId, TypeConfig, Vote};
 use messenger_proto::ids::NodeId;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};

@@ -7,13 +7,11 @@
 use super::proposer::Raft;
 use crate::store::{SnapshotData, SnapshotSink, SnapshotSource, StateMachine, Store};
 use crate::transport::{ChunkSink, ChunkSource, Groups, SnapshotError, SnapshotStore};
-use crate::types::{GroupId, TypeConfig};
+use crate::types::{GroupId, SnapshotMeta, TypeConfig};
 use bytes::Bytes;
-use openraft::type_config::alias::{LeaderIdOf, SnapshotMetaOf};
+use openraft::type_config::alias::LeaderIdOf;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-
-type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
 /// The groups of a node; cheap to clone.
 #[derive(Clone)]

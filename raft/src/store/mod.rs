@@ -36,12 +36,14 @@ pub use pressure::Pressure;
 pub use snapshot::{LocalSnapshot, ReceivedSnapshot, SnapshotData, SnapshotError, SnapshotSink, SnapshotSource};
 pub use tables::{GroupReader, GroupRows, GroupTables};
 
+pub use crate::types::{LogId, SnapshotMeta, StoredMembership, Vote};
+
 use crate::types::{GroupId, TypeConfig};
 use engine::Engine;
 use group::{Group, MachineState};
 use messenger_proto::ids::{ClusterId, LogIndex, NodeId, StoreId};
 use openraft::storage::IOFlushed;
-use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf};
+use openraft::type_config::alias::SnapshotOf;
 use rocksdb::WriteBatch;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -49,14 +51,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, watch};
 use writer::LogWriter;
 
-/// A log position.
-pub type LogId = crate::entry::LogId;
-/// A vote.
-pub type Vote = VoteOf<TypeConfig>;
-/// A membership and where it stands in the log.
-pub type StoredMembership = StoredMembershipOf<TypeConfig>;
-/// What a snapshot covers.
-pub type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 /// A snapshot.
 pub type Snapshot = SnapshotOf<TypeConfig, SnapshotData>;
 type IoFlushed = IOFlushed<TypeConfig>;

@@ -5,39 +5,23 @@
 //! Invariants: decoding never panics, whatever the bytes; a decoded append's entries follow each other and what
 //! precedes them, since the consensus core takes that for granted; entries are written without being moved again.
 
-use crate::entry::{Entry, LogId, decode_entry, encode_entry, encoded_len, log_id};
-use crate::types::TypeConfig;
+use crate::entry::{Entry, decode_entry, encode_entry, encoded_len};
+use crate::types::{LogId, TypeConfig, Vote};
+use crate::wire::{LogIdWire, VoteWire};
 use bytes::Bytes;
+use messenger_proto::ids::NodeId;
 use messenger_proto::wire::{Field, Wire, WireError, read_delimited, read_key, read_varint, skip, write_varint};
-use messenger_proto::wire_struct;
-use openraft::EntryPayload;
+use messenger_proto::{wire_enum, wire_struct};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::type_config::alias::{LeaderIdOf, SnapshotMetaOf, VoteOf};
-use openraft::vote::{RaftLeaderId, RaftVote};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-/// A vote of any group.
-pub type Vote = VoteOf<TypeConfig>;
 /// A request to append.
 pub type Append = AppendEntriesRequest<TypeConfig>;
 /// How an append of a stream ended.
 pub type AppendResult = StreamAppendResult<TypeConfig>;
-/// What a snapshot covers.
-pub type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
-
-wire_struct! {
-    /// A vote.
-    pub(crate) struct VoteWire { 1 => term: u64, 2 => node: u64, 3 => committed: bool }
-}
-
-wire_struct! {
-    /// A log position.
-    pub(crate) struct LogIdWire { 1 => term: u64, 2 => node: u64, 3 => index: u64 }
-}
-
 wire_struct! {
     /// A request for a vote.
     struct VoteRequestWire { 1 => vote: VoteWire, 2 => last_log: Option<LogIdWire>, 3 => transfer: bool }
@@ -61,28 +45,29 @@ wire_struct! {
     }
 }
 
-impl From<&Vote> for VoteWire {
-    fn from(vote: &Vote) -> Self {
-        Self { term: vote.leader_id.term, node: vote.leader_id.node_id, committed: vote.committed }
-    }
+wire_struct! {
+    /// A leader hands over.
+    struct TransferWire { 1 => from: VoteWire, 2 => to: NodeId, 3 => last_log: Option<LogIdWire> }
 }
 
-impl From<VoteWire> for Vote {
-    fn from(wire: VoteWire) -> Self {
-        Self::from_leader_id(LeaderIdOf::<TypeConfig>::new(wire.term, wire.node), wire.committed)
-    }
+wire_enum! {
+    /// The answer to it.
+    enum TransferAnswerWire { 1 => Done(TransferDone), 2 => VoteChanged(VoteChanged), 3 => LogNotFlushed(LogNotFlushed) }
 }
 
-impl From<LogId> for LogIdWire {
-    fn from(id: LogId) -> Self {
-        Self { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index }
-    }
+wire_struct! {
+    /// The node stands for election.
+    struct TransferDone {}
 }
 
-impl From<LogIdWire> for LogId {
-    fn from(wire: LogIdWire) -> Self {
-        log_id(wire.term, wire.node, wire.index)
-    }
+wire_struct! {
+    /// It knows of another vote.
+    struct VoteChanged { 1 => expected: VoteWire, 2 => actual: VoteWire }
+}
+
+wire_struct! {
+    /// It lacks entries.
+    struct LogNotFlushed { 1 => expected: Option<LogIdWire>, 2 => actual: Option<LogIdWire> }
 }
 
 pub(crate) fn encode_vote_request(request: &VoteRequest<TypeConfig>) -> Bytes {
@@ -153,19 +138,40 @@ pub(crate) fn lone_result(
 }
 
 pub(crate) fn encode_transfer(request: &TransferLeaderRequest<TypeConfig>) -> Bytes {
-    serde_json::to_vec(request).expect("integers and options always serialise").into()
+    let last_log = request.last_log_id().copied().map(Into::into);
+    TransferWire { from: request.from_leader().into(), to: NodeId(*request.to_node_id()), last_log }.to_wire().into()
 }
 
-pub(crate) fn decode_transfer(bytes: &[u8]) -> Result<TransferLeaderRequest<TypeConfig>, WireError> {
-    serde_json::from_slice(bytes).map_err(|_| WireError::Invalid("transfer request"))
+pub(crate) fn decode_transfer(bytes: Bytes) -> Result<TransferLeaderRequest<TypeConfig>, WireError> {
+    let TransferWire { from, to, last_log } = TransferWire::decode_from(bytes)?;
+    Ok(TransferLeaderRequest::new(from.into(), to.0, last_log.map(Into::into)))
 }
 
 pub(crate) fn encode_transfer_answer(answer: &TransferLeaderResponse<TypeConfig>) -> Bytes {
-    serde_json::to_vec(answer).expect("integers and options always serialise").into()
+    let wire = match answer {
+        Ok(()) => TransferAnswerWire::Done(TransferDone {}),
+        Err(TransferLeaderError::VoteChanged { expected, actual }) => {
+            TransferAnswerWire::VoteChanged(VoteChanged { expected: expected.into(), actual: actual.into() })
+        }
+        Err(TransferLeaderError::LogNotFlushed { expected, actual }) => {
+            let [expected, actual] = [expected, actual].map(|at| at.map(Into::into));
+            TransferAnswerWire::LogNotFlushed(LogNotFlushed { expected, actual })
+        }
+    };
+    wire.to_wire().into()
 }
 
-pub(crate) fn decode_transfer_answer(bytes: &[u8]) -> Result<TransferLeaderResponse<TypeConfig>, WireError> {
-    serde_json::from_slice(bytes).map_err(|_| WireError::Invalid("transfer answer"))
+pub(crate) fn decode_transfer_answer(bytes: Bytes) -> Result<TransferLeaderResponse<TypeConfig>, WireError> {
+    Ok(match TransferAnswerWire::decode_from(bytes)? {
+        TransferAnswerWire::Done(TransferDone {}) => Ok(()),
+        TransferAnswerWire::VoteChanged(VoteChanged { expected, actual }) => {
+            Err(TransferLeaderError::VoteChanged { expected: expected.into(), actual: actual.into() })
+        }
+        TransferAnswerWire::LogNotFlushed(LogNotFlushed { expected, actual }) => {
+            let [expected, actual] = [expected, actual].map(|at| at.map(Into::into));
+            Err(TransferLeaderError::LogNotFlushed { expected, actual })
+        }
+    })
 }
 
 // Tags of an append; never reused.
@@ -189,17 +195,9 @@ pub(crate) fn encode_append(
     prev.map(LogIdWire::from).write(PREV, &mut buf);
     commit.map(LogIdWire::from).write(COMMIT, &mut buf);
     for entry in entries {
-        if let EntryPayload::Membership(_) = entry.payload {
-            let mut bytes = Vec::new();
-            encode_entry(entry, &mut bytes);
-            encode_key(ENTRY, WireType::LengthDelimited, &mut buf);
-            encode_varint(bytes.len() as u64, &mut buf);
-            buf.extend_from_slice(&bytes);
-        } else {
-            encode_key(ENTRY, WireType::LengthDelimited, &mut buf);
-            encode_varint(encoded_len(entry) as u64, &mut buf);
-            encode_entry(entry, &mut buf);
-        }
+        encode_key(ENTRY, WireType::LengthDelimited, &mut buf);
+        encode_varint(encoded_len(entry) as u64, &mut buf);
+        encode_entry(entry, &mut buf);
     }
     buf.into()
 }
@@ -265,18 +263,11 @@ pub(crate) fn encode_parts(session: u64, request: &Append, bytes_max: usize) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::log_id;
     use crate::entry::tests::entries;
-    use openraft::raft::TransferLeaderError;
+    use crate::wire::tests::{log_ids, votes};
+    use openraft::EntryPayload;
     use proptest::prelude::*;
-
-    fn log_ids() -> impl Strategy<Value = LogId> {
-        (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(term, node, index)| log_id(term, node, index))
-    }
-
-    fn votes() -> impl Strategy<Value = Vote> {
-        (any::<u64>(), any::<u64>(), any::<bool>())
-            .prop_map(|(term, node, committed)| VoteWire { term, node, committed }.into())
-    }
 
     fn appends() -> impl Strategy<Value = Append> {
         let prev =
@@ -351,13 +342,13 @@ mod tests {
             vote in votes(), to in any::<u64>(), last in proptest::option::of(log_ids())
         ) {
             let request = TransferLeaderRequest::new(vote, to, last);
-            prop_assert_eq!(decode_transfer(&encode_transfer(&request)).unwrap(), request);
+            prop_assert_eq!(decode_transfer(encode_transfer(&request)).unwrap(), request);
             for answer in [
                 Ok(()),
                 Err(TransferLeaderError::VoteChanged { expected: vote, actual: vote }),
                 Err(TransferLeaderError::LogNotFlushed { expected: last, actual: last }),
             ] {
-                prop_assert_eq!(decode_transfer_answer(&encode_transfer_answer(&answer)).unwrap(), answer);
+                prop_assert_eq!(decode_transfer_answer(encode_transfer_answer(&answer)).unwrap(), answer);
             }
         }
 
@@ -369,7 +360,7 @@ mod tests {
             let _ = decode_vote_request(bytes.clone());
             let _ = decode_vote_response(bytes.clone());
             let _ = SnapshotHeader::decode_from(bytes.clone());
-            let _ = (decode_transfer(&bytes), decode_transfer_answer(&bytes));
+            let _ = (decode_transfer(bytes.clone()), decode_transfer_answer(bytes));
         }
 
         #[test]
@@ -386,6 +377,21 @@ mod tests {
                 prop_assert!(consecutive(got.prev_log_id, &got.entries).is_ok());
             }
         }
+    }
+
+    #[test]
+    fn the_forms_of_a_transfer_are_pinned() {
+        let (vote, at) = (Vote::new(2, 3), log_id(2, 3, 4));
+        let from = [10, 4, 8, 2, 16, 3];
+        let position = [10, 6, 8, 2, 16, 3, 24, 4];
+        let request = TransferLeaderRequest::new(vote, 5, Some(at));
+        assert_eq!(encode_transfer(&request)[..], [&from[..], &[16, 5, 26, 8], &position].concat());
+        assert_eq!(encode_transfer_answer(&Ok(()))[..], [10, 0]);
+        let changed = TransferLeaderError::VoteChanged { expected: vote, actual: vote };
+        let expected = [&[18, 12][..], &from, &[18, 4, 8, 2, 16, 3]].concat();
+        assert_eq!(encode_transfer_answer(&Err(changed))[..], expected);
+        let behind = TransferLeaderError::LogNotFlushed { expected: Some(at), actual: None };
+        assert_eq!(encode_transfer_answer(&Err(behind))[..], [&[26, 10, 10, 8][..], &position].concat());
     }
 
     #[test]

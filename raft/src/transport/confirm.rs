@@ -8,10 +8,10 @@
 //! The consensus library has such a round of its own, and it can't be trusted: it takes an answer to an append for one
 //! to every append behind it that ends at the same entry, so an answer from before a pause vouches for a time after it.
 
-use super::codec::{Append, Vote, decode_append_result, encode_parts};
+use super::codec::{Append, decode_append_result, encode_parts};
 use super::links::Links;
 use super::method::{Lane, Method};
-use crate::types::GroupId;
+use crate::types::{GroupId, Vote};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use messenger_proto::ids::NodeId;
 use std::collections::BTreeSet;

@@ -223,7 +223,7 @@ async fn consensus<P: RaftPort>(port: &P, method: Method, body: Bytes) -> Result
             port.pre_vote(request).await.map(|response| encode_vote_response(&response))
         }
         Method::TransferLeader => {
-            let request = decode_transfer(&body).map_err(malformed)?;
+            let request = decode_transfer(body).map_err(malformed)?;
             port.transfer_leader(request).await.map(|answer| encode_transfer_answer(&answer))
         }
         _ => {

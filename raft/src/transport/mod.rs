@@ -34,7 +34,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 
-pub use codec::{Append, AppendResult, SnapshotMeta, Vote};
+pub use codec::{Append, AppendResult};
 pub use config::TransportConfig;
 pub use confirm::still_leads;
 pub use identity::{Identity, Mismatch, PROTOCOL_VERSION, Peer, Peers};

@@ -6,7 +6,7 @@
 //! retried after a pause, one that was lost at once.
 
 use super::codec::{
-    Append, AppendResult, Vote, decode_append_result, decode_transfer_answer, decode_vote_response, encode_parts,
+    Append, AppendResult, decode_append_result, decode_transfer_answer, decode_vote_response, encode_parts,
     encode_transfer, encode_vote_request,
 };
 use super::lane::LinkError;
@@ -14,7 +14,7 @@ use super::links::Links;
 use super::method::{Lane, Method};
 use super::pipeline::{Pipeline, PipelineError};
 use super::snapshot::{self, SendError, SnapshotStore};
-use crate::types::{GroupId, TypeConfig};
+use crate::types::{GroupId, TypeConfig, Vote};
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use messenger_proto::ids::NodeId;
@@ -221,7 +221,7 @@ impl<S: SnapshotStore> RaftNetworkV2<TypeConfig> for Network<S> {
     ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
         let body = encode_transfer(&req);
         let answer = self.urgent(Method::TransferLeader, body, RPCTypes::TransferLeader, option.soft_ttl()).await?;
-        decode_transfer_answer(&answer).map_err(|error| malformed(&error))
+        decode_transfer_answer(answer).map_err(|error| malformed(&error))
     }
 
     fn backoff(&self) -> Option<Backoff> {

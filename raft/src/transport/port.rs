@@ -3,10 +3,10 @@
 //! Owns: the narrow views of a group, of the groups of a node, and of whatever else answers calls.
 //! Must not know: how any of them works.
 
-use super::codec::{Append, AppendResult, SnapshotMeta, Vote};
+use super::codec::{Append, AppendResult};
 use super::method::Method;
 use super::snapshot::SnapshotStore;
-use crate::types::{GroupId, TypeConfig};
+use crate::types::{GroupId, SnapshotMeta, TypeConfig, Vote};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};

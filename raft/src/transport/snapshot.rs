@@ -5,10 +5,10 @@
 //! Invariants: memory is a few chunks; every chunk is numbered and carries a checksum; a receiver takes nothing for
 //! complete that the sender did not close; dropping a transfer ends it at both ends.
 
-use super::codec::{SnapshotHeader, SnapshotMeta, Vote, decode_vote};
+use super::codec::{SnapshotHeader, decode_vote};
 use super::lane::LinkError;
 use super::links::Links;
-use crate::types::{GroupId, TypeConfig};
+use crate::types::{GroupId, SnapshotMeta, TypeConfig, Vote};
 use bytes::Bytes;
 use messenger_proto::ids::NodeId;
 use messenger_proto::rpc::pb::SnapshotChunk;

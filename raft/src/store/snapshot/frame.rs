@@ -9,9 +9,11 @@
 
 use super::SnapshotError;
 use crate::store::SnapshotMeta;
+use crate::wire::SnapshotMetaWire;
 use bytes::Bytes;
+use messenger_proto::wire::Wire;
+use messenger_proto::wire_struct;
 use prost::encoding::{decode_varint, encode_varint};
-use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 const HEADER: u8 = 1;
@@ -21,10 +23,8 @@ const PREFIX: usize = 5;
 const CHECKSUM: usize = 8;
 
 /// What comes first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The form of what follows.
-    pub(super) version: u32,
     pub(super) group: u32,
     /// What the rows cover.
     pub(super) meta: SnapshotMeta,
@@ -32,8 +32,19 @@ pub(super) struct Header {
     pub(super) digest: u64,
 }
 
-impl Header {
-    pub(super) const VERSION: u32 = 1;
+/// The form of what follows a header.
+const VERSION: u32 = 2;
+
+wire_struct! {
+    /// See [`Header`].
+    struct HeaderWire { 1 => version: u32, 2 => group: u32, 3 => meta: SnapshotMetaWire, 4 => digest: u64 }
+}
+
+impl From<&Header> for HeaderWire {
+    fn from(header: &Header) -> Self {
+        let Header { group, ref meta, digest } = *header;
+        Self { version: VERSION, group, meta: meta.into(), digest }
+    }
 }
 
 /// What comes last.
@@ -98,7 +109,7 @@ pub(super) fn encode(frame: &Frame, number: u32) -> Bytes {
     buf.extend_from_slice(&number.to_be_bytes());
     match frame {
         Frame::Header(header) => {
-            buf.extend(serde_json::to_vec(header).expect("integers, sets and maps always serialise"));
+            HeaderWire::from(&**header).encode_to(&mut buf);
         }
         Frame::Rows(rows) => buf.extend_from_slice(&rows.0),
         Frame::End(end) => {
@@ -123,11 +134,13 @@ pub(super) fn decode(bytes: &Bytes, number: u32) -> Result<Frame, SnapshotError>
     let payload = bytes.slice(PREFIX..body);
     match bytes[0] {
         HEADER => {
-            let header: Header = serde_json::from_slice(&payload).map_err(|_| damaged("the header can't be read"))?;
-            if header.version != Header::VERSION {
+            let unreadable = |_| damaged("the header can't be read");
+            let HeaderWire { version, group, meta, digest } = HeaderWire::decode_from(payload).map_err(unreadable)?;
+            if version != VERSION {
                 return Err(damaged("its version is unknown"));
             }
-            Ok(Frame::Header(Box::new(header)))
+            let meta = meta.try_into().map_err(unreadable)?;
+            Ok(Frame::Header(Box::new(Header { group, meta, digest })))
         }
         ROWS => Ok(Frame::Rows(Rows(payload))),
         END => {
@@ -142,10 +155,8 @@ pub(super) fn decode(bytes: &Bytes, number: u32) -> Result<Frame, SnapshotError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::log_id;
-    use openraft::{BasicNode, Membership, StoredMembership};
+    use crate::wire::tests::metas;
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
 
     fn frames() -> impl Strategy<Value = Frame> {
         let rows = proptest::collection::vec(any::<(Vec<u8>, Vec<u8>)>(), 0..4).prop_map(|rows| {
@@ -155,13 +166,8 @@ mod tests {
             }
             Frame::Rows(Rows(buf.into()))
         });
-        let header = any::<(u32, u64, u64, u64, u64)>().prop_map(|(group, digest, term, node, index)| {
-            let members =
-                Membership::new(vec![BTreeSet::from([node])], BTreeMap::from([(node, BasicNode::new("127.0.0.1:1"))]));
-            let at = Some(log_id(term, node, index));
-            let meta = SnapshotMeta { last_log_id: at, last_membership: StoredMembership::new(at, members.unwrap()) };
-            Frame::Header(Box::new(Header { version: Header::VERSION, group, meta, digest }))
-        });
+        let header = (any::<u32>(), metas(), any::<u64>())
+            .prop_map(|(group, meta, digest)| Frame::Header(Box::new(Header { group, meta, digest })));
         let end = any::<(u64, u64)>().prop_map(|(rows, hash)| Frame::End(End { rows, hash }));
         prop_oneof![rows, header, end]
     }

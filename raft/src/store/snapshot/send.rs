@@ -121,7 +121,7 @@ fn read(store: &Inner, group: GroupId, frames: &Frames) -> Result<(), SnapshotEr
         number += 1;
         sent
     };
-    let header = Header { version: Header::VERSION, group: group.0, meta, digest: row.digest };
+    let header = Header { group: group.0, meta, digest: row.digest };
     if !send(&Frame::Header(Box::new(header))) {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use super::fixture::*;
 use crate::transport::codec::Append;
 use crate::transport::*;
-use crate::types::GroupId;
+use crate::types::{GroupId, Vote};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};

@@ -1,10 +1,10 @@
 //! Nodes with a listener and links, over controllable replicas.
 
-use super::super::codec::{Append, AppendResult, SnapshotMeta, Vote};
+use super::super::codec::{Append, AppendResult};
 use super::super::*;
 use crate::clock::HybridClock;
 use crate::entry::{Entry, LogId, log_id};
-use crate::types::{GroupId, PackBytes, TypeConfig};
+use crate::types::{GroupId, PackBytes, SnapshotMeta, TypeConfig, Vote};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};

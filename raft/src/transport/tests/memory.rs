@@ -1,11 +1,12 @@
 //! Storage of one replica in memory, for the consensus core's side of the transport.
 
-use super::super::codec::{SnapshotMeta, Vote};
 use super::super::*;
 use crate::entry::{Entry, LogId};
-use crate::types::{GroupId, PackBytes, PackResults, TypeConfig};
+use crate::types::{GroupId, PackBytes, PackResults, SnapshotMeta, TypeConfig, Vote};
+use crate::wire::SnapshotMetaWire;
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
+use messenger_proto::wire::Wire;
 use openraft::storage::{EntryResponder, IOFlushed, LogState, RaftLogStorage, RaftStateMachine, Snapshot};
 use openraft::type_config::alias::{LeaderIdOf, SnapshotOf, StoredMembershipOf};
 use openraft::{EntryPayload, RaftLogReader, RaftSnapshotBuilder};
@@ -193,7 +194,7 @@ impl ChunkSink for MemorySink {
 
     async fn finish(mut self) -> Result<(SnapshotMeta, Vec<Bytes>), SnapshotError> {
         let meta = self.0.remove(0);
-        Ok((serde_json::from_slice(&meta).map_err(|error| SnapshotError(error.to_string()))?, self.0))
+        Ok((SnapshotMetaWire::decode_from(meta).unwrap().try_into().unwrap(), self.0))
     }
 }
 
@@ -209,7 +210,7 @@ impl SnapshotStore for MemorySnapshots {
         mut data: Vec<Bytes>,
     ) -> Result<MemorySource, SnapshotError> {
         let snapshot = self.0.snapshot.lock().unwrap().clone().expect("it was built to be sent");
-        data.insert(0, serde_json::to_vec(&snapshot.meta).unwrap().into());
+        data.insert(0, SnapshotMetaWire::from(&snapshot.meta).to_wire().into());
         Ok(MemorySource(data.into_iter()))
     }
 

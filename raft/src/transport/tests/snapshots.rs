@@ -2,9 +2,9 @@
 
 use super::fixture::*;
 use crate::clock::HybridClock;
-use crate::transport::codec::{SnapshotHeader, SnapshotMeta};
+use crate::transport::codec::SnapshotHeader;
 use crate::transport::*;
-use crate::types::{GroupId, TypeConfig};
+use crate::types::{GroupId, SnapshotMeta, TypeConfig};
 use bytes::Bytes;
 use messenger_proto::rpc::pb;
 use messenger_proto::wire::Wire;
