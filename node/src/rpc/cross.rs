@@ -11,7 +11,7 @@ use messenger_proto::ids::{CommandId, ShardId, ThreadId, UserId};
 use messenger_proto::limits::PROFILE_THREADS_MAX;
 use messenger_proto::profile::{Profile, UpdateProfile};
 use messenger_proto::slot::Slot;
-use messenger_raft::group::outbox::CrossShard;
+use messenger_raft::group::outbox::{CrossShard, NotArrived};
 use messenger_router::Router;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -45,24 +45,24 @@ impl CrossShard for RouterCross {
         self.router.get().map(|router| router.shard_of(Slot::of_user(user)))
     }
 
-    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, String>> {
+    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, NotArrived>> {
         async move {
-            let router = self.router.get().ok_or("the router is not there yet")?;
+            let router = self.router.get().ok_or(NotArrived::Starting)?;
             let slot = Slot::of_user(&change.user);
             let op = Op::IndexMembership(change);
             match router.command(slot, command(op), Instant::now() + WITHIN).await {
                 Ok(Reply { body: ReplyBody::Profile(profile), .. }) => Ok(Some(profile)),
                 Ok(_) => Ok(None),
                 // A change is never refused for what it says, so whatever this is, it is tried again.
-                Err(refusal) => Err(refusal.to_string()),
+                Err(refusal) => Err(refusal.into()),
             }
         }
         .boxed()
     }
 
-    fn tell(&self, user: UserId, profile: Profile, threads: Vec<ThreadId>) -> BoxFuture<'_, Result<(), String>> {
+    fn tell(&self, user: UserId, profile: Profile, threads: Vec<ThreadId>) -> BoxFuture<'_, Result<(), NotArrived>> {
         async move {
-            let router = self.router.get().ok_or("the router is not there yet")?;
+            let router = self.router.get().ok_or(NotArrived::Starting)?;
             let mut shards: BTreeMap<ShardId, Vec<ThreadId>> = BTreeMap::new();
             for thread in threads {
                 shards.entry(router.shard_of(Slot::of_thread(thread))).or_default().push(thread);
@@ -76,7 +76,7 @@ impl CrossShard for RouterCross {
                     let slot = Slot::of_thread(*first);
                     let update = UpdateProfile { user: user.clone(), profile: profile.clone(), threads };
                     let told = router.command(slot, command(Op::UpdateProfile(update)), Instant::now() + WITHIN).await;
-                    told.map(|_| ()).map_err(|refusal| refusal.to_string())
+                    told.map(|_| ()).map_err(NotArrived::from)
                 })
                 .await
         }

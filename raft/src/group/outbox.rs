@@ -17,10 +17,30 @@ use courier::Courier;
 use futures_util::future::BoxFuture;
 use herald::Herald;
 use messenger_proto::command::{IndexMembership, OutboxBarrier};
+use messenger_proto::error::Refusal;
 use messenger_proto::ids::{ShardId, ThreadId, UserId};
 use messenger_proto::profile::Profile;
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
+
+/// Why it is not certain that something arrived at another shard. It is tried again, whatever this says.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NotArrived {
+    /// The node is starting, and has no way to other shards yet.
+    #[error("the node is starting")]
+    Starting,
+    /// The shard was not reached, or refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl NotArrived {
+    /// Whether nothing but a fault explains it: what is delivered is never refused for what it says, so a refusal that
+    /// trying again does not mend holds its rows back until someone looks.
+    fn is_strange(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if !refusal.code.retryable())
+    }
+}
 
 /// The way to other shards' leaders.
 pub trait CrossShard: Send + Sync + 'static {
@@ -29,13 +49,13 @@ pub trait CrossShard: Send + Sync + 'static {
 
     /// Has a change of membership applied at the user's shard, and returns what that says of a new member.
     ///
-    /// Resolves to an error, in words, when that is not certain; the caller tries again.
-    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, String>>;
+    /// Resolves to an error when that is not certain; the caller tries again.
+    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, NotArrived>>;
 
     /// Has a user's profile applied at the shards of these threads, all of them.
     ///
     /// Resolves to an error as [`CrossShard::deliver`].
-    fn tell(&self, user: UserId, profile: Profile, threads: Vec<ThreadId>) -> BoxFuture<'_, Result<(), String>>;
+    fn tell(&self, user: UserId, profile: Profile, threads: Vec<ThreadId>) -> BoxFuture<'_, Result<(), NotArrived>>;
 }
 
 /// A group's outbox at this replica; cheap to clone.

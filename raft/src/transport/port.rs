@@ -17,7 +17,8 @@ use openraft::storage::{RaftStateMachine, Snapshot};
 use std::future::Future;
 use tokio::sync::mpsc;
 
-/// A replica of a group, as its peers use it. Errors say why the replica is of no use any more.
+/// A replica of a group, as its peers use it. Errors say why the replica is of no use any more, in words: they are for
+/// the peer's log, and whoever gets one only tries again later.
 pub trait RaftPort: Clone + Send + Sync + 'static {
     /// A received snapshot, ready to install.
     type SnapshotData: Send + 'static;
@@ -113,7 +114,7 @@ pub trait Groups: Send + Sync + 'static {
 pub trait LinkHandler: Send + Sync + 'static {
     /// Answers a call; many run at a time. It is dropped when the caller's time is up.
     ///
-    /// An error is passed to the caller as "not carried out", and must mean that.
+    /// An error is passed to the caller as "not carried out", and must mean that; its words are for the log alone.
     fn handle(
         &self,
         from: NodeId,

@@ -14,7 +14,7 @@ use messenger_proto::query::{Answer, HistoryQuery, HistoryRange, Query, SeqBound
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
 use messenger_raft::clock::HybridClock;
 use messenger_raft::group::host::{Host, HostParts};
-use messenger_raft::group::outbox::CrossShard;
+use messenger_raft::group::outbox::{CrossShard, NotArrived};
 use messenger_raft::group::registry::Registry;
 use messenger_raft::group::timing::Timing;
 use messenger_raft::store::{Store, StoreOptions};
@@ -42,11 +42,11 @@ impl CrossShard for Nowhere {
         None
     }
 
-    fn deliver(&self, _change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, String>> {
+    fn deliver(&self, _change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, NotArrived>> {
         async { Ok(None) }.boxed()
     }
 
-    fn tell(&self, _: UserId, _: Profile, _: Vec<ThreadId>) -> BoxFuture<'_, Result<(), String>> {
+    fn tell(&self, _: UserId, _: Profile, _: Vec<ThreadId>) -> BoxFuture<'_, Result<(), NotArrived>> {
         async { Ok(()) }.boxed()
     }
 }

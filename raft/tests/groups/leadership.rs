@@ -11,7 +11,7 @@ use messenger_proto::ids::{NodeId, ShardId, ThreadId, UserId};
 use messenger_proto::profile::Profile;
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
 use messenger_raft::clock::{HybridClock, Reading, SystemSource, TimeSource};
-use messenger_raft::group::outbox::CrossShard;
+use messenger_raft::group::outbox::{CrossShard, NotArrived};
 use messenger_raft::group::timing::Timing;
 use messenger_raft::machine;
 use messenger_raft::types::GroupId;
@@ -123,7 +123,7 @@ impl CrossShard for Silent {
         Some(ShardId(u32::from(user.as_str() == "b")))
     }
 
-    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, String>> {
+    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, NotArrived>> {
         if self.for_all || change.user.as_str() != "b" {
             async { Ok(None) }.boxed()
         } else {
@@ -131,7 +131,7 @@ impl CrossShard for Silent {
         }
     }
 
-    fn tell(&self, _: UserId, _: Profile, _: Vec<ThreadId>) -> BoxFuture<'_, Result<(), String>> {
+    fn tell(&self, _: UserId, _: Profile, _: Vec<ThreadId>) -> BoxFuture<'_, Result<(), NotArrived>> {
         async { Ok(()) }.boxed()
     }
 }

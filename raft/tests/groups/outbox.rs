@@ -7,7 +7,7 @@ use crate::leadership::leader;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use messenger_proto::command::{Command, CreateThread, IndexMembership, Op, Retention, SendMessage};
-use messenger_proto::error::ErrorCode;
+use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::event::ThreadEventBody;
 use messenger_proto::ids::{CommandId, DeviceId, KeyId, Millis, RegistrationId, Seq, ShardId, ThreadId, UserId};
 use messenger_proto::keys::{Prekey, PublishKeys, PublishedKeys};
@@ -15,7 +15,7 @@ use messenger_proto::model::ThreadKind;
 use messenger_proto::profile::Profile;
 use messenger_proto::query::{Answer, HistoryQuery, HistoryRange, Query, ResumeFrom, ResumeQuery, SeqBound};
 use messenger_proto::rpc::{ShardCall, ShardOutcome, ShardRequest};
-use messenger_raft::group::outbox::CrossShard;
+use messenger_raft::group::outbox::{CrossShard, NotArrived};
 use messenger_raft::group::timing::Timing;
 use messenger_raft::types::GroupId;
 use std::path::Path;
@@ -47,7 +47,7 @@ impl CrossShard for TwoShards {
         Some(ShardId(u32::from(is_dead(user))))
     }
 
-    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, String>> {
+    fn deliver(&self, change: IndexMembership) -> BoxFuture<'_, Result<Option<Profile>, NotArrived>> {
         if !is_dead(&change.user) {
             return async { Ok(None) }.boxed();
         }
@@ -59,13 +59,13 @@ impl CrossShard for TwoShards {
         if self.hangs {
             return std::future::pending().boxed();
         }
-        async { Err("no leader".into()) }.boxed()
+        async { Err(Refusal::new(ErrorCode::Unavailable, "no leader").into()) }.boxed()
     }
 
-    fn tell(&self, user: UserId, profile: Profile, threads: Vec<ThreadId>) -> BoxFuture<'_, Result<(), String>> {
+    fn tell(&self, user: UserId, profile: Profile, threads: Vec<ThreadId>) -> BoxFuture<'_, Result<(), NotArrived>> {
         if self.deaf.load(Ordering::Relaxed) > 0 {
             self.deaf.fetch_sub(1, Ordering::Relaxed);
-            return async { Err("no leader".into()) }.boxed();
+            return async { Err(Refusal::new(ErrorCode::Unavailable, "no leader").into()) }.boxed();
         }
         self.told.lock().unwrap().push((user, profile.version, threads));
         async { Ok(()) }.boxed()

@@ -6,7 +6,7 @@
 //! few places apart from the others'; what is held in memory is bounded, however many rows there are.
 
 use super::rest::{PAUSE_MAX, PAUSE_MIN, Rests, Target, Turn};
-use super::{CrossShard, Outbox};
+use super::{CrossShard, NotArrived, Outbox};
 use crate::group::outcome::Proposed;
 use crate::group::proposer::Proposer;
 use crate::machine;
@@ -50,7 +50,7 @@ struct Delivery {
     key: OutboxKey,
     target: Target,
     probe: bool,
-    result: Result<Option<Profile>, String>,
+    result: Result<Option<Profile>, NotArrived>,
 }
 
 /// One walk over the rows, from the first to the last.
@@ -245,7 +245,11 @@ impl<'a> Courier<'a> {
                 self.arrived.push((key, profile));
             }
             Err(error) => {
-                tracing::debug!(thread = %key.thread, user = %key.user, error, "outbox row not delivered yet");
+                if error.is_strange() {
+                    tracing::warn!(thread = %key.thread, user = %key.user, %error, "an outbox row is refused, and tried again");
+                } else {
+                    tracing::debug!(thread = %key.thread, user = %key.user, %error, "outbox row not delivered yet");
+                }
                 self.under_way.remove(&name(&key));
                 self.rests.failed(target, probe, Instant::now());
             }

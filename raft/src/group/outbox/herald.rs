@@ -89,7 +89,11 @@ impl<'a> Herald<'a> {
         };
         let version = profile.version;
         if let Err(error) = self.cross.tell(user.clone(), profile, threads).await {
-            tracing::debug!(%user, error, "threads were not told of a user yet");
+            if error.is_strange() {
+                tracing::warn!(%user, %error, "threads refuse to be told of a user, and are told again");
+            } else {
+                tracing::debug!(%user, %error, "threads were not told of a user yet");
+            }
             return false;
         }
         let op = Op::ProfileTold(ProfileTold { user, version });
