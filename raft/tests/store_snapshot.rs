@@ -8,9 +8,8 @@ mod store_support;
 
 use bytes::Bytes;
 use futures_util::poll;
-use messenger_raft::store::{
-    LocalSnapshot, Moment, Observer, ReceivedSnapshot, SnapshotData, SnapshotError, Store, StoreOptions,
-};
+use messenger_raft::snapshot::SnapshotError;
+use messenger_raft::store::{LocalSnapshot, Moment, Observer, ReceivedSnapshot, SnapshotData, Store, StoreOptions};
 use messenger_raft::types::{GroupId, TypeConfig};
 use openraft::StorageHelper;
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine};

@@ -5,8 +5,9 @@
 //! Invariants: a snapshot is announced to consensus as covering what its rows cover, which may be more than was asked.
 
 use super::proposer::Raft;
+use crate::snapshot::SnapshotError;
 use crate::store::{SnapshotData, SnapshotSink, SnapshotSource, StateMachine, Store};
-use crate::transport::{ChunkSink, ChunkSource, Groups, SnapshotError, SnapshotStore};
+use crate::transport::{ChunkSink, ChunkSource, Groups, SnapshotStore};
 use crate::types::{GroupId, SnapshotMeta, TypeConfig};
 use bytes::Bytes;
 use openraft::type_config::alias::LeaderIdOf;
@@ -56,10 +57,6 @@ impl Groups for Registry {
 /// Snapshots in this node's storage.
 pub struct StoredSnapshots(Store);
 
-fn failed(error: impl std::fmt::Display) -> SnapshotError {
-    SnapshotError(error.to_string())
-}
-
 impl SnapshotStore for StoredSnapshots {
     type Data = SnapshotData;
     type Source = Frames;
@@ -72,13 +69,13 @@ impl SnapshotStore for StoredSnapshots {
         data: SnapshotData,
     ) -> Result<Frames, SnapshotError> {
         match data {
-            SnapshotData::Local(local) => local.open(leader).await.map(Frames).map_err(failed),
-            SnapshotData::Received(_) => Err(failed("a snapshot on its way in can't be sent on")),
+            SnapshotData::Local(local) => local.open(leader).await.map(Frames),
+            SnapshotData::Received(_) => Err(SnapshotError::OnItsWayIn),
         }
     }
 
     async fn sink(&self, group: GroupId) -> Result<Incoming, SnapshotError> {
-        self.0.receive_snapshot(group).await.map(Incoming).map_err(failed)
+        self.0.receive_snapshot(group).await.map(Incoming)
     }
 }
 
@@ -87,7 +84,7 @@ pub struct Frames(SnapshotSource);
 
 impl ChunkSource for Frames {
     async fn next(&mut self) -> Result<Option<Bytes>, SnapshotError> {
-        self.0.next().await.map_err(failed)
+        self.0.next().await
     }
 }
 
@@ -98,11 +95,11 @@ impl ChunkSink for Incoming {
     type Data = SnapshotData;
 
     async fn write(&mut self, frame: Bytes) -> Result<(), SnapshotError> {
-        self.0.write(frame).await.map_err(failed)
+        self.0.write(frame).await
     }
 
     async fn finish(self) -> Result<(SnapshotMeta, SnapshotData), SnapshotError> {
-        let received = self.0.finish().await.map_err(failed)?;
+        let received = self.0.finish().await?;
         Ok((received.meta().clone(), SnapshotData::Received(received)))
     }
 }

@@ -20,7 +20,7 @@ pub mod metrics;
 mod options;
 mod pressure;
 mod sizes;
-mod snapshot;
+pub(crate) mod snapshot;
 mod tables;
 mod wal;
 mod writer;
@@ -33,11 +33,12 @@ pub use error::{Fatal, OpenError, StoreError};
 pub use log::LogStore;
 pub use options::{Moment, Observer, StoreOptions};
 pub use pressure::Pressure;
-pub use snapshot::{LocalSnapshot, ReceivedSnapshot, SnapshotData, SnapshotError, SnapshotSink, SnapshotSource};
+pub use snapshot::{LocalSnapshot, ReceivedSnapshot, SnapshotData, SnapshotSink, SnapshotSource};
 pub use tables::{GroupReader, GroupRows, GroupTables};
 
 pub use crate::types::{LogId, SnapshotMeta, StoredMembership, Vote};
 
+use crate::snapshot::SnapshotError;
 use crate::types::{GroupId, TypeConfig};
 use engine::Engine;
 use group::{Group, MachineState};

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 /// Nodes of different versions refuse each other; raised only when frames stop being understood.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// Where a stream's request carries the caller's hello.
 const HELLO_KEY: &str = "messenger-hello-bin";
 

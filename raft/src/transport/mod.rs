@@ -44,4 +44,4 @@ pub use method::{Lane, Method};
 pub use network::{GroupNetwork, Network};
 pub use port::{Groups, LinkHandler, RaftPort};
 pub use server::{PeerServer, ServeError};
-pub use snapshot::{ChunkSink, ChunkSource, SnapshotError, SnapshotStore};
+pub use snapshot::{ChunkSink, ChunkSource, SnapshotStore};

@@ -2,12 +2,13 @@
 //!
 //! Owns: the views of a snapshot as chunks, and how a transfer ends early.
 //! Must not know: what the chunks hold, how fast they may be read, or how many may be sent at a time.
-//! Invariants: memory is a few chunks; every chunk is numbered and carries a checksum; a receiver takes nothing for
-//! complete that the sender did not close; dropping a transfer ends it at both ends.
+//! Invariants: memory is a few chunks; what a chunk holds is passed on as it is, since it numbers, checks and ends itself;
+//! dropping a transfer ends it at both ends.
 
 use super::codec::{SnapshotHeader, decode_vote};
 use super::lane::LinkError;
 use super::links::Links;
+use crate::snapshot::SnapshotError;
 use crate::types::{GroupId, SnapshotMeta, TypeConfig, Vote};
 use bytes::Bytes;
 use messenger_proto::ids::NodeId;
@@ -19,15 +20,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Chunks on their way to the connection.
 const CHUNKS_AHEAD: usize = 2;
-
-/// Reading or writing a snapshot failed; the group goes on as it was.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("snapshot: {0}")]
-pub struct SnapshotError(pub String);
 
 /// A snapshot, read in order, at the pace that is right for it.
 pub trait ChunkSource: Send + 'static {
@@ -35,7 +30,8 @@ pub trait ChunkSource: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, SnapshotError>> + Send;
 }
 
-/// A snapshot, written in order; dropping it unfinished leaves nothing behind.
+/// A snapshot, written in order; dropping it unfinished leaves nothing behind. It alone says what is damaged, out of turn
+/// or not whole.
 pub trait ChunkSink: Send + 'static {
     /// The snapshot, once complete.
     type Data: Send + 'static;
@@ -43,7 +39,7 @@ pub trait ChunkSink: Send + 'static {
     /// Takes the next piece.
     fn write(&mut self, chunk: Bytes) -> impl Future<Output = Result<(), SnapshotError>> + Send;
 
-    /// Completes the snapshot and says what it covers.
+    /// Completes the snapshot, if all of it came, and says what it covers.
     fn finish(self) -> impl Future<Output = Result<(SnapshotMeta, Self::Data), SnapshotError>> + Send;
 }
 
@@ -119,13 +115,10 @@ async fn feed(
     stall: Duration,
 ) -> Result<(), SendError> {
     push(&chunks, SnapshotChunk { header: header.to_wire().into(), ..SnapshotChunk::default() }, stall).await?;
-    let mut number = 0;
-    while let Some(data) = source.next().await? {
-        let checksum = xxh3_64(&data);
-        push(&chunks, SnapshotChunk { number, data, checksum, ..SnapshotChunk::default() }, stall).await?;
-        number = number.wrapping_add(1);
+    while let Some(frame) = source.next().await? {
+        push(&chunks, SnapshotChunk { frame, ..SnapshotChunk::default() }, stall).await?;
     }
-    push(&chunks, SnapshotChunk { last: true, number, ..SnapshotChunk::default() }, stall).await
+    Ok(())
 }
 
 async fn push(chunks: &mpsc::Sender<SnapshotChunk>, chunk: SnapshotChunk, stall: Duration) -> Result<(), SendError> {

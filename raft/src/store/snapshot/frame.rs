@@ -1,13 +1,14 @@
 //! The byte form of a snapshot on the wire.
 //!
-//! Owns: frames (a header, rows, an end), each numbered and checked on its own.
+//! Owns: frames (a header, rows, an end), each numbered and checked on its own. Nothing on the way numbers, checks or ends
+//! a snapshot besides.
 //! Must not know: the database, the network.
 //! Invariants: a frame that was cut, altered, repeated or moved is refused; decoding never panics and allocates no more
 //! than its input.
 //!
 //! `kind u8 | number BE32 | payload | xxh3-64 of all before, BE64`
 
-use super::SnapshotError;
+use crate::snapshot::SnapshotError;
 use crate::store::SnapshotMeta;
 use crate::wire::SnapshotMetaWire;
 use bytes::Bytes;

@@ -11,7 +11,8 @@
 //! The group applies nothing meanwhile: the consensus library runs both on one task.
 
 use super::receive::ReceivedSnapshot;
-use super::{SnapshotData, SnapshotError, SnapshotSink};
+use super::{SnapshotData, SnapshotSink};
+use crate::snapshot::SnapshotError;
 use crate::store::SnapshotMeta;
 use crate::store::apply::StateMachine;
 use crate::store::codec::AppliedRow;

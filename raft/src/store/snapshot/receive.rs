@@ -6,11 +6,11 @@
 //! own, so the files overlap with nothing; nothing outside the group's key range can be written, whatever is sent;
 //! files that are not installed are deleted, at the latest at the next start.
 
-use super::SnapshotError;
-use super::frame::{self, Frame, Header};
+use super::frame::Header;
+use super::sequence::Sequence;
+use crate::snapshot::SnapshotError;
 use crate::store::group::Group;
 use crate::store::keys::{self, Generation};
-use crate::store::tables::RowHash;
 use crate::store::{Inner, SnapshotMeta};
 use bytes::Bytes;
 use rocksdb::{Options, SstFileWriter};
@@ -83,12 +83,11 @@ impl SnapshotSink {
             let table = options.family(keys::STATE, None);
             let prefix = keys::state_prefix(group.id, generation);
             let mut files = Files::new(&path, &table, prefix, options.snapshot_file_bytes);
-            let mut assembly = Assembly { group: group.id.0, next: 0, header: None, end: None, rows: 0 };
-            let mut hash = RowHash::default();
+            let mut sequence = Sequence::of(group.id);
             while let Some(bytes) = queue.blocking_recv() {
-                assembly.take(&bytes, &mut hash, &mut files)?;
+                sequence.take(&bytes, |key, value| files.put(key, value))?;
             }
-            let header = assembly.finish(&hash)?;
+            let header = sequence.finish()?;
             Ok(Written { header, files: files.finish()? })
         });
         Ok(Self { frames, writer: Some(writer), generation, workplace, permit })
@@ -121,52 +120,6 @@ impl SnapshotSink {
         let Written { header, files } = self.outcome().await?;
         let Self { generation, workplace, permit, .. } = self;
         Ok(ReceivedSnapshot { header, generation, files, workplace, permit })
-    }
-}
-
-/// What came so far.
-struct Assembly {
-    group: u32,
-    next: u32,
-    header: Option<Header>,
-    end: Option<frame::End>,
-    rows: u64,
-}
-
-impl Assembly {
-    fn take(&mut self, bytes: &Bytes, hash: &mut RowHash, files: &mut Files<'_>) -> Result<(), SnapshotError> {
-        let frame = frame::decode(bytes, self.next)?;
-        self.next += 1;
-        match (frame, &self.header, &self.end) {
-            (Frame::Header(header), None, None) if header.group != self.group => Err(SnapshotError::WrongGroup),
-            (Frame::Header(header), None, None) => {
-                self.header = Some(*header);
-                Ok(())
-            }
-            (Frame::Rows(rows), Some(_), None) => rows.each(|key, value| {
-                hash.add(key, value);
-                self.rows += 1;
-                files.put(key, value)
-            }),
-            (Frame::End(end), Some(_), None) => {
-                self.end = Some(end);
-                Ok(())
-            }
-            _ => Err(SnapshotError::Damaged("its frames are out of order")),
-        }
-    }
-
-    fn finish(self, hash: &RowHash) -> Result<Header, SnapshotError> {
-        let (Some(header), Some(end)) = (self.header, self.end) else {
-            return Err(SnapshotError::Damaged("it has no end"));
-        };
-        if end.rows != self.rows || end.hash != hash.finish() {
-            return Err(SnapshotError::Damaged("its rows are not those that were read"));
-        }
-        if header.meta.last_log_id.is_none() {
-            return Err(SnapshotError::Damaged("it covers nothing"));
-        }
-        Ok(header)
     }
 }
 

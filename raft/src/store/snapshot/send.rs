@@ -5,8 +5,8 @@
 //! Invariants: one at a time per node; memory is bounded by a few frames; what the view holds back from reclamation is
 //! let go as soon as the source is dropped; frames leave no faster than the configured rate.
 
-use super::SnapshotError;
 use super::frame::{self, End, Frame, Header, Rows};
+use crate::snapshot::SnapshotError;
 use crate::store::keys::STATE_PREFIX;
 use crate::store::tables::{GroupTables, RowHash};
 use crate::store::{Inner, SnapshotMeta};

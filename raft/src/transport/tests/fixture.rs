@@ -4,6 +4,8 @@ use super::super::codec::{Append, AppendResult};
 use super::super::*;
 use crate::clock::HybridClock;
 use crate::entry::{Entry, LogId, log_id};
+use crate::snapshot::SnapshotError;
+use crate::store::snapshot::testing::{Taken, framed};
 use crate::types::{GroupId, PackBytes, SnapshotMeta, TypeConfig, Vote};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -153,29 +155,31 @@ impl RaftPort for FakePort {
     }
 }
 
-/// Snapshots that are their chunks.
+/// Snapshots whose rows are what was sent, in real frames.
 #[derive(Default)]
 pub(super) struct FakeSnapshots {
-    /// Chunks that were written, also of those that were not finished.
-    pub(super) written: Arc<AtomicUsize>,
     /// Sinks that are open.
     pub(super) sinks: Arc<watch::Sender<usize>>,
 }
 
-pub(super) struct FakeSource(std::vec::IntoIter<Bytes>);
+/// Fails at a row without bytes.
+pub(super) struct FakeSource {
+    frames: Box<dyn Iterator<Item = Bytes> + Send>,
+    left: Option<usize>,
+}
 
 impl ChunkSource for FakeSource {
     async fn next(&mut self) -> Result<Option<Bytes>, SnapshotError> {
-        match self.0.next() {
-            Some(chunk) if chunk.is_empty() => Err(SnapshotError("an unreadable file".into())),
-            chunk => Ok(chunk),
-        }
+        self.left = match self.left {
+            Some(0) => return Err(SnapshotError::Files("an unreadable file".into())),
+            left => left.map(|left| left - 1),
+        };
+        Ok(self.frames.next())
     }
 }
 
 pub(super) struct FakeSink {
-    chunks: Vec<Bytes>,
-    written: Arc<AtomicUsize>,
+    taken: Option<Taken>,
     sinks: Arc<watch::Sender<usize>>,
 }
 
@@ -189,13 +193,11 @@ impl ChunkSink for FakeSink {
     type Data = Vec<Bytes>;
 
     async fn write(&mut self, chunk: Bytes) -> Result<(), SnapshotError> {
-        self.written.fetch_add(1, Ordering::SeqCst);
-        self.chunks.push(chunk);
-        Ok(())
+        self.taken.as_mut().unwrap().take(&chunk)
     }
 
     async fn finish(mut self) -> Result<(SnapshotMeta, Vec<Bytes>), SnapshotError> {
-        Ok((SnapshotMeta::default(), std::mem::take(&mut self.chunks)))
+        self.taken.take().unwrap().finish()
     }
 }
 
@@ -206,16 +208,17 @@ impl SnapshotStore for FakeSnapshots {
 
     async fn source(
         &self,
-        _: GroupId,
+        group: GroupId,
         _: LeaderIdOf<TypeConfig>,
         data: Vec<Bytes>,
     ) -> Result<FakeSource, SnapshotError> {
-        Ok(FakeSource(data.into_iter()))
+        let left = data.iter().position(Bytes::is_empty);
+        Ok(FakeSource { frames: Box::new(framed(group, data)), left })
     }
 
-    async fn sink(&self, _: GroupId) -> Result<FakeSink, SnapshotError> {
+    async fn sink(&self, group: GroupId) -> Result<FakeSink, SnapshotError> {
         self.sinks.send_modify(|open| *open += 1);
-        Ok(FakeSink { chunks: Vec::new(), written: self.written.clone(), sinks: self.sinks.clone() })
+        Ok(FakeSink { taken: Some(Taken::new(group)), sinks: self.sinks.clone() })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use crate::entry::{Entry, LogId};
+use crate::snapshot::SnapshotError;
 use crate::types::{GroupId, PackBytes, PackResults, SnapshotMeta, TypeConfig, Vote};
 use crate::wire::SnapshotMetaWire;
 use bytes::Bytes;

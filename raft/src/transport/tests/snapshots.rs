@@ -2,6 +2,7 @@
 
 use super::fixture::*;
 use crate::clock::HybridClock;
+use crate::store::snapshot::testing::framed;
 use crate::transport::codec::SnapshotHeader;
 use crate::transport::*;
 use crate::types::{GroupId, SnapshotMeta, TypeConfig};
@@ -16,7 +17,6 @@ use openraft::storage::Snapshot;
 use std::future::{Future, pending};
 use std::time::Duration;
 use tonic::Code;
-use xxhash_rust::xxh3::xxh3_64;
 
 async fn send(
     one: &Node,
@@ -80,36 +80,54 @@ fn header() -> pb::SnapshotChunk {
     pb::SnapshotChunk { header: header.into(), ..pb::SnapshotChunk::default() }
 }
 
-fn chunk(number: u32, data: &'static [u8]) -> pb::SnapshotChunk {
-    let checksum = xxh3_64(data);
-    pb::SnapshotChunk { number, data: Bytes::from_static(data), checksum, ..pb::SnapshotChunk::default() }
+fn chunk(frame: Bytes) -> pb::SnapshotChunk {
+    pb::SnapshotChunk { frame, ..pb::SnapshotChunk::default() }
 }
 
-fn last(number: u32) -> pb::SnapshotChunk {
-    pb::SnapshotChunk { number, last: true, ..pb::SnapshotChunk::default() }
+/// The header's frame, three of rows, and the end.
+fn frames(group: GroupId) -> Vec<Bytes> {
+    framed(group, ["first", "second", "third"].map(Bytes::from).to_vec()).collect()
 }
 
 #[tokio::test]
 async fn what_is_damaged_or_incomplete_is_never_installed() {
+    type Harm = fn(&mut Vec<Bytes>);
     let port = FakePort::default();
     let (_one, two) = pair(TransportConfig::default(), port.clone()).await;
-    let damaged = pb::SnapshotChunk { checksum: 1, ..chunk(1, b"second") };
-    let garbage = pb::SnapshotChunk { header: Bytes::from_static(b"\xff\xff"), ..pb::SnapshotChunk::default() };
-    for (chunks, code) in [
-        (vec![header(), chunk(0, b"first"), chunk(1, b"second")], Code::Aborted),
-        (vec![header(), chunk(0, b"first"), damaged, last(2)], Code::DataLoss),
-        (vec![header(), chunk(0, b"first"), chunk(2, b"third"), last(3)], Code::DataLoss),
-        (vec![header(), chunk(0, b"first"), last(2)], Code::DataLoss),
-        (vec![garbage], Code::InvalidArgument),
-        (vec![], Code::Aborted),
-    ] {
+    let send = async |chunks: Vec<pb::SnapshotChunk>| {
         let mut client = stranger(&two.addr).await;
         let mut request = tonic::Request::new(futures_util::stream::iter(chunks));
         identity(1).stamp(&HybridClock::system(), request.metadata_mut());
-        assert_eq!(client.snapshot(request).await.unwrap_err().code(), code);
+        let answer = client.snapshot(request).await.map(|_| ());
         sinks_closed(&two).await;
+        answer.map_err(|status| status.code())
+    };
+    let whole = |frames: Vec<Bytes>| [header()].into_iter().chain(frames.into_iter().map(chunk)).collect();
+    let harms: [(&str, Harm); 8] = [
+        ("nothing follows", Vec::clear),
+        ("cut before its end", |frames| frames.truncate(4)),
+        ("cut within a frame", |frames| frames[2] = frames[2].slice(..9)),
+        ("altered", |frames| {
+            let mut bytes = frames[2].to_vec();
+            bytes[7] ^= 1;
+            frames[2] = bytes.into();
+        }),
+        ("a frame is missing", |frames| drop(frames.remove(2))),
+        ("two frames changed places", |frames| frames.swap(1, 2)),
+        ("a frame comes twice", |frames| frames.insert(2, frames[1].clone())),
+        ("of another group", |frames| *frames = self::frames(GroupId(99))),
+    ];
+    for (what, harm) in harms {
+        let mut frames = frames(GROUP);
+        harm(&mut frames);
+        assert_eq!(send(whole(frames)).await, Err(Code::DataLoss), "{what}");
     }
+    let garbage = pb::SnapshotChunk { header: Bytes::from_static(b"\xff\xff"), ..pb::SnapshotChunk::default() };
+    assert_eq!(send(vec![garbage]).await, Err(Code::InvalidArgument));
+    assert_eq!(send(vec![]).await, Err(Code::Aborted));
     assert!(port.installed.borrow().is_empty());
+    assert_eq!(send(whole(frames(GROUP))).await, Ok(()), "and the way is free for one that is whole");
+    assert_eq!(*port.installed.borrow(), ["first", "second", "third"].map(Bytes::from));
 }
 
 #[tokio::test]
@@ -127,7 +145,7 @@ async fn a_stalled_transfer_is_given_up_and_only_one_runs_at_a_time() {
             client.snapshot(request).await.unwrap_err().code()
         }
     };
-    let stalled = tokio::spawn(open(vec![header(), chunk(0, b"first")]));
+    let stalled = tokio::spawn(open(vec![header(), chunk(frames(GROUP).swap_remove(0))]));
     two.groups.snapshots.sinks.subscribe().wait_for(|open| *open == 1).await.unwrap();
     assert_eq!(open(vec![header()]).await, Code::ResourceExhausted);
     assert_eq!(stalled.await.unwrap(), Code::DeadlineExceeded);
