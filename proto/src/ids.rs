@@ -137,7 +137,6 @@ integer_id!(
     /// A client's own number of a message, per thread and device; at most [`ClientSeq::MAX`].
     ClientSeq(u64)
 );
-
 integer_id!(
     /// A device's own number of one of its keys; at most [`ClientSeq::MAX`].
     KeyId(u64)

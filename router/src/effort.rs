@@ -174,8 +174,9 @@ impl Effort {
 }
 
 #[cfg(test)]
-#[allow(clippy::unnecessary_wraps)] // scripted outcomes have the type of real ones
 mod tests {
+    #![allow(clippy::unnecessary_wraps)] // scripted outcomes have the type of real ones
+
     use super::*;
     use messenger_proto::command::{Command, IndexMembership, Op, Retention};
     use messenger_proto::ids::{CommandId, NodeId, Seq, ThreadId, UserId};
