@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod api;
 pub mod audit;
 pub mod auth;
 pub mod bench;
@@ -15,7 +16,9 @@ pub mod cli;
 pub mod config;
 pub mod dev_key;
 pub mod gateway;
+pub mod operator_api;
 pub mod rates;
+pub mod readiness;
 pub mod realtime;
 pub mod rpc;
 #[cfg(test)]

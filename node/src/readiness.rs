@@ -1,12 +1,22 @@
 //! Whether the node takes requests, and what it waits for.
 //!
 //! Owns: the node's phase between start and end.
-//! Must not know: who asks.
+//! Must not know: who asks, or what makes a node ready or drains it.
 //! Invariants: a node that drains never becomes ready again.
 
-use crate::gateway::Readiness as Phase;
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// Whether a node takes requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Not yet.
+    Starting,
+    /// It does.
+    Ready,
+    /// No more: its leaders move away and it will end.
+    Draining,
+}
 
 #[derive(Debug)]
 struct Shared {

@@ -5,9 +5,9 @@
 //! Invariants: a parameter that is not known is refused, and so is one that is given twice: an operator who mistypes a
 //! filter must not take everything for what was asked.
 
-use crate::gateway::error::{ApiError, FieldError};
-use crate::gateway::time;
-use crate::gateway::trace::TraceId;
+use crate::api::error::{ApiError, FieldError};
+use crate::api::time;
+use crate::api::trace::TraceId;
 use axum::extract::Query;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};

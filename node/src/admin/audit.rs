@@ -7,8 +7,8 @@
 
 use super::Office;
 use super::answer::{Asked, Problem, cursor, json};
+use crate::api::error::ApiError;
 use crate::audit::{Position, merge};
-use crate::gateway::error::ApiError;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;

@@ -19,8 +19,8 @@ mod users;
 
 use crate::audit::Audit;
 use crate::auth::Clock;
-use crate::boot::meta::MetaClient;
 use crate::gateway::Revocations;
+use crate::rpc::meta::MetaClient;
 use crate::rpc::transport::NodeTransport;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};

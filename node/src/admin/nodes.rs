@@ -7,8 +7,8 @@
 
 use super::Office;
 use super::answer::{Problem, json};
-use crate::boot::join::{JoinAnswer, JoinPeer, JoinRequest};
-use crate::gateway::error::{ApiError, FieldError};
+use crate::api::error::{ApiError, FieldError};
+use crate::operator_api::{JoinAnswer, JoinPeer, JoinRequest};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;

@@ -8,11 +8,11 @@
 
 use super::Office;
 use super::answer::{Problem, Refused};
+use crate::api::error::{ApiError, FieldError};
+use crate::api::peer::PeerAddress;
+use crate::api::trace::TraceId;
 use crate::audit::{Ending, Kind, Pending, Record};
 use crate::gateway::audited::target_of;
-use crate::gateway::error::{ApiError, FieldError};
-use crate::gateway::serve::PeerAddress;
-use crate::gateway::trace::TraceId;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};

@@ -7,7 +7,7 @@
 
 use super::Office;
 use super::answer::{Asked, Problem, cursor, json};
-use crate::gateway::time::Rfc3339;
+use crate::api::time::Rfc3339;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -91,8 +91,7 @@ pub(super) async fn page(State(office): State<Arc<Office>>, uri: Uri) -> Result<
     let seen: Option<String> = asked.cursor();
     let seen = seen.map(|text| text.parse::<ReportId>());
     asked.finish()?;
-    let seen =
-        seen.transpose().map_err(|_| crate::gateway::error::ApiError::field("cursor", "is not one of this list"))?;
+    let seen = seen.transpose().map_err(|_| crate::api::error::ApiError::field("cursor", "is not one of this list"))?;
     // The bound is exclusive, and a time's first report counts.
     let from = since.map_or(ReportId(0), |since| ReportId(since.0.saturating_sub(1)));
     let query =

@@ -4,9 +4,9 @@
 //! Must not know: how it is shown.
 //! Invariants: a node that doesn't answer within the bound is listed as unreachable, and delays nobody longer.
 
-use crate::boot::moves::observed;
-use crate::boot::readiness::Readiness;
+use crate::readiness::Readiness;
 use crate::rpc::handler::NodeHandler;
+use crate::rpc::observed::observed;
 use crate::rpc::transport::NodeTransport;
 use futures_util::future::join_all;
 use messenger_proto::ids::{NodeId, ShardId};

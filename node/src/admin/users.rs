@@ -8,9 +8,9 @@
 use super::Office;
 use super::answer::{Problem, json};
 use super::recorded::Named;
-use crate::gateway::error::ApiError;
+use crate::api::error::ApiError;
+use crate::api::time::Rfc3339;
 use crate::gateway::idempotency::Origin;
-use crate::gateway::time::Rfc3339;
 use axum::extract::{RawPathParams, State};
 use axum::response::Response;
 use messenger_proto::command::{Command, Op};

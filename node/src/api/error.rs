@@ -1,14 +1,14 @@
 //! What a client is told when something is not done.
 //!
-//! Owns: the gateway's error and its problem document (RFC 9457), for REST answers and realtime `error` frames.
-//! Must not know: handlers, sockets.
+//! Owns: the error that every part of a node answers with, and its problem document (RFC 9457), for REST answers and
+//! realtime `error` frames.
+//! Must not know: routes, handlers, sockets.
 //! Invariants: status and title follow from the code; nothing about nodes, files or storage is said; every bad field is
 //! named, up to a bound.
 
-use super::envelopes::MismatchView;
 use super::time::Rfc3339;
 use super::trace::TraceId;
-use super::view::{MessageView, Text};
+use super::view::{MessageView, MismatchView, Text};
 use crate::auth::{AuthError, Scope};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -192,7 +192,7 @@ impl ApiError {
     }
 
     /// Adds the headers that go with the code.
-    pub(super) fn set_headers(&self, headers: &mut HeaderMap) {
+    pub(crate) fn set_headers(&self, headers: &mut HeaderMap) {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(challenge) = &self.challenge
             && let Ok(value) = HeaderValue::from_str(challenge)

@@ -4,10 +4,10 @@
 //! Must not know: how they were read, or who may see them.
 //! Invariants: members and their order are fixed; nothing is copied on the way to the bytes.
 
-use super::envelopes::KindView;
 use super::time::Rfc3339;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use messenger_proto::envelope::{DeviceMismatch, DeviceName, EnvelopeKind};
 use messenger_proto::ephemeral::Presence;
 use messenger_proto::ids::{MessageId, ThreadId, UserId};
 use messenger_proto::model::{Message, Participant, Pin, Reaction, Recipient, Thread, ThreadSummary};
@@ -315,6 +315,46 @@ impl<'a> RecipientView<'a> {
             delivered_at: recipient.delivered_at.map(Rfc3339),
             read_at: recipient.read_at.map(Rfc3339),
         }
+    }
+}
+
+/// The sender's name for the kind of a ciphertext.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KindView<'a>(pub &'a EnvelopeKind);
+
+impl Serialize for KindView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            EnvelopeKind::Number(kind) => serializer.serialize_u32(kind.number),
+            EnvelopeKind::Name(kind) => serializer.serialize_str(&kind.name),
+        }
+    }
+}
+
+/// How envelopes differ from the devices there are.
+#[derive(Debug, Serialize)]
+pub struct MismatchView<'a> {
+    #[serde(rename = "missing_devices")]
+    missing: Vec<NameView<'a>>,
+    #[serde(rename = "extra_devices")]
+    extra: Vec<NameView<'a>>,
+    #[serde(rename = "stale_devices")]
+    stale: Vec<NameView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct NameView<'a> {
+    user_id: &'a str,
+    device_id: &'a str,
+}
+
+impl<'a> MismatchView<'a> {
+    /// The view of a difference.
+    #[must_use]
+    pub fn of(mismatch: &'a DeviceMismatch) -> Self {
+        let name = |name: &'a DeviceName| NameView { user_id: name.user.as_str(), device_id: name.device.as_str() };
+        let names = |names: &'a [DeviceName]| names.iter().map(name).collect();
+        Self { missing: names(&mismatch.missing), extra: names(&mismatch.extra), stale: names(&mismatch.stale) }
     }
 }
 

@@ -6,9 +6,9 @@
 //! a length. A line is at most [`LINE_MAX`] bytes, since all that a client chooses in it is bounded; its chain is the
 //! SHA-256 of the chain before it and of all of the line that stands before its own.
 
+use crate::api::time::Rfc3339;
+use crate::api::trace::TraceId;
 use crate::auth::Identity;
-use crate::gateway::time::Rfc3339;
-use crate::gateway::trace::TraceId;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{DeviceId, MessageId, Millis, NodeId, ReportId, ThreadId, UserId};
 use serde::Serialize;

@@ -102,7 +102,7 @@ impl Head {
     /// Its time.
     #[must_use]
     pub fn at(&self) -> Millis {
-        crate::gateway::time::parse(&self.at_text).unwrap_or_default()
+        crate::api::time::parse(&self.at_text).unwrap_or_default()
     }
 }
 

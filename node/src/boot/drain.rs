@@ -14,6 +14,8 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
+/// Set for a node that must not outlive the process holding its standard input.
+pub const PARENT_ENV: &str = "MESSENGER_STOP_WITH_STDIN";
 /// How long a draining node still answers, with 503, before its door closes.
 const NOTICE: Duration = Duration::from_secs(1);
 

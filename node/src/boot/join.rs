@@ -8,11 +8,11 @@
 
 use super::BootError;
 use crate::config::{Config, PeerConfig};
+use crate::operator_api::{JoinAnswer, JoinPeer, JoinRequest};
 use bytes::Bytes;
 use messenger_client::{Answer, Call, Connection, Problem, ServerUrl};
 use messenger_proto::ids::{NodeId, StoreId};
 use messenger_raft::transport::{Peer, Peers};
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -22,44 +22,6 @@ const JOIN_WITHIN: Duration = Duration::from_mins(1);
 const TRY_WITHIN: Duration = Duration::from_secs(8);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(250);
-
-/// The body of `POST /admin/nodes`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct JoinRequest {
-    /// 32 hexadecimal digits.
-    pub cluster_id: String,
-    /// The data directory's own id: 32 hexadecimal digits.
-    pub store_id: String,
-    /// What fails together with it.
-    pub zone: String,
-    /// For clients.
-    pub client_addr: String,
-    /// For other nodes.
-    pub peer_addr: String,
-    /// For operators.
-    pub admin_addr: String,
-}
-
-/// What it is answered with.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JoinAnswer {
-    /// The new node's id.
-    pub node_id: u64,
-    /// The nodes of the cluster, itself among them.
-    pub nodes: Vec<JoinPeer>,
-}
-
-/// One node of the cluster.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JoinPeer {
-    /// Its id.
-    pub id: u64,
-    /// For other nodes.
-    pub peer_addr: String,
-    /// The data directory it runs on, if it has checked in.
-    pub store_id: Option<String>,
-}
 
 /// Asks until there is an answer; the node's id, and who else there is.
 ///

@@ -6,7 +6,7 @@
 //! no two nodes on their way out pass leaders back and forth; one whose disk is almost full gets leaders only from a
 //! node that must not lead, and only if nobody else can take them.
 
-use super::readiness::Readiness;
+use crate::readiness::Readiness;
 use crate::rpc::transport::NodeTransport;
 use futures_util::future::join_all;
 use messenger_proto::ids::NodeId;

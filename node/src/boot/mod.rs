@@ -10,21 +10,21 @@
 mod behind;
 mod bootstrap;
 mod drain;
-pub mod join;
+mod join;
 mod leaders;
-pub mod meta;
-pub mod moves;
+mod moves;
 mod node;
 mod peers;
-pub mod readiness;
 mod reload;
 mod serving;
 mod sessions;
 
+pub use drain::PARENT_ENV;
 pub use reload::Reload;
 
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
 use messenger_client::ServerUrl;
+use messenger_proto::error::Refusal;
 use messenger_raft::group::host::HostError;
 use messenger_raft::store::{Fatal, OpenError};
 use std::net::SocketAddr;
@@ -78,6 +78,12 @@ pub enum BootError {
     /// Something else failed.
     #[error("{0}")]
     Runtime(String),
+}
+
+impl From<Refusal> for BootError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal.detail)
+    }
 }
 
 impl From<ConfigError> for BootError {

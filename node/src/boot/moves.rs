@@ -8,10 +8,11 @@
 //! more, and it was stopped before they were asked.
 
 use super::BootError;
-use super::meta::MetaClient;
+use crate::rpc::meta::MetaClient;
+use crate::rpc::observed::observed;
 use crate::rpc::transport::NodeTransport;
 use futures_util::future::join_all;
-use messenger_proto::ids::{NodeId, ShardId, Term};
+use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::{ClusterState, MetaCommand, NodeState, ReplacePlacement};
 use messenger_proto::rpc::{GroupMembers, MembersQuery, NodeCall, NodeStatus, StatusQuery};
 use messenger_proto::wire::Wire;
@@ -167,19 +168,4 @@ impl Moves {
 /// The shards that should have a replica on a node.
 fn placed_on(record: &ClusterState, node: NodeId) -> BTreeSet<ShardId> {
     record.shards.iter().filter(|placed| placed.replicas.contains(&node)).map(|placed| placed.shard).collect()
-}
-
-/// By shard, what the leader of the highest term says.
-pub fn observed(answers: impl Iterator<Item = NodeStatus>) -> BTreeMap<ShardId, Observed> {
-    let mut newest: BTreeMap<ShardId, (Term, Observed)> = BTreeMap::new();
-    for replica in answers.flat_map(|status| status.replicas) {
-        let (Some(shard), Some(GroupMembers { voters, learners, joint })) = (replica.shard, replica.members) else {
-            continue;
-        };
-        if newest.get(&shard).is_none_or(|(term, _)| *term < replica.term) {
-            let (voters, learners) = (voters.into_iter().collect(), learners.into_iter().collect());
-            newest.insert(shard, (replica.term, Observed { voters, learners, joint }));
-        }
-    }
-    newest.into_iter().map(|(shard, (_, observed))| (shard, observed)).collect()
 }

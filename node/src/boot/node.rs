@@ -4,19 +4,18 @@
 //! Must not know: what flows through them.
 
 use super::bootstrap::{differs, first_record};
-use super::drain::{Signals, drain};
+use super::drain::{PARENT_ENV, Signals, drain};
 use super::leaders::Leaders;
-use super::meta::MetaClient;
 use super::moves::Moves;
-use super::readiness::Readiness;
 use super::reload::{Reload, Reloads};
 use super::sessions::NodeSessions;
 use super::{BootError, behind, serving};
 use crate::auth::{self, KeySet};
-use crate::cli::dev::PARENT_ENV;
 use crate::config::{ClusterConfig, Config, PeerConfig};
+use crate::readiness::Readiness;
 use crate::rpc::cross::RouterCross;
 use crate::rpc::handler::NodeHandler;
+use crate::rpc::meta::MetaClient;
 use crate::rpc::transport::NodeTransport;
 use messenger_client::ServerUrl;
 use messenger_proto::ids::{NodeId, ShardId};

@@ -90,7 +90,7 @@ pub fn start(
         revocations: revocations.clone(),
         cluster: node.host.record(),
         clock: Arc::clone(&clock),
-        readiness: node.readiness.subscribe(),
+        phase: node.readiness.subscribe(),
         deadline: DEADLINE,
         admission: AdmissionLimits {
             requests: config.limits.requests,

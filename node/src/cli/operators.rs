@@ -4,7 +4,7 @@
 //! Must not know: what is asked.
 
 use super::CliError;
-use crate::gateway::time::{self, Rfc3339};
+use crate::api::time::{self, Rfc3339};
 use clap::Args;
 use http::{HeaderName, HeaderValue};
 use messenger_client::{Answer, Call, Connection, Problem, ServerUrl, TransportError};

@@ -12,6 +12,7 @@ mod rates;
 pub use audit::AuditConfig;
 pub use rates::{
     ClassLimits, FailedAuthLimits, ForwardedHeader, KeyFetchLimits, Network, ProxiesConfig, RateLimitsConfig,
+    TOKENS_MAX, WINDOW_S_MAX,
 };
 
 use messenger_proto::ids::{ClusterId, NodeId};

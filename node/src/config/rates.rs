@@ -5,10 +5,14 @@
 
 use super::ConfigError;
 use super::check::within;
-use crate::rates::bucket::{TOKENS_MAX, WINDOW_S_MAX};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::str::FromStr;
+
+/// Requests of a limit at most; with [`WINDOW_S_MAX`], what counts them in 64 bits has room to spare.
+pub const TOKENS_MAX: u32 = 10_000_000;
+/// Seconds of a window at most: a day.
+pub const WINDOW_S_MAX: u32 = 86_400;
 
 /// How much clients may ask of this node. Each node counts for itself: who spreads over n nodes gets up to n times as much.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@
 //! Must not know: what a request asks for.
 //! Invariants: nothing waits here: there is room, or the client is turned away; room comes back when its holder is gone.
 
-use super::error::ApiError;
 use super::held::{self, Holding};
+use crate::api::error::ApiError;
 use bytes::Bytes;
 use messenger_proto::error::ErrorCode;
 use std::sync::Arc;

@@ -7,8 +7,8 @@
 //! says. Nothing here waits.
 
 use super::GatewayState;
-use super::serve::PeerAddress;
-use super::trace::TraceId;
+use crate::api::peer::PeerAddress;
+use crate::api::trace::TraceId;
 use crate::audit::{Audit, Ending, Kind, Payload, Record, Target};
 use crate::auth::Identity;
 use axum::extract::Request;

@@ -7,11 +7,11 @@
 //! told of a block who shares no thread with who made it.
 
 use super::GatewayState;
-use super::error::ApiError;
 use super::extract::{Reader, UserPath, Writer};
 use super::idempotency::Origin;
 use super::presence::share_a_thread;
 use super::respond::{json, no_content, unexpected};
+use crate::api::error::ApiError;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;

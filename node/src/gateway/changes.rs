@@ -5,12 +5,12 @@
 
 use super::GatewayState;
 use super::envelopes::{Content, allow_mismatch};
-use super::error::ApiError;
 use super::extract::{EMOJI, MessagePath, ReactionPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::{Object, text};
 use super::respond::{json_done, message_of, no_content, replayed};
-use super::view::MessageView;
+use crate::api::error::ApiError;
+use crate::api::view::MessageView;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -4,7 +4,7 @@
 //! Must not know: what a place means.
 //! Invariants: a cursor that was changed, cut, made up, or belongs to another list or viewer does not open.
 
-use super::error::ApiError;
+use crate::api::error::ApiError;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};

@@ -5,11 +5,11 @@
 //! Invariants: after a deletion no node believes what it knew of the device.
 
 use super::GatewayState;
-use super::error::ApiError;
 use super::extract::{DevicePath, Reader, UserPath, Writer};
 use super::idempotency::Origin;
 use super::respond::{json, no_content, unexpected};
-use super::time::Rfc3339;
+use crate::api::error::ApiError;
+use crate::api::time::Rfc3339;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;

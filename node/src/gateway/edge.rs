@@ -1,8 +1,8 @@
 //! What every request passes on its way in, and every answer on its way out.
 //!
-//! Owns: the trace id, that a request which changes something is recorded, the bound on headers, admission, readiness, problem documents, the answer to a handler that
-//! panics, and the order in which an answer is finished: its document, what a page of another origin may see, its
-//! encoding, and last its body's removal for HEAD.
+//! Owns: the trace id, that a request which changes something is recorded, the bound on headers, admission, readiness,
+//! problem documents, the answer to a handler that panics, and the order in which an answer is finished: its document,
+//! what a page of another origin may see, its encoding, and last its body's removal for HEAD.
 //! Must not know: routes, but for the two that health checks use.
 //! Invariants: every answer carries `X-Request-Id`; every error is a problem document.
 
@@ -10,8 +10,9 @@ use super::GatewayState;
 use super::audited::Audited;
 use super::compress::Accepted;
 use super::cors::Visit;
-use super::error::ApiError;
-use super::trace::TraceId;
+use super::health;
+use crate::api::error::ApiError;
+use crate::api::trace::TraceId;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
@@ -82,7 +83,7 @@ async fn enter(
     let room = if is_probe || is_preflight {
         None
     } else {
-        state.readiness().check()?;
+        health::check(state.phase())?;
         let announced = body_length(state, &mut request).await?;
         Some(state.admission().admit(announced)?)
     };

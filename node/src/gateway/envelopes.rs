@@ -1,25 +1,23 @@
 //! What a message says, as its sender sends it: one ciphertext for all, or an envelope for each device.
 //!
-//! Owns: the two forms of a message's content, their bounds, and their part of the canonical hash; how a difference from
-//! the devices there are is told.
+//! Owns: the two forms of a message's content, their bounds, and their part of the canonical hash.
 //! Must not know: which devices there are; the thread's shard does.
 //! Invariants: exactly one form is given; no device has two envelopes; envelopes that differ in order alone say the same.
 
-use super::error::FieldError;
 use super::extract::Params;
 use super::idempotency::BodyHash;
 use super::input::{Complaint, Object, elements, integer, text};
 use super::send::{decode, take_ciphertext};
+use crate::api::error::FieldError;
 use axum::http::Uri;
 use bytes::Bytes;
-use messenger_proto::envelope::{DeviceMismatch, DeviceName, Envelope, EnvelopeKind, Envelopes, KindName, KindNumber};
+use messenger_proto::envelope::{Envelope, EnvelopeKind, Envelopes, KindName, KindNumber};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{ClientSeq, RegistrationId};
 use messenger_proto::limits::{
     CIPHERTEXT_MAX, ENVELOPE_KIND_MAX, ENVELOPE_KIND_NAME_MAX, ENVELOPES_BYTES_MAX, ENVELOPES_MAX,
 };
 use messenger_proto::weight::of_envelopes;
-use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
 
@@ -177,44 +175,6 @@ pub(super) fn allow_mismatch(uri: &Uri) -> Result<bool, FieldError> {
     params.first_error().map_or(Ok(allowed.unwrap_or_default()), Err)
 }
 
-/// The sender's name for the kind of a ciphertext.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KindView<'a>(pub &'a EnvelopeKind);
-
-impl Serialize for KindView<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            EnvelopeKind::Number(kind) => serializer.serialize_u32(kind.number),
-            EnvelopeKind::Name(kind) => serializer.serialize_str(&kind.name),
-        }
-    }
-}
-
-/// How envelopes differ from the devices there are.
-#[derive(Debug, Serialize)]
-pub(super) struct MismatchView<'a> {
-    #[serde(rename = "missing_devices")]
-    missing: Vec<NameView<'a>>,
-    #[serde(rename = "extra_devices")]
-    extra: Vec<NameView<'a>>,
-    #[serde(rename = "stale_devices")]
-    stale: Vec<NameView<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct NameView<'a> {
-    user_id: &'a str,
-    device_id: &'a str,
-}
-
-impl<'a> MismatchView<'a> {
-    pub(super) fn of(mismatch: &'a DeviceMismatch) -> Self {
-        let name = |name: &'a DeviceName| NameView { user_id: name.user.as_str(), device_id: name.device.as_str() };
-        let names = |names: &'a [DeviceName]| names.iter().map(name).collect();
-        Self { missing: names(&mismatch.missing), extra: names(&mismatch.extra), stale: names(&mismatch.stale) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,7 +187,7 @@ mod tests {
         let mut object = Object::parse(text.as_bytes()).unwrap();
         let content = Content::take(&mut object);
         object.finish().map(|()| content.unwrap()).map_err(|error| {
-            let trace = super::super::trace::TraceId([1; 16]);
+            let trace = crate::api::trace::TraceId([1; 16]);
             let problem = serde_json::to_value(error.problem(trace, None, messenger_proto::ids::Millis(0))).unwrap();
             let fields = problem["errors"].as_array().unwrap().iter();
             (error.code(), fields.map(|error| error["field"].as_str().unwrap().to_owned()).collect())

@@ -7,9 +7,9 @@
 use super::GatewayState;
 use super::audited::Gathered;
 use super::edge::{body_too_large, discard};
-use super::error::{ApiError, FieldError};
 use super::idempotency::IdempotencyKey;
 use super::input::{Complaint, Object};
+use crate::api::error::{ApiError, FieldError};
 use crate::auth::{self, AuthError, Identity, Scope};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, RawPathParams, Request};

@@ -1,39 +1,27 @@
 //! Whether the node lives, and whether it takes requests.
 //!
-//! Owns: `/livez`, `/readyz` and the node's readiness.
+//! Owns: `/livez`, `/readyz`, and what a client is told of a node that isn't ready.
 //! Must not know: what makes a node ready, or drains it.
 
 use super::GatewayState;
-use super::error::ApiError;
+use crate::api::error::ApiError;
+use crate::readiness::Phase;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use messenger_proto::error::ErrorCode;
 
-/// Whether a node takes requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    /// Not yet.
-    Starting,
-    /// It does.
-    Ready,
-    /// No more: its leaders move away and it will end.
-    Draining,
-}
-
-impl Readiness {
-    /// Whether requests are taken.
-    ///
-    /// # Errors
-    /// What a client is told when not.
-    pub(super) fn check(self) -> Result<(), ApiError> {
-        let detail = match self {
-            Self::Ready => return Ok(()),
-            Self::Starting => "The node is starting; try again, or another node.",
-            Self::Draining => "The node is draining; try another node.",
-        };
-        Err(ApiError::new(ErrorCode::Unavailable, detail))
-    }
+/// Whether requests are taken.
+///
+/// # Errors
+/// What a client is told when not.
+pub(super) fn check(phase: Phase) -> Result<(), ApiError> {
+    let detail = match phase {
+        Phase::Ready => return Ok(()),
+        Phase::Starting => "The node is starting; try again, or another node.",
+        Phase::Draining => "The node is draining; try another node.",
+    };
+    Err(ApiError::new(ErrorCode::Unavailable, detail))
 }
 
 /// The process answers.
@@ -43,7 +31,7 @@ pub(super) async fn livez() -> Response {
 
 /// The node takes requests.
 pub(super) async fn readyz(State(state): State<GatewayState>) -> Result<Response, ApiError> {
-    state.readiness().check()?;
+    check(state.phase())?;
     Ok(status("ready"))
 }
 

@@ -6,13 +6,13 @@
 
 use super::GatewayState;
 use super::cursor::{CursorSeal, List, invalid_cursor};
-use super::error::ApiError;
 use super::extract::{Params, Reader, ThreadPath};
 use super::idempotency::BodyHash;
 use super::input::Complaint;
 use super::respond::{json, unexpected};
-use super::time;
-use super::view::MessageView;
+use crate::api::error::ApiError;
+use crate::api::time;
+use crate::api::view::MessageView;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;

@@ -5,7 +5,7 @@
 //! Must not know: what the members mean.
 //! Invariants: work is linear in the text; a member is known or refused, and never given twice.
 
-use super::error::{ApiError, FIELD_ERRORS_MAX, FieldError};
+use crate::api::error::{ApiError, FIELD_ERRORS_MAX, FieldError};
 use messenger_proto::error::ErrorCode;
 use serde::Deserializer as _;
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -304,7 +304,7 @@ mod tests {
 
     fn errors(result: Result<(), ApiError>) -> Vec<String> {
         let error = result.unwrap_err();
-        let problem = error.problem(super::super::trace::TraceId([1; 16]), None, messenger_proto::ids::Millis(0));
+        let problem = error.problem(crate::api::trace::TraceId([1; 16]), None, messenger_proto::ids::Millis(0));
         let value = serde_json::to_value(problem).unwrap();
         let errors = value["errors"].as_array().unwrap();
         errors.iter().map(|error| format!("{} {}", error["field"], error["message"]).replace('"', "")).collect()

@@ -7,9 +7,9 @@
 
 use super::GatewayState;
 use super::audited::Gathered;
-use super::error::ApiError;
 use super::extract::bearer_of;
-use super::serve::PeerAddress;
+use crate::api::error::ApiError;
+use crate::api::peer::PeerAddress;
 use crate::auth::Identity;
 use crate::rates::{Charged, Class, Standing};
 use axum::extract::{Request, State};

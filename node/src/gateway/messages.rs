@@ -7,13 +7,13 @@
 use super::GatewayState;
 use super::audited::Told;
 use super::envelopes::allow_mismatch;
-use super::error::{ApiError, FieldError};
 use super::extract::{IDEMPOTENCY_KEY, MessagePath, Reader, ThreadPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::Object;
 use super::respond::{json, json_done, located, message_of, no_content, replayed, unexpected};
 use super::send::{SendRequest, message_id};
-use super::view::{MessageView, RecipientView};
+use crate::api::error::{ApiError, FieldError};
+use crate::api::view::{MessageView, RecipientView};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;

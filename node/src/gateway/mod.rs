@@ -15,7 +15,6 @@ mod cursor;
 mod devices;
 mod edge;
 pub mod envelopes;
-pub mod error;
 mod etag;
 mod extract;
 mod health;
@@ -39,9 +38,6 @@ pub mod send;
 pub mod serve;
 mod thread_list;
 mod threads;
-pub mod time;
-pub mod trace;
-pub mod view;
 
 #[cfg(test)]
 mod tests;
@@ -55,19 +51,19 @@ pub(crate) mod described_frames {
 pub use admission::AdmissionLimits;
 pub use edge::HEADERS_MAX;
 pub use extract::bearer_of;
-pub use health::Readiness;
 pub use held::TakeLimits;
 pub use limited::peer_of;
 pub use revocations::{Peers, Revocations};
 
+use crate::api::error::ApiError;
 use crate::audit::Audit;
 use crate::auth::{Authenticator, Clock};
 use crate::rates::{Class, Rates};
+use crate::readiness::Phase;
 use admission::Admission;
 use axum::routing::{MethodRouter, delete, get, post, put};
 use compress::Compressor;
 use cors::Origins;
-use error::ApiError;
 use limited::limited;
 use messenger_proto::ephemeral::Ephemeral;
 use messenger_proto::error::ErrorCode;
@@ -97,7 +93,7 @@ pub struct GatewayParts {
     /// What time it is.
     pub clock: Clock,
     /// Whether requests are taken.
-    pub readiness: watch::Receiver<Readiness>,
+    pub phase: watch::Receiver<Phase>,
     /// Tells every node something that is told once; never waits.
     pub tell: Tell,
     /// How long a request may take, from its body's arrival.
@@ -174,8 +170,8 @@ impl GatewayState {
 
     /// Whether requests are taken.
     #[must_use]
-    pub fn readiness(&self) -> Readiness {
-        *self.0.parts.readiness.borrow()
+    pub fn phase(&self) -> Phase {
+        *self.0.parts.phase.borrow()
     }
 
     /// The cluster's secret.

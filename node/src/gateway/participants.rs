@@ -4,12 +4,12 @@
 //! Must not know: who may change it; the thread's shard does.
 
 use super::GatewayState;
-use super::error::ApiError;
 use super::extract::{MemberPath, ThreadPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::Object;
 use super::respond::{no_content, replayed, thread_of};
 use super::threads::{USER_LIST_MAX, answer_done, check_room, user_id, without_repeats};
+use crate::api::error::ApiError;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -4,13 +4,13 @@
 //! Must not know: who may pin, and how much; the thread's shard does.
 
 use super::GatewayState;
-use super::error::ApiError;
 use super::extract::{PinPath, Reader, ThreadPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::Object;
 use super::respond::{json, json_done, no_content, pins_of, replayed, unexpected};
 use super::send::message_id;
-use super::view::PinView;
+use crate::api::error::ApiError;
+use crate::api::view::PinView;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -6,13 +6,13 @@
 
 use super::GatewayState;
 use super::devices::of_user;
-use super::error::{ApiError, FieldError};
 use super::extract::{DevicePath, Params, Reader, UserPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, GetPath, IdempotencyKey, Origin};
 use super::input::{Complaint, Object, integer, text};
 use super::respond::{json, json_done, replayed, unexpected};
-use super::time::Rfc3339;
-use super::view::Base64;
+use crate::api::error::{ApiError, FieldError};
+use crate::api::time::Rfc3339;
+use crate::api::view::Base64;
 use crate::auth::Identity;
 use crate::rates::Charged;
 use axum::extract::{Request, State};

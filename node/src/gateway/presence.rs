@@ -6,11 +6,11 @@
 //! is such a user. What is read for that is the two users' lists of threads, which are bounded.
 
 use super::GatewayState;
-use super::error::ApiError;
 use super::extract::{Reader, UserPath};
 use super::privacy::hides;
 use super::respond::{json, unexpected};
-use super::view::PresenceView;
+use crate::api::error::ApiError;
+use crate::api::view::PresenceView;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -5,11 +5,11 @@
 //! Invariants: once it is answered, nothing is told of a user that hides; who acts on the setting is told that it changed.
 
 use super::GatewayState;
-use super::error::ApiError;
 use super::extract::{Reader, Writer, json_body};
 use super::idempotency::{BodyHash, Origin};
 use super::input::{Object, text};
 use super::respond::{json, json_done, unexpected};
+use crate::api::error::ApiError;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;

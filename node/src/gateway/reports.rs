@@ -6,7 +6,6 @@
 
 use super::GatewayState;
 use super::audited::Told;
-use super::error::ApiError;
 use super::extract::{Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::{Object, text};
@@ -14,7 +13,8 @@ use super::presence::share_a_thread;
 use super::respond::{json_done, replayed, unexpected};
 use super::send::{message_id, thread_id};
 use super::threads::{bounded, user_id};
-use super::view::Text;
+use crate::api::error::ApiError;
+use crate::api::view::Text;
 use crate::auth::Identity;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;

@@ -4,9 +4,9 @@
 //! Must not know: what was asked.
 
 use super::GatewayState;
-use super::error::ApiError;
 use super::etag::EntityTag;
 use super::held::Holding;
+use crate::api::error::ApiError;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};

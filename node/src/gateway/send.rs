@@ -239,7 +239,7 @@ mod tests {
         match object.finish() {
             Ok(()) => Ok(request.unwrap()),
             Err(error) => {
-                let trace = super::super::trace::TraceId([1; 16]);
+                let trace = crate::api::trace::TraceId([1; 16]);
                 let problem =
                     serde_json::to_value(error.problem(trace, None, messenger_proto::ids::Millis(0))).unwrap();
                 let fields = problem["errors"].as_array().unwrap().iter();

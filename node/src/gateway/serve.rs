@@ -5,6 +5,7 @@
 //! Invariants: every connection is bounded in number, header size, buffer and time; serving ends within its grace.
 
 use super::held::{HeldAnswers, Holding, TakeLimits};
+use crate::api::peer::PeerAddress;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use futures_util::future::BoxFuture;
@@ -14,7 +15,6 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -152,10 +152,6 @@ fn tune(stream: &TcpStream) {
 pub struct ConnectionRoom {
     _permit: Arc<OwnedSemaphorePermit>,
 }
-
-/// The address of a connection's other end; every request carries it as an extension.
-#[derive(Debug, Clone, Copy)]
-pub struct PeerAddress(pub IpAddr);
 
 /// The app, and whether it was ever asked anything on this connection.
 struct Front {

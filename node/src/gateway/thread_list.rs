@@ -8,10 +8,10 @@ mod order;
 
 use super::GatewayState;
 use super::cursor::{CursorSeal, List, invalid_cursor};
-use super::error::ApiError;
 use super::extract::{Params, Reader};
 use super::respond::{json, unexpected};
-use super::view::SummaryView;
+use crate::api::error::ApiError;
+use crate::api::view::SummaryView;
 use crate::auth::Identity;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};

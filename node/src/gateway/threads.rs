@@ -6,12 +6,12 @@
 //! body, whichever shard that body leads to.
 
 use super::GatewayState;
-use super::error::ApiError;
 use super::extract::{Reader, ThreadPath, Writer, idempotency_key, json_body};
 use super::idempotency::{BodyHash, Origin, PostPath};
 use super::input::{Complaint, Object, text};
 use super::respond::{json_done, json_tagged, located, replayed, thread_of, unexpected};
-use super::view::ThreadView;
+use crate::api::error::ApiError;
+use crate::api::view::ThreadView;
 use crate::auth::Identity;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};

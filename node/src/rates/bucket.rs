@@ -6,12 +6,8 @@
 //! milliseconds, and a bucket gets as many back each millisecond as it has tokens. In any stretch of time no more tokens
 //! go out than the bucket holds and as came back meanwhile.
 
+use crate::config::{TOKENS_MAX, WINDOW_S_MAX};
 use messenger_proto::ids::Millis;
-
-/// Tokens of a quota at most; with [`WINDOW_S_MAX`], shares stay far below 2^64.
-pub const TOKENS_MAX: u32 = 10_000_000;
-/// Seconds of a window at most: a day.
-pub const WINDOW_S_MAX: u32 = 86_400;
 
 /// So many requests at once, and as many again, evenly, in each window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! How much clients may ask of this node.
 //!
 //! Owns: the limits in force, whom a request counts for, and what is said about it in headers.
-//! Must not know: routes and frames, nor where the limits are configured.
+//! Must not know: routes and frames, nor where the configuration was read.
 //! Invariants: each node counts for itself. A request is charged to its address before anyone is believed, and then to its
 //! user and device; one that is refused for its device costs its user nothing. Whatever is configured anew is in force
 //! for the next request, with full buckets, and with memory of the same bound.
@@ -13,9 +13,9 @@ mod fields;
 
 pub use fields::Standing;
 
+use crate::api::error::ApiError;
 use crate::auth::{AuthError, Authenticator, Clock, Identity};
 use crate::config::{ClassLimits, ProxiesConfig, RateLimitsConfig};
-use crate::gateway::error::ApiError;
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderValue};
 use book::{Book, Key};

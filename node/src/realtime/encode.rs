@@ -13,10 +13,10 @@ pub use self::ephemeral::{presence, typing};
 
 use super::event::{EventKind, SharedEvent};
 use super::session::{Frame, FrameBody};
+use crate::api::time::Rfc3339;
+use crate::api::view::KindView;
+use crate::api::view::{Base64, MessageView, ParticipantView, Text, ThreadView, Told};
 use crate::auth::Identity;
-use crate::gateway::envelopes::KindView;
-use crate::gateway::time::Rfc3339;
-use crate::gateway::view::{Base64, MessageView, ParticipantView, Text, ThreadView, Told};
 use bytes::Bytes;
 use messenger_proto::envelope::Envelope;
 use messenger_proto::event::{ThreadEvent, ThreadEventBody};

@@ -4,7 +4,7 @@
 //! Must not know: how calls travel.
 //! Invariants: bytes that are no call get an error and nothing else happens.
 
-use crate::boot::readiness::Readiness;
+use crate::readiness::Readiness;
 use bytes::Bytes;
 use messenger_proto::audit::{AuditPage, AuditQuery, SendersAnswer, SendersQuery};
 use messenger_proto::ephemeral::{EphemeralItems, PresenceAnswer, PresenceCall};

@@ -1,11 +1,10 @@
-//! The node's dealings with the meta group.
+//! The way to the meta group.
 //!
-//! Owns: making the cluster's record once, and this node's check-in with its data directory.
-//! Must not know: shards.
-//! Invariants: both are idempotent, so a death in between only repeats them; a node whose id is registered with another
-//! data directory stops.
+//! Owns: finding the meta group's leader, having it decide, and reading the record in force; making the cluster's record
+//! once, and this node's check-in with its data directory.
+//! Must not know: shards, or what a refusal means for the node.
+//! Invariants: making the record and checking in are idempotent, so a death in between only repeats them.
 
-use super::BootError;
 use messenger_proto::command::{Command, Op, Retention};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{CommandId, NodeId, ShardId, StoreId};
@@ -51,22 +50,20 @@ impl MetaClient {
     /// Makes the cluster's record, unless there is one.
     ///
     /// # Errors
-    /// [`BootError::Refused`] when the meta group refuses it for another reason.
-    pub async fn bootstrap(&self, first: ClusterState) -> Result<(), BootError> {
+    /// The meta group's refusal, for another reason.
+    pub async fn bootstrap(&self, first: ClusterState) -> Result<(), Refusal> {
         match self.until_decided(MetaCommand::Bootstrap(first)).await {
-            Ok(()) => Ok(()),
             Err(refusal) if refusal.code == ErrorCode::Conflict => Ok(()),
-            Err(refusal) => Err(BootError::Refused(refusal.detail)),
+            decided => decided,
         }
     }
 
     /// Names the data directory this node runs on.
     ///
     /// # Errors
-    /// [`BootError::Refused`] when another one is registered under the node's id.
-    pub async fn check_in(&self, node: NodeId, store: StoreId) -> Result<(), BootError> {
-        let command = MetaCommand::CheckIn(CheckIn { node, store });
-        self.until_decided(command).await.map_err(|refusal| BootError::Refused(refusal.detail))
+    /// A refusal when another one is registered under the node's id.
+    pub async fn check_in(&self, node: NodeId, store: StoreId) -> Result<(), Refusal> {
+        self.until_decided(MetaCommand::CheckIn(CheckIn { node, store })).await
     }
 
     /// Has the meta group decide by `deadline`.
@@ -113,13 +110,12 @@ impl MetaClient {
     /// [`MetaClient::record`] of a node that starts and can't go on without; it may take until a majority of nodes is up.
     ///
     /// # Errors
-    /// [`BootError::Refused`] when there is none.
-    pub async fn known_record(&self) -> Result<ClusterState, BootError> {
+    /// A refusal when there is none.
+    pub async fn known_record(&self) -> Result<ClusterState, Refusal> {
         loop {
             match self.record(Instant::now() + TRY_WITHIN).await {
-                Ok(state) => return Ok(state),
                 Err(refusal) if refusal.code.retryable() => {}
-                Err(refusal) => return Err(BootError::Refused(refusal.detail)),
+                known => return known,
             }
         }
     }

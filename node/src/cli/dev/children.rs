@@ -4,6 +4,7 @@
 //! Must not know: what they are configured to do.
 
 use super::Layout;
+use crate::boot::PARENT_ENV;
 use crate::cli::exit::CliError;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -15,8 +16,6 @@ use std::time::Duration;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep};
 
-/// Set for children that must not outlive the process holding their standard input.
-pub const PARENT_ENV: &str = "MESSENGER_STOP_WITH_STDIN";
 /// Between two looks at a node that isn't ready.
 const READY_POLL: Duration = Duration::from_millis(50);
 

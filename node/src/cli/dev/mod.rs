@@ -9,7 +9,6 @@ mod children;
 mod layout;
 
 use super::exit::CliError;
-pub use children::PARENT_ENV;
 use children::{Children, addresses_are_free};
 pub use layout::Layout;
 use std::path::PathBuf;

@@ -125,7 +125,7 @@ async fn where_a_request_comes_from_is_recorded() {
     let data = tempfile::tempdir().unwrap();
     let audit = audit(data.path());
     let world = world_audited(&audit);
-    let peer = crate::gateway::serve::PeerAddress([203, 0, 113, 9].into());
+    let peer = crate::api::peer::PeerAddress([203, 0, 113, 9].into());
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let request = Request::builder()
         .method(Method::POST)

@@ -1,7 +1,7 @@
 //! What browsers need: cross-origin answers, and small ones.
 
 use super::harness::{Answer, Client, ORIGIN, World, world};
-use crate::gateway::Readiness;
+use crate::readiness::Phase;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use serde_json::{Value, json};
@@ -30,8 +30,8 @@ fn cors(answer: &Answer) -> Vec<&str> {
 #[tokio::test]
 async fn a_preflight_is_told_what_the_path_takes() {
     let world = world();
-    for readiness in [Readiness::Ready, Readiness::Draining] {
-        world.readiness.send_replace(readiness);
+    for phase in [Phase::Ready, Phase::Draining] {
+        world.phase.send_replace(phase);
         let told = preflight(&world, THREAD, ORIGIN).await.expect_empty(204);
         assert_eq!(told.header("access-control-allow-origin"), Some(ORIGIN));
         assert_eq!(told.header("access-control-allow-methods"), Some("GET, HEAD, PATCH, OPTIONS"));
@@ -65,7 +65,7 @@ async fn a_page_sees_answers_and_refusals_alike() {
         assert!(cors(&get_with(&alice, path, &[("origin", "https://evil.example")]).await).is_empty());
         assert!(cors(&alice.get(path).await).is_empty());
     }
-    world.readiness.send_replace(Readiness::Draining);
+    world.phase.send_replace(Phase::Draining);
     let refused = get_with(&alice, "/v1/threads", &origin).await;
     assert_eq!(refused.header("access-control-allow-origin"), Some(ORIGIN));
     refused.problem(503, "unavailable");

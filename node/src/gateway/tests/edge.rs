@@ -3,7 +3,8 @@
 use super::harness::{Fault, START, world, world_with};
 use crate::auth::Scopes;
 use crate::gateway::serve::{ServeLimits, serve};
-use crate::gateway::{AdmissionLimits, HEADERS_MAX, Readiness};
+use crate::gateway::{AdmissionLimits, HEADERS_MAX};
+use crate::readiness::Phase;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use serde_json::{Value, json};
@@ -306,13 +307,13 @@ async fn a_node_that_is_not_ready_says_so() {
     let alice = world.client("alice");
     let probe = async |path: &str| world.request(Request::builder().uri(path).body(Body::empty()).unwrap()).await;
     assert_eq!(probe("/readyz").await.json(), json!({"status": "ready"}));
-    for readiness in [Readiness::Starting, Readiness::Draining] {
-        world.readiness.send_replace(readiness);
+    for phase in [Phase::Starting, Phase::Draining] {
+        world.phase.send_replace(phase);
         probe("/readyz").await.problem(503, "unavailable");
         assert_eq!(probe("/livez").await.json(), json!({"status": "alive"}));
         alice.get("/v1/threads").await.problem(503, "unavailable");
     }
-    world.readiness.send_replace(Readiness::Ready);
+    world.phase.send_replace(Phase::Ready);
     alice.get("/v1/threads").await.expect(200);
 }
 

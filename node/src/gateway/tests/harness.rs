@@ -5,8 +5,9 @@ use crate::auth::{Authenticator, Grant, Scopes, SigningKey};
 use crate::config::{ProxiesConfig, RateLimitsConfig};
 use crate::gateway::cors::Origins;
 use crate::gateway::openapi;
-use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, Revocations, router_with};
+use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Revocations, router_with};
 use crate::rates::Rates;
+use crate::readiness::Phase;
 use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain, shard_of};
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
@@ -207,7 +208,7 @@ impl Answer {
 pub(super) struct World {
     pub(super) app: axum::Router,
     pub(super) memory: Arc<Memory>,
-    pub(super) readiness: watch::Sender<Readiness>,
+    pub(super) phase: watch::Sender<Phase>,
     pub(super) rates: Rates,
     clock: Arc<AtomicU64>,
     key: SigningKey,
@@ -259,7 +260,7 @@ fn made(
     let read_clock = Arc::clone(&clock);
     let now: crate::auth::Clock = Arc::new(move || Millis(read_clock.load(Ordering::SeqCst)));
     let rates = Rates::new(limits, &ProxiesConfig::default(), Arc::clone(&now));
-    let (readiness, readiness_watch) = watch::channel(Readiness::Ready);
+    let (phase, phase_watch) = watch::channel(Phase::Ready);
     let router = Router::new(Arc::clone(&memory), cluster_watch.clone());
     let parts = GatewayParts {
         tell: Arc::new(|_| {}),
@@ -269,13 +270,13 @@ fn made(
         cluster: cluster_watch,
         rates: rates.clone(),
         clock: now,
-        readiness: readiness_watch,
+        phase: phase_watch,
         deadline: Duration::from_millis(400),
         admission,
         origins: Origins::new(&[ORIGIN.into()]),
         audit,
     };
-    World { app: router_with(GatewayState::new(parts), more), memory, readiness, rates, clock, key }
+    World { app: router_with(GatewayState::new(parts), more), memory, phase, rates, clock, key }
 }
 
 impl World {

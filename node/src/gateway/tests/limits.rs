@@ -1,8 +1,8 @@
 //! How much a client may ask, as it sees it.
 
 use super::harness::{Answer, START, World, world, world_limited};
+use crate::api::peer::PeerAddress;
 use crate::config::{ClassLimits, FailedAuthLimits, ProxiesConfig, RateLimitsConfig};
-use crate::gateway::serve::PeerAddress;
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::json;

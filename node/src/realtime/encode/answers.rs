@@ -5,9 +5,9 @@
 //! Invariants: the client's `request_id` comes back as it came.
 
 use super::members;
-use crate::gateway::error::ApiError;
-use crate::gateway::trace::TraceId;
-use crate::gateway::view::{MessageView, Text};
+use crate::api::error::ApiError;
+use crate::api::trace::TraceId;
+use crate::api::view::{MessageView, Text};
 use bytes::Bytes;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{Millis, ThreadId};

@@ -4,7 +4,7 @@
 //! Must not know: who is shown what.
 
 use super::members;
-use crate::gateway::view::{PresenceView, Text};
+use crate::api::view::{PresenceView, Text};
 use crate::realtime::event::{EphemeralFrame, EphemeralKind};
 use messenger_proto::ephemeral::{Presence, Typing};
 use messenger_proto::ids::ThreadId;

@@ -4,8 +4,8 @@
 //! Must not know: what they lead to.
 //! Invariants: any text gives a frame or an error that says everything that is wrong with it; work is linear in the text.
 
+use crate::api::error::ApiError;
 use crate::gateway::envelopes::ALLOW_MISMATCH;
-use crate::gateway::error::ApiError;
 use crate::gateway::idempotency::IdempotencyKey;
 use crate::gateway::input::{Complaint, Object, boolean, integer, text};
 use crate::gateway::send::{SendRequest, message_id, thread_id};

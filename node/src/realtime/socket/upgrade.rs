@@ -8,8 +8,8 @@
 use super::connection::Connection;
 use super::inbound::{self, Inbound};
 use super::wire::{Close, Heard, Wire, WireEvent};
+use crate::api::error::{ApiError, FieldError};
 use crate::auth::{AuthError, Identity, Scope, bearer};
-use crate::gateway::error::{ApiError, FieldError};
 use crate::gateway::peer_of;
 use crate::gateway::respond;
 use crate::gateway::serve::ConnectionRoom;

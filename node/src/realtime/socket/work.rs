@@ -5,7 +5,7 @@
 
 use super::inbound::RequestId;
 use super::replay::Answered;
-use crate::gateway::error::ApiError;
+use crate::api::error::ApiError;
 use crate::realtime::presence::greeting::Found;
 use futures_util::stream::FuturesUnordered;
 use messenger_proto::command::CommandResult;

@@ -6,8 +6,9 @@ use crate::auth::{Authenticator, Clock, Grant, Scopes, SigningKey};
 use crate::config::{ProxiesConfig, RateLimitsConfig};
 use crate::gateway::cors::Origins;
 use crate::gateway::serve::{ServeLimits, serve};
-use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Readiness, Revocations, router_with};
+use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Revocations, router_with};
 use crate::rates::Rates;
+use crate::readiness::Phase;
 use crate::realtime::registry::SessionRegistry;
 use crate::realtime::{NodeCaller, Realtime, RealtimeParts, Tuning};
 use crate::testing::{MemoryShard, SHARDS, cluster_state, deliver, keys, plain};
@@ -234,7 +235,7 @@ pub(super) struct Cluster {
     pub(super) shared: Arc<Shared>,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) nodes: Vec<Realtime>,
-    pub(super) readiness: watch::Sender<Readiness>,
+    pub(super) phase: watch::Sender<Phase>,
     routers: Vec<Router>,
     key: SigningKey,
 }
@@ -282,7 +283,7 @@ impl Cluster {
             acknowledgements: AtomicU64::new(0),
         });
         let clock: Clock = Arc::new(|| Millis(now()));
-        let (readiness, _) = watch::channel(Readiness::Ready);
+        let (phase, _) = watch::channel(Phase::Ready);
         let (mut addresses, mut nodes, mut routers) = (Vec::new(), Vec::new(), Vec::new());
         for node in (1..=count).map(NodeId) {
             let (_, cluster) = watch::channel(Arc::new(cluster_of(count)));
@@ -318,7 +319,7 @@ impl Cluster {
                 revocations,
                 cluster,
                 clock: Arc::clone(&clock),
-                readiness: readiness.subscribe(),
+                phase: phase.subscribe(),
                 deadline: Duration::from_secs(2),
                 admission: AdmissionLimits::default(),
                 origins: Origins::default(),
@@ -334,7 +335,7 @@ impl Cluster {
         }
         let _ = shared.registry.set(SessionRegistry::new(Arc::new(Caller(Arc::clone(&shared)))));
         let _ = shared.nodes.set(nodes.clone());
-        Self { shared, addresses, nodes, readiness, routers, key: keys().0 }
+        Self { shared, addresses, nodes, phase, routers, key: keys().0 }
     }
 
     pub(super) fn token(&self, user: &str, device: &str) -> String {

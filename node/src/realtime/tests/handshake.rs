@@ -3,7 +3,7 @@
 use super::cluster::{Cluster, hasty};
 use super::device::{Device, PATIENCE, request};
 use crate::auth::Scopes;
-use crate::gateway::Readiness;
+use crate::readiness::Phase;
 use crate::realtime::Tuning;
 use futures_util::SinkExt;
 use messenger_proto::ids::ThreadId;
@@ -64,7 +64,7 @@ async fn what_can_be_refused_over_http_is() {
         }
         assert_eq!(response.headers().contains_key("www-authenticate"), status == 401 || code == "missing_scope");
     }
-    cluster.readiness.send_replace(Readiness::Draining);
+    cluster.phase.send_replace(Phase::Draining);
     let (status, code, _) = refused(&cluster, "", &[auth]).await;
     assert_eq!((status, code.as_str()), (503, "unavailable"));
 }

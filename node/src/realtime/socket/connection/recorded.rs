@@ -6,8 +6,8 @@
 //! and device, and neither is what is told and never stored. A frame is found again under its connection's id.
 
 use super::Connection;
+use crate::api::trace::TraceId;
 use crate::audit::{Ending, Kind, Payload, Pending, Record, Target};
-use crate::gateway::trace::TraceId;
 use messenger_proto::command::{CommandResult, MessageReply, ReplyBody};
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{MessageId, ThreadId};
