@@ -5,6 +5,8 @@
 //! Invariants: a rule looks at one file at a time and says every breach it finds; comments, strings and test modules
 //! never count as code.
 
+pub mod modules;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -186,7 +188,7 @@ pub fn listed(sources: &[Source]) -> Vec<Breach> {
     paths.map(|path| Breach { file: (*path).to_owned(), what: "is to be pure, and is not there".to_owned() }).collect()
 }
 
-/// The crates of ours that a source names are those its crate may import.
+/// The crates of ours that a source names are those its crate may import, and within `node` the modules likewise.
 #[must_use]
 pub fn imports(source: &Source) -> Vec<Breach> {
     let Some((_, own, allowed)) = crate_of(source) else { return Vec::new() };
@@ -199,6 +201,7 @@ pub fn imports(source: &Source) -> Vec<Breach> {
         .map(|(_, name, _)| *name)
         .filter(|name| name != own && !allowed.contains(name) && words.contains(name))
         .map(|name| breach(source, format!("imports {name}")))
+        .chain(modules::edges(source))
         .collect()
 }
 
@@ -336,7 +339,9 @@ fn without_tests(text: &str) -> String {
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         let opens = line.trim() == "#[cfg(test)]"
-            && lines.peek().is_some_and(|next| next.trim_start().trim_start_matches("pub ").starts_with("mod "));
+            && lines.peek().is_some_and(|next| {
+                next.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub ").starts_with("mod ")
+            });
         if !opens {
             kept.push_str(line);
             kept.push('\n');

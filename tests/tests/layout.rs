@@ -35,6 +35,47 @@ fn an_import_against_the_layers_is_caught() {
 }
 
 #[test]
+fn a_module_of_node_that_names_one_above_it_is_caught() {
+    let cases = [
+        ("node/src/rates/mod.rs", "use crate::gateway::error::ApiError;\n", "rates names gateway, and may not"),
+        ("node/src/config/mod.rs", "fn f() { crate::rates::bucket::f() }\n", "config names rates, and may not"),
+        (
+            "node/src/rpc/meta.rs",
+            "use crate::{readiness::Phase, boot::{BootError, run}};\n",
+            "rpc names boot, and may not",
+        ),
+        ("node/src/bench/load.rs", "use crate::boot;\n", "bench names boot, and may not"),
+        ("node/src/fresh.rs", "fn f() {}\n", "fresh has no place among node's modules"),
+        (
+            "node/src/rpc/meta.rs",
+            "use super::super::boot::run;\n",
+            "reaches the crate by `super`, where `crate` is to be said",
+        ),
+    ];
+    for (path, text, what) in cases {
+        assert_eq!(found(&layout::imports(&source(path, text))), [what], "{path}");
+    }
+    for (path, text) in [
+        ("node/src/boot/mod.rs", "use crate::{rpc::{meta, cli}, readiness};\n"),
+        ("node/src/boot/node.rs", "use super::cli::X; // crate::cli\n"),
+        ("node/src/gateway/tests/edge.rs", "use crate::realtime::X;\n"),
+        ("node/src/rates/mod.rs", "#[cfg(test)]\nmod tests {\n    use crate::gateway::X;\n}\n"),
+        ("node/src/lib.rs", "pub mod cli;\n"),
+    ] {
+        assert!(layout::imports(&source(path, text)).is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn the_modules_of_node_are_in_order() {
+    let mut lower = Vec::new();
+    for (module, allowed) in layout::modules::NODE {
+        assert!(allowed.iter().all(|name| lower.contains(name)), "{module} names one that is not below it");
+        lower.push(module);
+    }
+}
+
+#[test]
 fn a_dependency_against_the_layers_is_caught() {
     let lints = "[lints]\nworkspace = true\n";
     let bad = source("raft/Cargo.toml", &format!("[dev-dependencies]\nmessenger-router.workspace = true\n{lints}"));
