@@ -3,13 +3,15 @@
 //! Owns: reading that key, and minting a client's tokens with it.
 //! Must not know: how tokens are signed or checked.
 
-use crate::auth::{self, Scopes, SigningKey, dev_keys_path, load_signing_key};
+pub use crate::auth::Grant;
+
+use crate::auth::{self, SigningKey, dev_keys_path, load_signing_key};
 use messenger_client::{Mint, NoToken, TokenSource};
-use messenger_proto::ids::{DeviceId, Millis, UserId};
+use messenger_proto::ids::Millis;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Why no token could be minted.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +24,7 @@ pub enum MintError {
     File(#[from] auth::KeyFileError),
     /// Signing failed.
     #[error(transparent)]
-    Sign(#[from] auth::MintError),
+    Sign(#[from] auth::SignError),
 }
 
 /// The HS256 key that a local cluster trusts; for development only.
@@ -32,27 +34,6 @@ pub struct DevKey(Arc<SigningKey>);
 impl fmt::Debug for DevKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DevKey").field("kid", &self.0.kid).finish_non_exhaustive()
-    }
-}
-
-/// Whom a token speaks for, and what it allows.
-#[derive(Debug, Clone)]
-pub struct Grant {
-    /// `sub`.
-    pub user: UserId,
-    /// `did`.
-    pub device: DeviceId,
-    /// `scope`.
-    pub scopes: Scopes,
-    /// From now on.
-    pub ttl: Duration,
-}
-
-impl Grant {
-    /// Reading and writing for a day.
-    #[must_use]
-    pub fn full(user: UserId, device: DeviceId) -> Self {
-        Self { user, device, scopes: Scopes::ALL, ttl: Duration::from_hours(24) }
     }
 }
 
@@ -87,9 +68,8 @@ impl DevKey {
     /// [`MintError::Sign`] when the signer refuses.
     pub fn mint(&self, grant: &Grant) -> Result<String, MintError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let Grant { user, device, scopes, ttl } = grant.clone();
         let issued_at = Millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-        Ok(self.0.mint(&auth::Grant { user, device, scopes, issued_at, lifetime: ttl })?)
+        Ok(self.0.mint(grant, issued_at)?)
     }
 }
 
@@ -108,6 +88,7 @@ impl Mint for Minter {
 mod tests {
     use super::*;
     use messenger_client::bearer_of;
+    use messenger_proto::ids::{DeviceId, UserId};
 
     #[test]
     fn a_token_is_minted_from_a_local_clusters_directory() {

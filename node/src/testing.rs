@@ -3,7 +3,7 @@
 //! Owns: one shard's rows, how membership changes reach the users' shards, the record of one node, the key of all tokens.
 //! Must not know: how calls come to a shard, what time it is, or who hears of events.
 
-use crate::auth::{AuthConfig, KeySet, SigningKey};
+use crate::auth::{BelievedKeys, KeySet, SigningKey};
 use messenger_proto::command::{
     Command, CommandResult, IndexMembership, Op, OutboxDelivered, OutboxKey, Pack, ReplyBody, Retention,
 };
@@ -125,6 +125,6 @@ pub(crate) fn keys() -> (SigningKey, KeySet) {
     let (issuer, audience) = ("issuer".to_owned(), "messenger".to_owned());
     let key =
         SigningKey { kid: "test".into(), issuer: issuer.clone(), audience: audience.clone(), secret: vec![3; 32] };
-    let known = KeySet::load(&AuthConfig { issuer, audience, keys: vec![key.key_config()] }).unwrap();
+    let known = KeySet::load(&BelievedKeys { issuer, audience, keys: vec![key.key_config()] }).unwrap();
     (key, known)
 }

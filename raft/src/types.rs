@@ -1,13 +1,32 @@
-//! The openraft type configuration shared by every group.
+//! The types that every group shares, openraft's configuration among them.
 //!
+<<<<<<< HEAD
 //! Owns: which types the consensus library works with, and our names for what it makes of them.
+=======
+//! Owns: which types the consensus library works with; and who a node is.
+>>>>>>> 5bdd21a (refactor: one type for who a node is, one for whom a token is for, and a name each for what differs)
 //! Must not know: what a pack means.
 
 use bytes::Bytes;
 use messenger_proto::command::CommandResult;
+<<<<<<< HEAD
 use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
+=======
+use messenger_proto::ids::{ClusterId, NodeId, StoreId};
+>>>>>>> 5bdd21a (refactor: one type for who a node is, one for whom a token is for, and a name each for what differs)
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+/// Who a node is, to others and to its own data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Itself.
+    pub node: NodeId,
+    /// The data directory it runs on.
+    pub store: StoreId,
+}
 
 /// The Raft group that keeps the cluster's record.
 pub const META_GROUP: GroupId = GroupId(0);

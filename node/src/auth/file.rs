@@ -4,7 +4,7 @@
 //! Must not know: how tokens are verified or signed.
 //! Invariants: the file of a local cluster is readable by its owner only, and never overwritten.
 
-use super::keys::{AuthConfig, KeyAlgorithm, KeyError, KeySet};
+use super::keys::{BelievedKeys, KeyAlgorithm, KeyError, KeySet};
 use super::mint::SigningKey;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -53,7 +53,7 @@ pub fn dev_keys_path(root: &Path) -> PathBuf {
     root.join("keys").join("dev.json")
 }
 
-fn read(path: &Path) -> Result<AuthConfig, KeyFileError> {
+fn read(path: &Path) -> Result<BelievedKeys, KeyFileError> {
     let text = std::fs::read_to_string(path).map_err(|source| KeyFileError::Io { path: path.into(), source })?;
     serde_json::from_str(&text).map_err(|error| {
         let message = format!("line {} is not what a key file holds", error.line());
@@ -102,7 +102,8 @@ pub fn ensure_dev_keys(path: &Path) -> Result<(), KeyFileError> {
         audience: DEV_AUDIENCE.into(),
         secret: secret.to_vec(),
     };
-    let config = AuthConfig { issuer: DEV_ISSUER.into(), audience: DEV_AUDIENCE.into(), keys: vec![key.key_config()] };
+    let config =
+        BelievedKeys { issuer: DEV_ISSUER.into(), audience: DEV_AUDIENCE.into(), keys: vec![key.key_config()] };
     let text = serde_json::to_string_pretty(&config).map_err(|error| failed(std::io::Error::other(error)))?;
     let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)

@@ -75,10 +75,10 @@ pub struct KeyConfig {
     pub jwk: Option<Jwk>,
 }
 
-/// Whose tokens are believed.
+/// Whose tokens are believed, as the file says that `auth.keys` of a node's configuration names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AuthConfig {
+pub struct BelievedKeys {
     /// Every token's `iss`.
     pub issuer: String,
     /// Among every token's `aud`.
@@ -133,7 +133,7 @@ impl KeySet {
     ///
     /// # Errors
     /// [`KeyError`] naming the first thing that cannot be used.
-    pub fn load(config: &AuthConfig) -> Result<Self, KeyError> {
+    pub fn load(config: &BelievedKeys) -> Result<Self, KeyError> {
         if config.issuer.is_empty() || config.audience.is_empty() {
             return Err(KeyError::EmptyParty);
         }
@@ -191,8 +191,8 @@ mod tests {
         KeyConfig { kid: kid.into(), algorithm: KeyAlgorithm::HS256, secret, jwk: None }
     }
 
-    fn config(keys: Vec<KeyConfig>) -> AuthConfig {
-        AuthConfig { issuer: "messenger".into(), audience: "messenger".into(), keys }
+    fn config(keys: Vec<KeyConfig>) -> BelievedKeys {
+        BelievedKeys { issuer: "messenger".into(), audience: "messenger".into(), keys }
     }
 
     fn refused(keys: Vec<KeyConfig>) -> KeyError {
@@ -213,9 +213,9 @@ mod tests {
             algorithm = "EdDSA"
             jwk = { kty = "OKP", crv = "Ed25519", x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }
         "#;
-        let keys = KeySet::load(&toml::from_str::<AuthConfig>(text).unwrap()).unwrap();
+        let keys = KeySet::load(&toml::from_str::<BelievedKeys>(text).unwrap()).unwrap();
         assert!(keys.find("dev").is_some() && keys.find("prod").is_some() && keys.find("").is_none());
-        assert!(!format!("{keys:?}{:?}", toml::from_str::<AuthConfig>(text)).contains("AAECAwQFBgcI"));
+        assert!(!format!("{keys:?}{:?}", toml::from_str::<BelievedKeys>(text)).contains("AAECAwQFBgcI"));
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         let rsa: Jwk = serde_json::from_str(r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#).unwrap();
         let crossed = KeyConfig { jwk: Some(rsa), ..with(KeyAlgorithm::ES256, None) };
         assert!(refused(vec![crossed]).to_string().contains("its algorithm"));
-        let anyone = AuthConfig { issuer: String::new(), ..config(vec![hs256("a", &[1; 32])]) };
+        let anyone = BelievedKeys { issuer: String::new(), ..config(vec![hs256("a", &[1; 32])]) };
         assert_eq!(KeySet::load(&anyone).unwrap_err(), KeyError::EmptyParty);
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Signing failed; only a broken key does that.
 #[derive(Debug, thiserror::Error)]
 #[error("the token could not be signed: {0}")]
-pub struct MintError(String);
+pub struct SignError(String);
 
 /// A shared secret that tokens are signed with, and the parties they name.
 pub struct SigningKey {
@@ -37,10 +37,16 @@ pub struct Grant {
     pub device: DeviceId,
     /// What the device may do.
     pub scopes: Scopes,
-    /// From when.
-    pub issued_at: Millis,
     /// For how long; counted in whole seconds.
     pub lifetime: Duration,
+}
+
+impl Grant {
+    /// Reading and writing for a day.
+    #[must_use]
+    pub fn full(user: UserId, device: DeviceId) -> Self {
+        Self { user, device, scopes: Scopes::ALL, lifetime: Duration::from_hours(24) }
+    }
 }
 
 #[derive(Serialize)]
@@ -55,12 +61,12 @@ struct Claims<'a> {
 }
 
 impl SigningKey {
-    /// A signed token.
+    /// A signed token, valid from `issued_at`.
     ///
     /// # Errors
-    /// [`MintError`] when the library refuses the key.
-    pub fn mint(&self, grant: &Grant) -> Result<String, MintError> {
-        let iat = grant.issued_at.0 / 1000;
+    /// [`SignError`] when the library refuses the key.
+    pub fn mint(&self, grant: &Grant, issued_at: Millis) -> Result<String, SignError> {
+        let iat = issued_at.0 / 1000;
         let claims = Claims {
             iss: &self.issuer,
             aud: &self.audience,
@@ -72,7 +78,7 @@ impl SigningKey {
         };
         let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::HS256) };
         let key = EncodingKey::from_secret(&self.secret);
-        jsonwebtoken::encode(&header, &claims, &key).map_err(|error| MintError(error.to_string()))
+        jsonwebtoken::encode(&header, &claims, &key).map_err(|error| SignError(error.to_string()))
     }
 
     /// The configuration that verifies what this signs.

@@ -11,8 +11,8 @@ mod mint;
 mod verify;
 
 pub use file::{KeyFileError, dev_keys_path, ensure_dev_keys, load_keys, load_signing_key};
-pub use keys::{AuthConfig, KeyAlgorithm, KeyConfig, KeyError, KeySet, SecretText};
-pub use mint::{Grant, MintError, SigningKey};
+pub use keys::{BelievedKeys, KeyAlgorithm, KeyConfig, KeyError, KeySet, SecretText};
+pub use mint::{Grant, SignError, SigningKey};
 pub use verify::{Authenticator, bearer};
 
 use messenger_proto::error::ErrorCode;

@@ -36,7 +36,7 @@ fn public(kid: &str, algorithm: KeyAlgorithm, jwk: &str) -> KeyConfig {
 
 /// An authenticator with one key of each kind, and its clock in milliseconds.
 fn authenticator() -> (Authenticator, Arc<AtomicU64>) {
-    let config = AuthConfig {
+    let config = BelievedKeys {
         issuer: "https://id.example".into(),
         audience: "messenger".into(),
         keys: vec![
@@ -123,10 +123,9 @@ fn a_minted_token_is_believed_for_its_time() {
         user: UserId::new("bob").unwrap(),
         device: DeviceId::new("laptop").unwrap(),
         scopes: Scopes::parse("chat.read"),
-        issued_at: Millis(NOW * 1000),
         lifetime: Duration::from_secs(30),
     };
-    let token = signing_key().mint(&grant).unwrap();
+    let token = signing_key().mint(&grant, Millis(NOW * 1000)).unwrap();
     let identity = authenticator.verify(bearer(&format!("bearer {token}")).unwrap()).unwrap();
     assert_eq!((identity.user.as_str(), identity.scopes.text().as_str()), ("bob", "chat.read"));
     now.store((NOW + 40) * 1000 - 1, Ordering::SeqCst);

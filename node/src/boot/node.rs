@@ -24,9 +24,9 @@ use messenger_raft::clock::HybridClock;
 use messenger_raft::group::host::{Host, HostParts};
 use messenger_raft::group::registry::Registry;
 use messenger_raft::group::timing::Timing;
-use messenger_raft::store::{Identity, OpenError, Store, StoreError, StoreOptions};
-use messenger_raft::transport::{self, Links, PeerServer, Peers, TransportConfig};
-use messenger_raft::types::{GroupId, META_GROUP};
+use messenger_raft::store::{OpenError, Store, StoreError, StoreOptions};
+use messenger_raft::transport::{Links, PeerServer, Peers, TransportConfig};
+use messenger_raft::types::{GroupId, Identity, META_GROUP};
 use messenger_router::Router;
 use messenger_router::placement::plan::Caps;
 use std::collections::BTreeSet;
@@ -209,7 +209,7 @@ pub struct Node {
     /// Its registry of sessions and the sockets it holds.
     pub sessions: Arc<NodeSessions>,
     caps: Caps,
-    identity: transport::Identity,
+    identity: Identity,
     peers: watch::Receiver<Arc<Peers>>,
     registry: Registry,
     stop: CancellationToken,
@@ -219,12 +219,11 @@ fn assemble(config: &Config, raft: &Handle, data: Data, readiness: &Readiness) -
     let main = Handle::current();
     let _on_raft_threads = raft.enter();
     let Data { store, identity, peers } = data;
-    let link_identity = transport::Identity { cluster: identity.cluster, node: identity.node, store: identity.store };
     let clock = HybridClock::system();
     let peers = watch::Sender::new(Arc::new(peers));
     let registry = Registry::new(store.clone());
     let listed = peers.subscribe();
-    let links = Links::start(link_identity.clone(), clock.clone(), listed.clone(), TransportConfig::default());
+    let links = Links::start(identity, clock.clone(), listed.clone(), TransportConfig::default());
     let cross = Arc::new(RouterCross::default());
     let host = Host::new(HostParts {
         node: identity.node,
@@ -260,7 +259,7 @@ fn assemble(config: &Config, raft: &Handle, data: Data, readiness: &Readiness) -
         readiness: readiness.clone(),
         sessions,
         caps: Caps { total: config.limits.moves as usize, per_node: config.limits.moves_per_node as usize },
-        identity: link_identity,
+        identity,
         peers: listed,
         registry,
         stop: CancellationToken::new(),
@@ -302,7 +301,7 @@ impl Node {
 
     fn serve_peers(&self, raft: &Handle, listener: TcpListener) {
         let server = PeerServer::new(
-            self.identity.clone(),
+            self.identity,
             self.clock.clone(),
             self.peers.clone(),
             Arc::new(self.registry.clone()),

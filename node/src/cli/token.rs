@@ -76,7 +76,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// [`CliError::Token`] when there is no key.
 pub fn run(args: &TokenArgs) -> Result<(), CliError> {
-    let grant = Grant { user: args.user.clone(), device: args.device.clone(), scopes: args.scope, ttl: args.ttl };
+    let grant = Grant { user: args.user.clone(), device: args.device.clone(), scopes: args.scope, lifetime: args.ttl };
     println!("{}", DevKey::load(&args.data.data)?.mint(&grant)?);
     Ok(())
 }

@@ -130,10 +130,9 @@ fn an_address_may_only_fail_so_often() {
             user: UserId::new(user).unwrap(),
             device: DeviceId::new("1").unwrap(),
             scopes: Scopes::ALL,
-            issued_at: Millis(1_000_000),
             lifetime: std::time::Duration::from_hours(1),
         };
-        key.mint(&grant).unwrap()
+        key.mint(&grant, Millis(1_000_000)).unwrap()
     };
     let (known, new) = (token("a"), token("b"));
     let ask = |token: &str, from: &str| {

@@ -6,7 +6,8 @@
 
 use super::error::StoreError;
 use super::keys::Generation;
-use super::{Identity, LogId, StoredMembership, Vote};
+use super::{LogId, StoredMembership, Vote};
+use crate::types::Identity;
 use crate::wire::{LogIdWire, StoredMembershipWire, VoteWire};
 use messenger_proto::ids::{ClusterId, NodeId, StoreId};
 use messenger_proto::wire::Wire;

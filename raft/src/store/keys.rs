@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `log` | group `BE32`, index `BE64` | [`crate::entry`] |
 //! | `meta` | `00` | format, `BE32` |
-//! | `meta` | `01` | [`super::Identity`] |
+//! | `meta` | `01` | [`crate::types::Identity`] |
 //! | `meta` | `03` | the directory's own id, drawn before it is anyone's |
 //! | `meta`; `log` | `02`; all ones, `BE32` | the log writer's last batch, `BE64` |
 //! | `meta` | `10`, group `BE32`, [`Kind`] | [`super::codec`] |

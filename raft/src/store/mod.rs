@@ -39,7 +39,7 @@ pub use tables::{GroupReader, GroupRows, GroupTables};
 pub use crate::types::{LogId, SnapshotMeta, StoredMembership, Vote};
 
 use crate::snapshot::SnapshotError;
-use crate::types::{GroupId, TypeConfig};
+use crate::types::{GroupId, Identity, TypeConfig};
 use engine::Engine;
 use group::{Group, MachineState};
 use messenger_proto::ids::{ClusterId, LogIndex, NodeId, StoreId};
@@ -55,17 +55,6 @@ use writer::LogWriter;
 /// A snapshot.
 pub type Snapshot = SnapshotOf<TypeConfig, SnapshotData>;
 type IoFlushed = IOFlushed<TypeConfig>;
-
-/// Whose data a directory holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// The node.
-    pub node: NodeId,
-    /// The directory itself: a wiped one gets another.
-    pub store: StoreId,
-}
 
 /// How far a group has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,11 @@
 
 use super::batch::{BatchLimits, batches};
 use super::config::{MESSAGE_MAX, TransportConfig};
-use super::identity::{Identity, Mismatch, Peer, Peers};
+use super::identity::{Mismatch, Peer, Peers};
 use super::lane::{LaneSender, Outgoing, Pending, lane};
 use super::method::Lane;
 use crate::clock::HybridClock;
+use crate::types::Identity;
 use messenger_proto::ids::{Millis, NodeId, StoreId};
 use messenger_proto::rpc::pb;
 use messenger_proto::rpc::pb::peer_client::PeerClient;

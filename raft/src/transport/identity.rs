@@ -5,6 +5,7 @@
 //! Invariants: nothing a stranger sends is looked at before its hello was checked.
 
 use crate::clock::HybridClock;
+use crate::types::Identity;
 use bytes::Bytes;
 use messenger_proto::ids::{ClusterId, NodeId, StoreId};
 use messenger_proto::rpc::pb;
@@ -16,17 +17,6 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 pub const PROTOCOL_VERSION: u32 = 3;
 /// Where a stream's request carries the caller's hello.
 const HELLO_KEY: &str = "messenger-hello-bin";
-
-/// Who this node is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// Its cluster.
-    pub cluster: ClusterId,
-    /// Itself.
-    pub node: NodeId,
-    /// The data directory it runs on.
-    pub store: StoreId,
-}
 
 /// What is known of another node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,12 +6,12 @@
 
 use super::config::TransportConfig;
 use super::connect::{Connection, Keeper, Shared, Slot};
-use super::identity::{Identity, Peer, Peers};
+use super::identity::{Peer, Peers};
 use super::lane::{self, Answer, Call, LinkError, NotQueued};
 use super::method::{Lane, Method};
 use super::subscribe;
 use crate::clock::HybridClock;
-use crate::types::GroupId;
+use crate::types::{GroupId, Identity};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use messenger_proto::ids::{NodeId, ShardId};

@@ -37,7 +37,7 @@ mod tests;
 pub use codec::{Append, AppendResult};
 pub use config::TransportConfig;
 pub use confirm::still_leads;
-pub use identity::{Identity, Mismatch, PROTOCOL_VERSION, Peer, Peers};
+pub use identity::{Mismatch, PROTOCOL_VERSION, Peer, Peers};
 pub use lane::LinkError;
 pub use links::Links;
 pub use method::{Lane, Method};

@@ -6,13 +6,14 @@
 //! per reason; everything ends when the server does.
 
 use super::config::{MESSAGE_MAX, TransportConfig};
-use super::identity::{Identity, Mismatch, Peers};
+use super::identity::{Mismatch, Peers};
 use super::inbound::{Answers, Inbound};
 use super::listen::incoming;
 use super::port::{Groups, LinkHandler};
 use super::snapshot_in;
 use super::subscribe;
 use crate::clock::HybridClock;
+use crate::types::Identity;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use messenger_proto::ids::{Millis, NodeId, ShardId};

@@ -18,7 +18,7 @@ use messenger_raft::group::outbox::{CrossShard, NotArrived};
 use messenger_raft::group::registry::Registry;
 use messenger_raft::group::timing::Timing;
 use messenger_raft::store::{Store, StoreOptions};
-use messenger_raft::transport::{Identity, LinkHandler, Links, Method, Peer, PeerServer, Peers, TransportConfig};
+use messenger_raft::transport::{LinkHandler, Links, Method, Peer, PeerServer, Peers, TransportConfig};
 use messenger_raft::types::GroupId;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -97,14 +97,13 @@ impl Node {
         let store = Store::open(&directory.join(id.to_string()), StoreOptions::default()).unwrap();
         let known = store.identity().unwrap();
         let identity = known.unwrap_or_else(|| store.create_identity(cluster, NodeId(id)).unwrap());
-        let identity = Identity { cluster, node: NodeId(id), store: identity.store };
         let peers: Peers = (1..)
             .zip(addresses)
             .map(|(node, address)| (NodeId(node), Peer { addr: address.to_string(), store: None }))
             .collect();
         let (_, peers) = watch::channel(Arc::new(peers));
         let config = TransportConfig::default();
-        let links = Links::start(identity.clone(), clock.clone(), peers.clone(), config.clone());
+        let links = Links::start(identity, clock.clone(), peers.clone(), config.clone());
         let registry = Registry::new(store.clone());
         let host = Host::new(HostParts {
             node: NodeId(id),

@@ -302,10 +302,9 @@ impl World {
             user: UserId::new(user).unwrap(),
             device: DeviceId::new(device).unwrap(),
             scopes,
-            issued_at: Millis(at),
             lifetime: Duration::from_hours(1),
         };
-        Client { world: self, token: self.key.mint(&grant).unwrap() }
+        Client { world: self, token: self.key.mint(&grant, Millis(at)).unwrap() }
     }
 
     /// A client with whatever for a token.

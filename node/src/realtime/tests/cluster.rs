@@ -347,10 +347,9 @@ impl Cluster {
             user: UserId::new(user).unwrap(),
             device: DeviceId::new(device).unwrap(),
             scopes,
-            issued_at: Millis(now()),
             lifetime,
         };
-        self.key.mint(&grant).unwrap()
+        self.key.mint(&grant, Millis(now())).unwrap()
     }
 
     /// Connects a device through a node and takes its frames up to `caught_up`.

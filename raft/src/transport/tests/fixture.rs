@@ -6,7 +6,7 @@ use crate::clock::HybridClock;
 use crate::entry::{Entry, LogId, log_id};
 use crate::snapshot::SnapshotError;
 use crate::store::snapshot::testing::{Taken, framed};
-use crate::types::{GroupId, PackBytes, SnapshotMeta, TypeConfig, Vote};
+use crate::types::{GroupId, Identity, PackBytes, SnapshotMeta, TypeConfig, Vote};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
@@ -342,7 +342,7 @@ impl Node {
         let (clock, groups, echo, stop) =
             (HybridClock::system(), Arc::default(), Arc::default(), CancellationToken::new());
         let server = PeerServer::new(
-            identity.clone(),
+            identity,
             clock.clone(),
             list.clone(),
             Arc::clone(&groups),

@@ -3,6 +3,7 @@
 use super::fixture::*;
 use crate::clock::HybridClock;
 use crate::transport::*;
+use crate::types::Identity;
 use messenger_proto::ids::{ClusterId, NodeId, StoreId};
 use messenger_proto::rpc::pb;
 use std::sync::Arc;
