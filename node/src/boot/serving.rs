@@ -92,11 +92,7 @@ pub fn start(
         clock: Arc::clone(&clock),
         phase: node.readiness.subscribe(),
         deadline: DEADLINE,
-        admission: AdmissionLimits {
-            requests: config.limits.requests,
-            request_bytes: config.limits.request_bytes,
-            ..AdmissionLimits::default()
-        },
+        admission: AdmissionLimits::of(&config.limits),
         origins,
         rates: rates.clone(),
         audit: audit.clone(),
@@ -115,8 +111,8 @@ pub fn start(
         clock,
     };
     let operators = admin::routes(AdminState { status: Arc::new(status), metrics, office: Arc::new(office) });
-    let client_limits = ServeLimits { connections: config.limits.connections as usize, ..ServeLimits::default() };
-    let admin_limits = ServeLimits { connections: ADMIN_CONNECTIONS, grace: Duration::from_secs(1), ..client_limits };
+    let client_limits = ServeLimits::new(config.limits.connections as usize);
+    let admin_limits = ServeLimits { grace: Duration::from_secs(1), ..ServeLimits::new(ADMIN_CONNECTIONS) };
     let tasks = vec![
         tokio::spawn(serve(
             client,

@@ -6,6 +6,7 @@
 
 use super::held::{self, Holding};
 use crate::api::error::ApiError;
+use crate::config::LimitsConfig;
 use bytes::Bytes;
 use messenger_proto::error::ErrorCode;
 use std::sync::Arc;
@@ -29,11 +30,13 @@ pub struct AdmissionLimits {
     pub body_time: Duration,
 }
 
-impl Default for AdmissionLimits {
-    fn default() -> Self {
+impl AdmissionLimits {
+    /// What is configured, and what is not for operators to choose.
+    #[must_use]
+    pub fn of(limits: &LimitsConfig) -> Self {
         Self {
-            requests: 8_192,
-            request_bytes: 64 * 1024 * 1024,
+            requests: limits.requests,
+            request_bytes: limits.request_bytes,
             answer_bytes: 128 * 1024 * 1024,
             body_time: Duration::from_secs(20),
         }
@@ -119,7 +122,8 @@ mod tests {
     use super::*;
 
     fn admission() -> Admission {
-        Admission::new(AdmissionLimits { requests: 2, request_bytes: 100, answer_bytes: 200_000, ..Default::default() })
+        let limits = AdmissionLimits::of(&LimitsConfig { requests: 2, request_bytes: 100, ..LimitsConfig::default() });
+        Admission::new(AdmissionLimits { answer_bytes: 200_000, ..limits })
     }
 
     #[test]

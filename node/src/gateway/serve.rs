@@ -35,10 +35,12 @@ pub struct ServeLimits {
     pub take: TakeLimits,
 }
 
-impl Default for ServeLimits {
-    fn default() -> Self {
+impl ServeLimits {
+    /// Limits of a listener that takes so many connections.
+    #[must_use]
+    pub fn new(connections: usize) -> Self {
         Self {
-            connections: 50_000,
+            connections,
             head_time: Duration::from_secs(75),
             grace: Duration::from_secs(10),
             take: TakeLimits::default(),

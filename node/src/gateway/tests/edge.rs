@@ -1,6 +1,6 @@
 //! What holds for every request, and serving over real sockets.
 
-use super::harness::{Fault, START, world, world_with};
+use super::harness::{Fault, START, admission, serving, world, world_with};
 use crate::auth::Scopes;
 use crate::gateway::serve::{ServeLimits, serve};
 use crate::gateway::{AdmissionLimits, HEADERS_MAX};
@@ -260,7 +260,7 @@ async fn what_shards_do_not_answer_is_503_and_says_whether_it_may_have_been_done
 
 #[tokio::test]
 async fn too_much_at_once_is_turned_away() {
-    let limits = AdmissionLimits { requests: 2, request_bytes: 1_500_000, ..Default::default() };
+    let limits = AdmissionLimits { requests: 2, request_bytes: 1_500_000, ..admission() };
     let world = world_with(limits, axum::Router::new());
     let alice = world.client("alice");
     let thread = alice.pair("bob").await;
@@ -289,7 +289,7 @@ async fn too_much_at_once_is_turned_away() {
 
 #[tokio::test]
 async fn a_body_that_dawdles_is_given_up() {
-    let limits = AdmissionLimits { body_time: Duration::from_millis(50), ..Default::default() };
+    let limits = AdmissionLimits { body_time: Duration::from_millis(50), ..admission() };
     let world = world_with(limits, axum::Router::new());
     let alice = world.client("alice");
     let stuck = Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, String>>());
@@ -323,7 +323,7 @@ async fn a_handler_that_panics_harms_nobody_else() {
         panic!("a secret of ours")
     }
     let more = axum::Router::new().route("/broken", axum::routing::get(broken));
-    let world = world_with(AdmissionLimits::default(), more);
+    let world = world_with(admission(), more);
     let alice = world.client("alice");
     let problem = alice.get("/broken").await.problem(500, "internal");
     assert!(!problem.to_string().contains("secret"));
@@ -358,7 +358,7 @@ async fn exchange(address: std::net::SocketAddr, request: &[u8]) -> String {
 #[tokio::test]
 async fn raw_requests_get_clear_answers() {
     let world = world();
-    let served = served(world.app.clone(), ServeLimits::default()).await;
+    let served = served(world.app.clone(), serving()).await;
     let token = world.client("alice").token().to_owned();
     let head = |rest: &str| format!("GET /v1/threads HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{rest}\r\n");
     let ok = exchange(served.address, head(&format!("Authorization: Bearer {token}\r\n")).as_bytes()).await;
@@ -393,7 +393,7 @@ async fn raw_requests_get_clear_answers() {
 async fn what_has_no_body_has_no_length() {
     let world = world();
     let thread = world.client("alice").pair("bob").await;
-    let served = served(world.app.clone(), ServeLimits::default()).await;
+    let served = served(world.app.clone(), serving()).await;
     let token = world.client("alice").token().to_owned();
     let ask = async |method: &str, headers: &str| {
         let head =
@@ -416,7 +416,7 @@ async fn what_has_no_body_has_no_length() {
 async fn serving_ends_when_requests_under_way_are_answered() {
     let world = world();
     let thread = world.client("alice").pair("bob").await;
-    let served = served(world.app.clone(), ServeLimits::default()).await;
+    let served = served(world.app.clone(), serving()).await;
     let token = world.client("alice").token().to_owned();
     world.fault(Fault::Held);
     let mut idle = TcpStream::connect(served.address).await.unwrap();
@@ -444,7 +444,7 @@ async fn serving_ends_when_requests_under_way_are_answered() {
 async fn connections_are_bounded_and_silent_ones_end() {
     let world = world();
     let head_time = Duration::from_millis(200);
-    let limits = ServeLimits { connections: 1, head_time, ..Default::default() };
+    let limits = ServeLimits { connections: 1, head_time, ..serving() };
     let served = served(world.app.clone(), limits).await;
     let request = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     // The first says nothing, the second half a request, and the third is answered once they were closed.
@@ -459,7 +459,7 @@ async fn connections_are_bounded_and_silent_ones_end() {
 #[tokio::test]
 async fn http_2_is_spoken_to_those_who_begin_with_it() {
     let world = world();
-    let served = served(world.app.clone(), ServeLimits::default()).await;
+    let served = served(world.app.clone(), serving()).await;
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
         .http2_only(true)
         .build_http::<Body>();

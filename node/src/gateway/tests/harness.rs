@@ -2,9 +2,10 @@
 
 use crate::audit::Audit;
 use crate::auth::{Authenticator, Grant, Scopes, SigningKey};
-use crate::config::{ProxiesConfig, RateLimitsConfig};
+use crate::config::{LimitsConfig, ProxiesConfig, RateLimitsConfig};
 use crate::gateway::cors::Origins;
 use crate::gateway::openapi;
+use crate::gateway::serve::ServeLimits;
 use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Revocations, router_with};
 use crate::rates::Rates;
 use crate::readiness::Phase;
@@ -221,7 +222,17 @@ pub(super) struct Client<'a> {
 }
 
 pub(super) fn world() -> World {
-    world_with(AdmissionLimits::default(), axum::Router::new())
+    world_with(admission(), axum::Router::new())
+}
+
+/// What a node takes on unless it is configured otherwise.
+pub(super) fn admission() -> AdmissionLimits {
+    AdmissionLimits::of(&LimitsConfig::default())
+}
+
+/// A listener's limits with as many connections as a node takes unless it is configured otherwise.
+pub(super) fn serving() -> ServeLimits {
+    ServeLimits::new(LimitsConfig::default().connections as usize)
 }
 
 pub(super) fn world_with(admission: AdmissionLimits, more: axum::Router<GatewayState>) -> World {
@@ -229,12 +240,12 @@ pub(super) fn world_with(admission: AdmissionLimits, more: axum::Router<GatewayS
 }
 
 pub(super) fn world_limited(limits: &RateLimitsConfig) -> World {
-    made(AdmissionLimits::default(), axum::Router::new(), limits, Audit::default())
+    made(admission(), axum::Router::new(), limits, Audit::default())
 }
 
 /// A world whose writes are recorded.
 pub(super) fn world_audited(audit: &Audit) -> World {
-    made(AdmissionLimits::default(), axum::Router::new(), &RateLimitsConfig::never_met(), audit.clone())
+    made(admission(), axum::Router::new(), &RateLimitsConfig::never_met(), audit.clone())
 }
 
 fn made(

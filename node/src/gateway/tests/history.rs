@@ -1,6 +1,6 @@
 //! A thread's messages, page by page.
 
-use super::harness::{Client, world};
+use super::harness::{Client, admission, world};
 use serde_json::Value;
 
 fn ids(page: &Value) -> Vec<String> {
@@ -185,7 +185,7 @@ async fn a_cursor_is_good_for_its_own_list_alone() {
 
 #[tokio::test]
 async fn a_page_too_large_for_what_is_in_flight_is_turned_away() {
-    let limits = crate::gateway::AdmissionLimits { answer_bytes: 100_000, ..Default::default() };
+    let limits = crate::gateway::AdmissionLimits { answer_bytes: 100_000, ..admission() };
     let world = super::harness::world_with(limits, axum::Router::new());
     let alice = world.client("alice");
     let thread = alice.pair("bob").await;

@@ -1,6 +1,6 @@
 //! Sending, looking at a message, and marking as read.
 
-use super::harness::{world, world_with};
+use super::harness::{admission, serving, world, world_with};
 use crate::gateway::serve::{ServeLimits, serve};
 use crate::gateway::{AdmissionLimits, TakeLimits};
 use axum::body::Body;
@@ -227,7 +227,7 @@ async fn a_bad_read_mark_is_refused() {
 
 #[tokio::test]
 async fn a_send_that_was_carried_out_is_said_so_however_much_waits_to_be_taken() {
-    let world = world_with(AdmissionLimits { answer_bytes: 1_000, ..Default::default() }, axum::Router::new());
+    let world = world_with(AdmissionLimits { answer_bytes: 1_000, ..admission() }, axum::Router::new());
     let alice = world.client("alice");
     let thread = alice.pair("bob").await;
     let body = json!({"client_seq": 1, "ciphertext": STANDARD.encode(vec![7; 65_536])});
@@ -254,7 +254,7 @@ async fn a_bad_path_is_named_with_everything_else_that_is_bad() {
 
 #[tokio::test]
 async fn a_client_that_takes_its_answer_in_drops_does_not_hold_it_for_ever() {
-    let world = world_with(AdmissionLimits { answer_bytes: 12_000_000, ..Default::default() }, axum::Router::new());
+    let world = world_with(AdmissionLimits { answer_bytes: 12_000_000, ..admission() }, axum::Router::new());
     let alice = world.client("alice");
     let thread = alice.pair("bob").await;
     let ciphertext = STANDARD.encode(vec![7; 65_536]);
@@ -267,7 +267,7 @@ async fn a_client_that_takes_its_answer_in_drops_does_not_hold_it_for_ever() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = ServeLimits { take, ..ServeLimits::default() };
+    let limits = ServeLimits { take, ..serving() };
     tokio::spawn(serve(listener, world.app.clone(), limits, std::future::pending()));
     let mut slow = socket.connect(address).await.unwrap();
     let page = format!("{}?page_size=100", path(&thread));

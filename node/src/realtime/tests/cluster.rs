@@ -3,7 +3,7 @@
 use super::device::Device;
 use crate::audit::Audit;
 use crate::auth::{Authenticator, Clock, Grant, Scopes, SigningKey};
-use crate::config::{ProxiesConfig, RateLimitsConfig};
+use crate::config::{LimitsConfig, ProxiesConfig, RateLimitsConfig};
 use crate::gateway::cors::Origins;
 use crate::gateway::serve::{ServeLimits, serve};
 use crate::gateway::{AdmissionLimits, GatewayParts, GatewayState, Revocations, router_with};
@@ -321,7 +321,7 @@ impl Cluster {
                 clock: Arc::clone(&clock),
                 phase: phase.subscribe(),
                 deadline: Duration::from_secs(2),
-                admission: AdmissionLimits::default(),
+                admission: AdmissionLimits::of(&LimitsConfig::default()),
                 origins: Origins::default(),
                 rates,
                 audit: Audit::default(),
@@ -329,7 +329,7 @@ impl Cluster {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
             let app = router_with(gateway, realtime.routes());
-            tokio::spawn(serve(listener, app, ServeLimits::default(), std::future::pending()));
+            tokio::spawn(serve(listener, app, ServeLimits::new(1_000), std::future::pending()));
             nodes.push(realtime);
             routers.push(router);
         }
@@ -343,12 +343,8 @@ impl Cluster {
     }
 
     pub(super) fn token_with(&self, user: &str, device: &str, scopes: Scopes, lifetime: Duration) -> String {
-        let grant = Grant {
-            user: UserId::new(user).unwrap(),
-            device: DeviceId::new(device).unwrap(),
-            scopes,
-            lifetime,
-        };
+        let grant =
+            Grant { user: UserId::new(user).unwrap(), device: DeviceId::new(device).unwrap(), scopes, lifetime };
         self.key.mint(&grant, Millis(now())).unwrap()
     }
 
