@@ -9,6 +9,7 @@ use super::Office;
 use super::answer::{Asked, Problem, cursor, json};
 use crate::api::error::ApiError;
 use crate::audit::{Position, merge};
+use crate::operator_api::{AuditEnd, AuditRecords};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -28,29 +29,9 @@ const ADDRESS_MAX: usize = 64;
 /// Nodes' clocks differ by less, in ms: a list shows what any of them recorded before it was begun.
 const CLOCKS_DIFFER: u64 = 1_000;
 
-#[derive(Serialize)]
-struct Page {
-    records: Vec<Box<RawValue>>,
-    next_cursor: Option<String>,
-    /// Nodes whose records are not among them.
-    unanswered: Vec<u64>,
-    /// The ends of the logs, to be noted elsewhere.
-    ends: Vec<End>,
-}
-
-#[derive(Serialize)]
-struct End {
-    node: u64,
-    log: &'static str,
-    n: u64,
-    chain: String,
-}
-
-impl End {
-    fn of(node: NodeId, part: &AuditPart) -> Self {
-        let log = if part.refused { "refused" } else { "writes" };
-        Self { node: node.0, log, n: part.head, chain: part.chain.clone() }
-    }
+fn end(node: NodeId, part: &AuditPart) -> AuditEnd {
+    let log = if part.refused { "refused" } else { "writes" };
+    AuditEnd { node: node.0, log: log.to_owned(), n: part.head, chain: part.chain.clone() }
 }
 
 /// Where a page begins: which filters it is of, and how far each node was seen.
@@ -102,10 +83,10 @@ pub(super) async fn page(State(office): State<Arc<Office>>, uri: Uri) -> Result<
     let (pages, silent) = office.ask_all::<AuditPage>(ask).await;
     let parts: Vec<_> =
         pages.into_iter().flat_map(|(node, page)| page.parts.into_iter().map(move |part| (node, part))).collect();
-    let ends = parts.iter().map(|(node, part)| End::of(*node, part)).collect();
+    let ends = parts.iter().map(|(node, part)| end(*node, part)).collect();
     let (records, seen, more) = merge(parts, seen, limit as usize);
     let place = Place { of, until, seen: seen.into_iter().map(|(node, at)| (node.0, at)).collect() };
-    json(&Page {
+    json(&AuditRecords {
         records: records.into_iter().filter_map(|(.., line)| RawValue::from_string(line.json).ok()).collect(),
         next_cursor: more.then(|| cursor(&place)),
         unanswered: silent.into_iter().map(|node| node.0).collect(),

@@ -8,8 +8,10 @@
 use super::Office;
 use super::answer::{Asked, Problem, json};
 use super::recorded::Named;
+use super::status::standing;
 use super::users::param;
 use crate::api::error::ApiError;
+use crate::operator_api::{MovesChanged, NodeChanged};
 use crate::rpc::observed::observed;
 use axum::extract::{RawPathParams, State};
 use axum::http::Uri;
@@ -19,25 +21,11 @@ use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::{ChangeMoves, ChangeNode, ClusterState, MetaCommand, NodeState};
 use messenger_proto::rpc::{NodeCall, NodeStatus, StatusQuery};
 use messenger_router::placement::plan::Observed;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Shards that are named, of those in the way.
 const NAMED_MAX: usize = 8;
-
-#[derive(Serialize)]
-struct NodeView {
-    node_id: u64,
-    state: &'static str,
-    /// Shards that have a replica on it by the record.
-    shards: usize,
-}
-
-#[derive(Serialize)]
-struct MovesView {
-    paused: bool,
-}
 
 fn node_of(params: &RawPathParams) -> Result<NodeId, Problem> {
     let id: Option<u64> = param(params, "node_id")?;
@@ -45,13 +33,13 @@ fn node_of(params: &RawPathParams) -> Result<NodeId, Problem> {
 }
 
 /// Takes a node to a state, and says how it stands.
-async fn take(office: &Office, node: NodeId, state: NodeState, fewer_replicas: bool) -> Result<NodeView, Problem> {
+async fn take(office: &Office, node: NodeId, state: NodeState, fewer_replicas: bool) -> Result<NodeChanged, Problem> {
     let (deadline, change) = (Office::deadline(), ChangeNode { node, state, fewer_replicas });
     office.meta.decide(MetaCommand::Change(change), deadline).await?;
     let record = office.meta.record(deadline).await?;
     let state = record.node(node).map_or(state, |node| node.state);
     let shards = record.shards.iter().filter(|placed| placed.replicas.contains(&node)).count();
-    Ok(NodeView { node_id: node.0, state: state.as_str(), shards })
+    Ok(NodeChanged { node_id: node.0, state: standing(state), shards })
 }
 
 /// `POST /admin/nodes/{node_id}/drain`
@@ -149,7 +137,7 @@ pub(super) async fn resume(State(office): State<Arc<Office>>, _: Named) -> Resul
 
 async fn switch(office: &Office, paused: bool) -> Result<Response, Problem> {
     office.meta.decide(MetaCommand::Moves(ChangeMoves { paused }), Office::deadline()).await?;
-    json(&MovesView { paused })
+    json(&MovesChanged { paused })
 }
 
 #[cfg(test)]

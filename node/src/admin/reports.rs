@@ -7,78 +7,44 @@
 
 use super::Office;
 use super::answer::{Asked, Problem, cursor, json};
+use crate::api::error::ApiError;
 use crate::api::time::Rfc3339;
+use crate::operator_api::{ReportRow, Reports};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use messenger_proto::ids::{ReportId, ShardId};
 use messenger_proto::moderation::{KeptReport, ReportSubject, ReportsQuery};
 use messenger_proto::query::{Answer, Query};
-use serde::Serialize;
 use std::sync::Arc;
 
-#[derive(Serialize)]
-struct Page {
-    reports: Vec<ReportView>,
-    next_cursor: Option<String>,
-    unanswered_shards: Vec<u32>,
-}
-
-#[derive(Serialize, Default)]
-struct ReportView {
-    report_id: String,
-    at: Option<Rfc3339>,
-    reporter: String,
-    reporter_device: String,
-    reason: &'static str,
-    note: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seq: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sender_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sender_device_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sent_at: Option<Rfc3339>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    thread_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    thread_created_by: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<String>,
-}
-
-impl ReportView {
-    fn of(kept: KeptReport) -> Self {
-        let KeptReport { id, report } = kept;
-        let view = Self {
-            report_id: id.to_string(),
-            at: Some(Rfc3339(id.filed_at())),
-            reporter: report.reporter.to_string(),
-            reporter_device: report.device.to_string(),
-            reason: report.reason.as_str(),
-            note: report.note,
-            ..Self::default()
-        };
-        match report.subject {
-            ReportSubject::Message(of) => Self {
-                message_id: Some(of.message.to_string()),
-                seq: Some(of.seq.0),
-                sender_id: Some(of.sender.to_string()),
-                sender_device_id: Some(of.sender_device.to_string()),
-                sent_at: Some(Rfc3339(of.sent_at)),
-                thread_id: Some(of.thread.to_string()),
-                ..view
-            },
-            ReportSubject::Thread(of) => Self {
-                thread_id: Some(of.thread.to_string()),
-                thread_created_by: Some(of.created_by.to_string()),
-                ..view
-            },
-            ReportSubject::User(of) => Self { user_id: Some(of.user.to_string()), ..view },
-        }
+fn row(kept: KeptReport) -> ReportRow {
+    let KeptReport { id, report } = kept;
+    let view = ReportRow {
+        report_id: id.to_string(),
+        at: Some(Rfc3339(id.filed_at())),
+        reporter: report.reporter.to_string(),
+        reporter_device: report.device.to_string(),
+        reason: report.reason.as_str().to_owned(),
+        note: report.note,
+        ..ReportRow::default()
+    };
+    match report.subject {
+        ReportSubject::Message(of) => ReportRow {
+            message_id: Some(of.message.to_string()),
+            seq: Some(of.seq.0),
+            sender_id: Some(of.sender.to_string()),
+            sender_device_id: Some(of.sender_device.to_string()),
+            sent_at: Some(Rfc3339(of.sent_at)),
+            thread_id: Some(of.thread.to_string()),
+            ..view
+        },
+        ReportSubject::Thread(of) => ReportRow {
+            thread_id: Some(of.thread.to_string()),
+            thread_created_by: Some(of.created_by.to_string()),
+            ..view
+        },
+        ReportSubject::User(of) => ReportRow { user_id: Some(of.user.to_string()), ..view },
     }
 }
 
@@ -91,7 +57,7 @@ pub(super) async fn page(State(office): State<Arc<Office>>, uri: Uri) -> Result<
     let seen: Option<String> = asked.cursor();
     let seen = seen.map(|text| text.parse::<ReportId>());
     asked.finish()?;
-    let seen = seen.transpose().map_err(|_| crate::api::error::ApiError::field("cursor", "is not one of this list"))?;
+    let seen = seen.transpose().map_err(|_| ApiError::field("cursor", "is not one of this list"))?;
     // The bound is exclusive, and a time's first report counts.
     let from = since.map_or(ReportId(0), |since| ReportId(since.0.saturating_sub(1)));
     let query =
@@ -107,15 +73,15 @@ pub(super) async fn page(State(office): State<Arc<Office>>, uri: Uri) -> Result<
                 more |= answer.reports.len() >= limit as usize;
                 reports.extend(answer.reports);
             }
-            _ => silent.push(shard.0),
+            _ => silent.push(u64::from(shard.0)),
         }
     }
     reports.sort_unstable_by_key(|kept| kept.id);
     more |= reports.len() > limit as usize;
     reports.truncate(limit as usize);
     let last = reports.last().map(|kept| kept.id.to_string());
-    json(&Page {
-        reports: reports.into_iter().map(ReportView::of).collect(),
+    json(&Reports {
+        reports: reports.into_iter().map(row).collect(),
         next_cursor: last.filter(|_| more).map(|last| cursor(&last)),
         unanswered_shards: silent,
     })

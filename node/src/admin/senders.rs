@@ -7,13 +7,13 @@
 
 use super::Office;
 use super::answer::{Asked, Problem, json};
+use crate::operator_api::{FanOut, SenderRow, Senders};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use messenger_proto::audit::{SenderCounts, SendersAnswer, SendersOrder, SendersQuery};
 use messenger_proto::ids::UserId;
 use messenger_proto::rpc::NodeCall;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -21,52 +21,17 @@ use std::sync::Arc;
 /// Of each node so many times what is asked for.
 const DEEPER: u32 = 5;
 
-#[derive(Serialize)]
-struct View {
-    window_s: u32,
-    senders: Vec<SenderView>,
-    unanswered: Vec<u64>,
-}
-
-#[derive(Serialize)]
-struct SenderView {
-    user_id: String,
-    sends: u64,
-    /// Of the busiest ten minutes, a minute.
-    peak_sends_per_minute: f64,
-    recipients: u64,
-    recipients_max: u32,
-    fan_out: FanOut,
-    new_threads: u64,
-    refused: u64,
-}
-
-/// Messages by how many members they went to.
-#[derive(Serialize)]
-struct FanOut {
-    #[serde(rename = "1")]
-    one: u64,
-    #[serde(rename = "2-9")]
-    few: u64,
-    #[serde(rename = "10-49")]
-    many: u64,
-    #[serde(rename = "50+")]
-    most: u64,
-}
-
-impl SenderView {
-    fn of(counts: &SenderCounts) -> Self {
-        let size = |n: usize| counts.fan_out.get(n).copied().unwrap_or(0);
-        Self {
-            user_id: counts.user.to_string(),
-            sends: counts.sends,
-            peak_sends_per_minute: f64::from(u32::try_from(counts.peak_sends).unwrap_or(u32::MAX)) / 10.0,
-            recipients: counts.recipients,
-            recipients_max: counts.recipients_max,
-            fan_out: FanOut { one: size(0), few: size(1), many: size(2), most: size(3) },
-            new_threads: counts.new_threads,
-            refused: counts.refused,
-        }
+fn row(counts: &SenderCounts) -> SenderRow {
+    let size = |n: usize| counts.fan_out.get(n).copied().unwrap_or(0);
+    SenderRow {
+        user_id: counts.user.to_string(),
+        sends: counts.sends,
+        peak_sends_per_minute: f64::from(u32::try_from(counts.peak_sends).unwrap_or(u32::MAX)) / 10.0,
+        recipients: counts.recipients,
+        recipients_max: counts.recipients_max,
+        fan_out: FanOut { one: size(0), few: size(1), many: size(2), most: size(3) },
+        new_threads: counts.new_threads,
+        refused: counts.refused,
     }
 }
 
@@ -105,9 +70,9 @@ pub(super) async fn top(State(office): State<Arc<Office>>, uri: Uri) -> Result<R
     let mut all: Vec<_> = sum(answers.into_iter().flat_map(|(_, answer)| answer.senders)).into_values().collect();
     all.sort_by_key(|counts| std::cmp::Reverse(counts.by(query.order)));
     all.truncate(limit as usize);
-    json(&View {
+    json(&Senders {
         window_s: 3_600,
-        senders: all.iter().map(SenderView::of).collect(),
+        senders: all.iter().map(row).collect(),
         unanswered: silent.into_iter().map(|node| node.0).collect(),
     })
 }

@@ -1,9 +1,10 @@
 //! How the cluster is.
 //!
-//! Owns: the JSON of `cluster status`, put together from what each node says of its own replicas.
+//! Owns: asking each node of its own replicas, and putting together what all say.
 //! Must not know: how it is shown.
 //! Invariants: a node that doesn't answer within the bound is listed as unreachable, and delays nobody longer.
 
+use crate::operator_api::{ClusterStatus, MetaRow, MovesRow, NodeRow, NodeStanding, ReplicaRow, Role, ShardRow};
 use crate::readiness::Readiness;
 use crate::rpc::handler::NodeHandler;
 use crate::rpc::observed::observed;
@@ -11,11 +12,10 @@ use crate::rpc::transport::NodeTransport;
 use futures_util::future::join_all;
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::{ClusterState, NodeInfo, NodeState};
-use messenger_proto::rpc::{NodeCall, NodeStatus, ReplicaStatus, StatusQuery};
+use messenger_proto::rpc::{NodeCall, NodeStatus, ReplicaRole, ReplicaStatus, StatusQuery};
 use messenger_proto::slot::SlotMap;
 use messenger_proto::wire::Wire;
 use messenger_router::placement::plan::{self, Progress};
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,85 +23,6 @@ use tokio::time::timeout;
 
 /// How long a node may take to answer.
 const WITHIN: Duration = Duration::from_secs(1);
-
-/// The cluster, as `cluster status --output json` prints it.
-#[derive(Debug, Serialize)]
-pub struct ClusterStatus {
-    /// In order of id.
-    pub nodes: Vec<NodeRow>,
-    /// The group that keeps the cluster's record.
-    pub meta: MetaRow,
-    /// What is to be moved.
-    pub moves: MovesRow,
-    /// In order of id.
-    pub shards: Vec<ShardRow>,
-}
-
-/// What is to be moved.
-#[derive(Debug, Serialize)]
-pub struct MovesRow {
-    /// No shard begins to move until an operator says so.
-    pub paused: bool,
-    /// Shards whose group is not, or not known to be, what the record says.
-    pub in_flight: usize,
-    /// Replicas that should be where none is yet.
-    pub to_move: usize,
-}
-
-/// The meta group.
-#[derive(Debug, Serialize)]
-pub struct MetaRow {
-    /// The node that leads it, by the highest term anyone knows.
-    pub leader: Option<u64>,
-    /// One per node that was not removed; of the learners none decides.
-    pub replicas: Vec<ReplicaRow>,
-}
-
-/// A node.
-#[derive(Debug, Serialize)]
-pub struct NodeRow {
-    /// From 1.
-    pub id: u64,
-    /// What fails together with it.
-    pub zone: String,
-    /// For clients.
-    pub client_addr: String,
-    /// For other nodes.
-    pub peer_addr: String,
-    /// For operators.
-    pub admin_addr: String,
-    /// `active`, `draining`, `removed`, `starting` (it isn't ready) or `unreachable`.
-    pub state: String,
-    /// Its disk is almost full: it takes no commands, and leads only what nobody else can.
-    pub short_of_disk: bool,
-}
-
-/// A shard.
-#[derive(Debug, Serialize)]
-pub struct ShardRow {
-    /// From 0.
-    pub id: u32,
-    /// First and last slot.
-    pub slots: [u16; 2],
-    /// The node that leads it, by the highest term anyone knows.
-    pub leader: Option<u64>,
-    /// In order of preference.
-    pub replicas: Vec<ReplicaRow>,
-}
-
-/// A replica.
-#[derive(Debug, Serialize)]
-pub struct ReplicaRow {
-    /// Where.
-    pub node: u64,
-    /// `leader`, `follower`, `candidate`, `learner`, `stopped` or `unknown`.
-    pub role: String,
-    /// Index of the last entry applied; absent while the node doesn't answer.
-    pub applied: Option<u64>,
-    /// All that was applied up to there, chained: 16 hexadecimal digits. Replicas of a shard that have applied the same
-    /// index and differ here have drifted apart. Absent with `applied`.
-    pub digest: Option<String>,
-}
 
 /// Where cluster status comes from.
 pub struct StatusSource {
@@ -187,11 +108,11 @@ fn leader(answers: &BTreeMap<NodeId, NodeStatus>, shard: Option<ShardId>) -> Opt
 
 fn node_row(node: &NodeInfo, answer: Option<&NodeStatus>) -> NodeRow {
     let state = match answer {
-        _ if node.state == NodeState::Removed => NodeState::Removed.as_str(),
-        None => "unreachable",
-        Some(answer) if answer.draining => "draining",
-        Some(answer) if !answer.ready => "starting",
-        Some(_) => node.state.as_str(),
+        _ if node.state == NodeState::Removed => NodeStanding::Removed,
+        None => NodeStanding::Unreachable,
+        Some(answer) if answer.draining => NodeStanding::Draining,
+        Some(answer) if !answer.ready => NodeStanding::Starting,
+        Some(_) => standing(node.state),
     };
     NodeRow {
         id: node.id.0,
@@ -199,15 +120,34 @@ fn node_row(node: &NodeInfo, answer: Option<&NodeStatus>) -> NodeRow {
         client_addr: node.client_addr.clone(),
         peer_addr: node.peer_addr.clone(),
         admin_addr: node.admin_addr.clone(),
-        state: state.into(),
+        state,
         short_of_disk: answer.is_some_and(|answer| answer.short_of_disk),
+    }
+}
+
+/// How a node stands by the record.
+pub(super) fn standing(state: NodeState) -> NodeStanding {
+    match state {
+        NodeState::Active => NodeStanding::Active,
+        NodeState::Draining => NodeStanding::Draining,
+        NodeState::Removed => NodeStanding::Removed,
+    }
+}
+
+fn role(role: ReplicaRole) -> Role {
+    match role {
+        ReplicaRole::Leader => Role::Leader,
+        ReplicaRole::Follower => Role::Follower,
+        ReplicaRole::Candidate => Role::Candidate,
+        ReplicaRole::Learner => Role::Learner,
+        ReplicaRole::Stopped => Role::Stopped,
     }
 }
 
 fn replica_row(node: NodeId, replica: Option<&ReplicaStatus>) -> ReplicaRow {
     ReplicaRow {
         node: node.0,
-        role: replica.map_or("unknown", |replica| replica.role.as_str()).into(),
+        role: replica.map_or(Role::Unknown, |replica| role(replica.role)),
         applied: replica.map(|replica| replica.applied.0),
         digest: replica.and_then(|replica| replica.digest).map(|digest| format!("{digest:016x}")),
     }
@@ -218,7 +158,6 @@ mod tests {
     use super::*;
     use messenger_proto::ids::{LogIndex, Term};
     use messenger_proto::meta::ShardPlacement;
-    use messenger_proto::rpc::ReplicaRole;
 
     #[test]
     fn the_leader_is_the_newest_anyone_knows_and_silent_nodes_are_named() {
@@ -269,7 +208,7 @@ mod tests {
         assert_eq!(status.shards[0].slots, [0, 16_383]);
         let told: Vec<_> = status.nodes.iter().map(|node| (node.state.as_str(), node.short_of_disk)).collect();
         assert_eq!(told, [("active", true), ("draining", false), ("unreachable", false)]);
-        assert_eq!(status.shards[0].replicas[2].role, "unknown");
+        assert_eq!(status.shards[0].replicas[2].role, Role::Unknown);
         let digests: Vec<_> = status.shards[0].replicas.iter().map(|replica| replica.digest.as_deref()).collect();
         assert_eq!(digests, [Some("00000000000000ab"), Some("00000000000000ab"), None]);
     }

@@ -11,6 +11,7 @@ use super::recorded::Named;
 use crate::api::error::ApiError;
 use crate::api::time::Rfc3339;
 use crate::gateway::idempotency::Origin;
+use crate::operator_api::{SuspendedDevice, UserState};
 use axum::extract::{RawPathParams, State};
 use axum::response::Response;
 use messenger_proto::command::{Command, Op};
@@ -19,32 +20,15 @@ use messenger_proto::keys::DevicesQuery;
 use messenger_proto::moderation::{Suspend, SuspensionQuery, SuspensionState};
 use messenger_proto::query::{Answer, Query, UserThreadsQuery};
 use messenger_proto::slot::Slot;
-use serde::Serialize;
 use std::str::FromStr;
 use std::sync::Arc;
 
-#[derive(Serialize)]
-struct View<'a> {
-    user_id: &'a str,
-    /// Whether it was ever in a thread, or has a device with keys; it may have a token all the same.
-    known: bool,
-    suspended: bool,
-    since: Option<Rfc3339>,
-    /// Those that are suspended by themselves.
-    devices: Vec<DeviceView<'a>>,
-}
-
-#[derive(Serialize)]
-struct DeviceView<'a> {
-    device_id: &'a str,
-    since: Rfc3339,
-}
-
 async fn view(office: &Office, user: &UserId) -> Result<Response, Problem> {
     let (state, known) = (state_of(office, user).await?, is_known(office, user).await?);
-    let devices = state.devices.iter().map(|it| DeviceView { device_id: it.device.as_str(), since: Rfc3339(it.since) });
-    json(&View {
-        user_id: user.as_str(),
+    let devices =
+        state.devices.iter().map(|it| SuspendedDevice { device_id: it.device.to_string(), since: Rfc3339(it.since) });
+    json(&UserState {
+        user_id: user.to_string(),
         known,
         suspended: state.since.is_some(),
         since: state.since.map(Rfc3339),

@@ -5,7 +5,7 @@
 //! Invariants: what is written has 24 characters, and reads back as the same millisecond.
 
 use messenger_proto::ids::Millis;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// The last millisecond of the year 9999, beyond which RFC 3339 has no form.
@@ -68,6 +68,13 @@ impl Serialize for Rfc3339 {
     }
 }
 
+impl<'de> Deserialize<'de> for Rfc3339 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        parse(&text).map(Self).ok_or_else(|| serde::de::Error::custom("not an RFC 3339 time"))
+    }
+}
+
 /// Reads an RFC 3339 time of any offset, cut to its millisecond; one before 1970 is 1970.
 #[must_use]
 pub fn parse(text: &str) -> Option<Millis> {
@@ -108,6 +115,8 @@ mod tests {
         #[test]
         fn a_time_reads_back_and_agrees_with_the_library(ms in 0..=LAST) {
             let text = Rfc3339(Millis(ms)).to_string();
+            let json = serde_json::to_string(&Rfc3339(Millis(ms))).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Rfc3339>(&json).unwrap(), Rfc3339(Millis(ms)));
             prop_assert_eq!(parse(&text), Some(Millis(ms)));
             let library = jiff::Timestamp::from_millisecond(ms.cast_signed()).unwrap();
             prop_assert_eq!(text, format!("{library:.3}"));

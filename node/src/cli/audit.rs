@@ -8,10 +8,10 @@ use super::{CliError, Output};
 use crate::audit::record::{Chain, parse_chain};
 use crate::audit::segment::Stream;
 use crate::audit::verify::{Found, verify_with};
+use crate::operator_api::AuditRecords;
 use clap::{Args, Subcommand};
 use messenger_client::Call;
 use messenger_proto::ids::{DeviceId, MessageId, ThreadId, UserId};
-use serde::Deserialize;
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -114,13 +114,6 @@ fn end(text: &str) -> Result<(Stream, u64, Chain), String> {
         .ok_or_else(|| format!("{text:?} is not like writes:4711:9f86…, or refused:…"))
 }
 
-#[derive(Deserialize)]
-struct Page {
-    records: Vec<Value>,
-    next_cursor: Option<String>,
-    unanswered: Vec<u64>,
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -148,12 +141,13 @@ async fn list(args: &ListArgs) -> Result<(), CliError> {
             .with("trace_id", args.trace.as_ref())
             .with("page_size", Some(left.min(PAGE)))
             .with("cursor", cursor.as_ref());
-        let page: Page = args.admin.ask(&Call::new(http::Method::GET, query.of("/admin/audit"))).await?;
+        let said = args.admin.ask(&Call::new(http::Method::GET, query.of("/admin/audit"))).await?;
+        let page: AuditRecords = said.read()?;
         left = left.saturating_sub(page.records.len() as u64);
         for record in &page.records {
             match args.output {
                 Output::Json => println!("{record}"),
-                Output::Text => println!("{}", line(record)),
+                Output::Text => println!("{}", line(&serde_json::from_str(record.get()).unwrap_or_default())),
             }
         }
         silent.extend(page.unanswered);

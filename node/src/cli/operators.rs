@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use messenger_client::{Answer, Call, Connection, Problem, ServerUrl, TransportError};
 use messenger_proto::ids::Millis;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
@@ -39,11 +40,11 @@ pub struct AdminArgs {
 }
 
 impl AdminArgs {
-    /// Sends a request to the first that answers, and reads its JSON.
+    /// Sends a request to the first that answers.
     ///
     /// # Errors
     /// [`CliError`] when none answers, or one refuses.
-    pub async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, CliError> {
+    pub async fn ask(&self, call: &Call) -> Result<Said, CliError> {
         let mut silent = Vec::new();
         let name = HeaderValue::from_str(&self.operator).map_err(|e| CliError::Usage(e.to_string()))?;
         let call = call.clone().header(HeaderName::from_static("x-operator"), name);
@@ -70,7 +71,7 @@ fn none_answers(silent: &[String]) -> CliError {
     ))
 }
 
-async fn ask<T: DeserializeOwned>(admin: &ServerUrl, call: &Call) -> Result<T, CliError> {
+async fn ask(admin: &ServerUrl, call: &Call) -> Result<Said, CliError> {
     let exchange = async {
         let mut connection = Connection::open(admin, LIMIT).await?;
         connection.exchange(call).await
@@ -90,7 +91,81 @@ async fn ask<T: DeserializeOwned>(admin: &ServerUrl, call: &Call) -> Result<T, C
         let unavailable = answer.status == http::StatusCode::SERVICE_UNAVAILABLE.as_u16();
         return Err(if unavailable { CliError::Unreachable(text) } else { CliError::Refused(text) });
     }
-    serde_json::from_slice(&answer.body).map_err(|e| CliError::Failed(format!("{admin} answers something else: {e}")))
+    serde_json::from_slice(&answer.body).map(|json| Said { admin: admin.clone(), json }).map_err(|e| other(admin, &e))
+}
+
+fn other(admin: &ServerUrl, error: &serde_json::Error) -> CliError {
+    CliError::Failed(format!("{admin} answers something else: {error}"))
+}
+
+/// What a node said: shown to programs as it came, read for people.
+pub struct Said {
+    admin: ServerUrl,
+    json: Box<RawValue>,
+}
+
+impl Said {
+    /// What it means.
+    ///
+    /// # Errors
+    /// [`CliError::Failed`] when it is something else.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, CliError> {
+        serde_json::from_str(self.json.get()).map_err(|e| other(&self.admin, &e))
+    }
+
+    /// Its JSON with a line for each member, and all members as they came.
+    #[must_use]
+    pub fn laid_out(&self) -> String {
+        lay_out(self.json.get())
+    }
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.json.get())
+    }
+}
+
+/// Lays well-formed JSON without spaces out over lines; nothing but space is added.
+fn lay_out(json: &str) -> String {
+    let (mut text, mut depth, mut quoted, mut escaped) = (String::with_capacity(json.len() * 2), 0_usize, false, false);
+    let mut chars = json.chars().peekable();
+    while let Some(c) = chars.next() {
+        let line = |text: &mut String, depth: usize| {
+            text.push('\n');
+            text.extend(std::iter::repeat_n("  ", depth));
+        };
+        match c {
+            _ if quoted => {
+                quoted = escaped || c != '"';
+                escaped = !escaped && c == '\\';
+                text.push(c);
+            }
+            '[' | '{' if chars.next_if(|next| matches!(next, ']' | '}')).is_some() => {
+                text.push_str(if c == '[' { "[]" } else { "{}" });
+            }
+            '[' | '{' => {
+                text.push(c);
+                depth += 1;
+                line(&mut text, depth);
+            }
+            ']' | '}' => {
+                depth = depth.saturating_sub(1);
+                line(&mut text, depth);
+                text.push(c);
+            }
+            ',' => {
+                text.push(c);
+                line(&mut text, depth);
+            }
+            ':' => text.push_str(": "),
+            _ => {
+                quoted = c == '"';
+                text.push(c);
+            }
+        }
+    }
+    text
 }
 
 /// What answers and knows no such route is most likely a node's address for clients.
@@ -170,6 +245,23 @@ mod tests {
         for text in ["", "soon", "7", "1w"] {
             assert!(when(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn json_is_laid_out_as_the_library_would_and_keeps_all() {
+        let told = [
+            r#"{"z":[1,-2.5e3,{"a":{},"b":[]}],"m":"a\\\"{[,:]}\\\\","unheard_of":null,"deep":[[[true]]]}"#,
+            "[]",
+            "7",
+            r#""\\""#,
+        ];
+        for json in told {
+            let value: serde_json::Value = serde_json::from_str(json).unwrap();
+            let sorted = serde_json::to_string(&value).unwrap();
+            assert_eq!(lay_out(&sorted), serde_json::to_string_pretty(&value).unwrap());
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&lay_out(json)).unwrap(), value);
+        }
+        assert_eq!(lay_out(r#"{"b":1,"a":2}"#), "{\n  \"b\": 1,\n  \"a\": 2\n}");
     }
 
     #[test]

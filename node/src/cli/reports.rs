@@ -5,11 +5,11 @@
 
 use super::operators::{AdminArgs, PARTIAL, Query, warn_of_silence, when};
 use super::{CliError, Output};
+use crate::operator_api::{ReportRow, Reports, SenderRow, Senders};
 use clap::{Args, ValueEnum};
 use messenger_client::Call;
 use messenger_proto::ids::UserId;
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -95,13 +95,6 @@ pub struct SendersArgs {
     admin: AdminArgs,
 }
 
-#[derive(Deserialize)]
-struct Page {
-    reports: Vec<Value>,
-    next_cursor: Option<String>,
-    unanswered_shards: Vec<u64>,
-}
-
 /// Runs `messenger reports`.
 ///
 /// # Errors
@@ -114,12 +107,13 @@ pub async fn run(args: ReportsArgs) -> Result<(), CliError> {
             .with("until", args.until.as_ref())
             .with("page_size", Some(left.min(PAGE)))
             .with("cursor", cursor.as_ref());
-        let page: Page = args.admin.ask(&Call::new(http::Method::GET, query.of("/admin/reports"))).await?;
+        let said = args.admin.ask(&Call::new(http::Method::GET, query.of("/admin/reports"))).await?;
+        let page: Reports<Box<RawValue>> = said.read()?;
         left = left.saturating_sub(page.reports.len() as u64);
         for report in &page.reports {
             match args.output {
                 Output::Json => println!("{report}"),
-                Output::Text => println!("{}", line(report)),
+                Output::Text => println!("{}", line(&read(report)?)),
             }
         }
         warn_of_silence("shards", &page.unanswered_shards);
@@ -134,20 +128,26 @@ pub async fn run(args: ReportsArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or("-")
+fn read(report: &RawValue) -> Result<ReportRow, CliError> {
+    serde_json::from_str(report.get()).map_err(|e| CliError::Failed(format!("not a report: {e}")))
 }
 
 /// A report for people; the note is shown as JSON, so that nothing in it acts on the terminal.
-fn line(report: &Value) -> String {
-    let subject = match (report["message_id"].as_str(), report["thread_id"].as_str(), report["user_id"].as_str()) {
-        (Some(id), ..) => format!("message {id} of {} in {}", text(report, "sender_id"), text(report, "thread_id")),
-        (None, Some(id), _) => format!("thread {id} of {}", text(report, "thread_created_by")),
-        (.., user) => format!("user {}", user.unwrap_or("-")),
+fn line(report: &ReportRow) -> String {
+    fn or_dash(text: Option<&String>) -> &str {
+        text.map_or("-", String::as_str)
+    }
+    let ReportRow { report_id, reporter, reason, sender_id, thread_created_by, user_id, .. } = report;
+    let subject = match (&report.message_id, &report.thread_id) {
+        (Some(id), thread) => {
+            format!("message {id} of {} in {}", or_dash(sender_id.as_ref()), or_dash(thread.as_ref()))
+        }
+        (None, Some(id)) => format!("thread {id} of {}", or_dash(thread_created_by.as_ref())),
+        (None, None) => format!("user {}", or_dash(user_id.as_ref())),
     };
-    let note = report["note"].as_str().map(|note| format!("  {}", note.escape_debug())).unwrap_or_default();
-    let (at, id, reporter) = (text(report, "at"), text(report, "report_id"), text(report, "reporter"));
-    format!("{at}  {id}  {:<8} by {reporter}: {subject}{note}", text(report, "reason"))
+    let note = report.note.as_ref().map(|note| format!("  {}", note.escape_debug())).unwrap_or_default();
+    let at = report.at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+    format!("{at}  {report_id}  {reason:<8} by {reporter}: {subject}{note}")
 }
 
 /// Runs `messenger senders`.
@@ -159,26 +159,30 @@ pub async fn senders(args: SendersArgs) -> Result<(), CliError> {
         .with("by", Some(args.by.name()))
         .with("user", args.user.as_ref())
         .with("page_size", Some(args.limit));
-    let answer: Value = args.admin.ask(&Call::new(http::Method::GET, query.of("/admin/senders"))).await?;
+    let said = args.admin.ask(&Call::new(http::Method::GET, query.of("/admin/senders"))).await?;
     if args.output == Output::Json {
-        println!("{answer}");
+        println!("{said}");
         return Ok(());
     }
-    let senders: Vec<&Value> = answer["senders"].as_array().into_iter().flatten().collect();
-    print!("{}", table(&senders));
-    let silent: Vec<u64> = answer["unanswered"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
-    warn_of_silence("nodes", &silent);
+    let answer: Senders = said.read()?;
+    print!("{}", table(&answer.senders));
+    warn_of_silence("nodes", &answer.unanswered);
     Ok(())
 }
 
 /// Senders for people; a column is as wide as what is in it.
-fn table(senders: &[&Value]) -> String {
+fn table(senders: &[SenderRow]) -> String {
     const HEAD: [&str; 7] = ["user", "sends", "peak/min of 10", "recipients", "largest", "threads", "refused"];
-    const MEMBERS: [&str; 6] =
-        ["sends", "peak_sends_per_minute", "recipients", "recipients_max", "new_threads", "refused"];
-    let row = |sender: &&Value| {
-        let numbers = MEMBERS.iter().map(|name| sender[*name].to_string());
-        std::iter::once(text(sender, "user_id").to_owned()).chain(numbers).collect::<Vec<String>>()
+    let row = |sender: &SenderRow| {
+        vec![
+            sender.user_id.clone(),
+            sender.sends.to_string(),
+            format!("{:?}", sender.peak_sends_per_minute),
+            sender.recipients.to_string(),
+            sender.recipients_max.to_string(),
+            sender.new_threads.to_string(),
+            sender.refused.to_string(),
+        ]
     };
     let head = HEAD.map(str::to_owned).to_vec();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(senders.iter().map(row)).collect();
@@ -197,16 +201,21 @@ fn table(senders: &[&Value]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::operator_api::FanOut;
 
     #[test]
     fn columns_line_up_however_long_a_name_is() {
-        let sender = |user: String, peak: f64| {
-            json!({"user_id": user, "sends": 7, "peak_sends_per_minute": peak, "recipients": 14, "recipients_max": 2,
-                "new_threads": 0, "refused": 1_000_000_000})
+        let sender = |user: String, peak_sends_per_minute: f64| SenderRow {
+            user_id: user,
+            sends: 7,
+            peak_sends_per_minute,
+            recipients: 14,
+            recipients_max: 2,
+            fan_out: FanOut { one: 0, few: 7, many: 0, most: 0 },
+            new_threads: 0,
+            refused: 1_000_000_000,
         };
-        let (short, long) = (sender("eve".into(), 0.7), sender("x".repeat(64), 12_345.6));
-        let text = table(&[&short, &long]);
+        let text = table(&[sender("eve".into(), 0.7), sender("x".repeat(64), 12_345.6)]);
         let lines: Vec<&str> = text.lines().collect();
         let ends = |line: &str, word: &str| line.find(word).map(|at| at + word.len());
         for (head, of_short, of_long) in [("peak/min of 10", "0.7", "12345.6"), ("recipients", "14", "14")] {
@@ -218,11 +227,13 @@ mod tests {
 
     #[test]
     fn a_report_is_a_line_and_its_note_does_nothing_to_the_terminal() {
-        let report = json!({"report_id": "01", "at": "2026-05-30T17:42:11.000Z", "reporter": "ann", "reason": "spam",
-            "note": "x\u{1b}[31m", "message_id": "02", "thread_id": "t", "sender_id": "eve"});
+        let told = r#"{"report_id":"01","at":"2026-05-30T17:42:11.000Z","reporter":"ann","reporter_device":"pc",
+            "reason":"spam","note":"x\u001b[31m","message_id":"02","thread_id":"t","sender_id":"eve","later":1}"#;
+        let report: ReportRow = serde_json::from_str(told).unwrap();
         let text = line(&report);
+        assert!(text.starts_with("2026-05-30T17:42:11.000Z  01  spam"), "{text}");
         assert!(text.contains("message 02 of eve in t") && text.contains("by ann"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
-        assert!(line(&json!({"user_id": "eve"})).contains("user eve"));
+        assert!(line(&ReportRow { user_id: Some("eve".into()), ..ReportRow::default() }).contains("user eve"));
     }
 }

@@ -3,13 +3,13 @@
 //! Owns: asking an admin listener to suspend a user or a device, to lift that, and how a user stands.
 //! Must not know: what follows from it.
 
-use super::operators::AdminArgs;
+use super::operators::{AdminArgs, Said};
 use super::{CliError, Output};
+use crate::operator_api::{SuspendedDevice, UserState};
 use clap::{Args, Subcommand};
 use http::Method;
 use messenger_client::Call;
 use messenger_proto::ids::{DeviceId, UserId};
-use serde_json::Value;
 use std::fmt::Write;
 
 const SUSPEND_EXAMPLES: &str = "\
@@ -82,8 +82,7 @@ pub async fn run(args: UserArgs) -> Result<(), CliError> {
         UserCommand::Unsuspend(args) => switch(&args, "unsuspend").await,
         UserCommand::Show(args) => {
             let call = Call::new(Method::GET, format!("/admin/users/{}", args.user));
-            show(&args.admin.ask(&call).await?, args.output);
-            Ok(())
+            show(&args.admin.ask(&call).await?, args.output)
         }
     }
 }
@@ -91,30 +90,29 @@ pub async fn run(args: UserArgs) -> Result<(), CliError> {
 async fn switch(args: &SwitchArgs, what: &str) -> Result<(), CliError> {
     let device = args.device.as_ref().map(|device| format!("/devices/{device}")).unwrap_or_default();
     let call = Call::new(Method::POST, format!("/admin/users/{}{device}/{what}", args.user));
-    show(&args.admin.ask(&call).await?, args.output);
+    show(&args.admin.ask(&call).await?, args.output)
+}
+
+fn show(said: &Said, output: Output) -> Result<(), CliError> {
+    match output {
+        Output::Json => println!("{said}"),
+        Output::Text => print!("{}", render(&said.read()?)),
+    }
     Ok(())
 }
 
-fn show(state: &Value, output: Output) {
-    match output {
-        Output::Json => println!("{state}"),
-        Output::Text => print!("{}", render(state)),
-    }
-}
-
-fn render(state: &Value) -> String {
-    let user = state["user_id"].as_str().unwrap_or("-");
-    let mut text = match state["since"].as_str() {
+fn render(state: &UserState) -> String {
+    let user = &state.user_id;
+    let mut text = match state.since {
         Some(since) => format!("{user} is suspended since {since}\n"),
         None => format!("{user} is not suspended\n"),
     };
-    if state["known"] == false {
+    if !state.known {
         let _ = writeln!(text, "  the cluster knows no thread and no device of {user}: is that the name?");
     }
-    for device in state["devices"].as_array().into_iter().flatten() {
-        let (name, since) = (device["device_id"].as_str().unwrap_or("-"), device["since"].as_str().unwrap_or("-"));
+    for SuspendedDevice { device_id, since } in &state.devices {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  device {name} is suspended since {since}");
+        let _ = writeln!(text, "  device {device_id} is suspended since {since}");
     }
     text
 }
@@ -122,18 +120,20 @@ fn render(state: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_user_s_state_is_shown() {
-        let state = json!({"user_id": "eve", "suspended": false, "since": null,
-            "devices": [{"device_id": "phone", "since": "2026-05-30T17:42:11.000Z"}]});
+        let told = r#"{"user_id":"eve","known":true,"suspended":false,"since":null,
+            "devices":[{"device_id":"phone","since":"2026-05-30T17:42:11.000Z"}]}"#;
+        let state: UserState = serde_json::from_str(told).unwrap();
         assert_eq!(
             render(&state),
             "eve is not suspended\n  device phone is suspended since 2026-05-30T17:42:11.000Z\n"
         );
-        assert_eq!(render(&json!({"user_id": "eve", "since": "now"})), "eve is suspended since now\n");
-        let slip = render(&json!({"user_id": "eev", "known": false, "since": "now"}));
-        assert!(slip.starts_with("eev is suspended since now\n") && slip.contains("no thread and no device"), "{slip}");
+        let since = Some(state.devices[0].since);
+        let slip = UserState { user_id: "eev".into(), known: false, suspended: true, since, devices: Vec::new() };
+        let slip = render(&slip);
+        assert!(slip.starts_with("eev is suspended since 2026-05-30T17:42:11.000Z\n"), "{slip}");
+        assert!(slip.contains("no thread and no device"), "{slip}");
     }
 }

@@ -2,7 +2,19 @@
 //!
 //! Owns: the shapes, once for who answers and who asks.
 //! Must not know: HTTP, how an answer is made or shown.
+//! Invariants: who shows an answer as JSON shows it as it came; these are for reading it, and a member that is not known is
+//! passed over.
 
+mod audit;
 mod nodes;
+mod reports;
+mod senders;
+mod status;
+mod users;
 
-pub use nodes::{JoinAnswer, JoinPeer, JoinRequest};
+pub use audit::{AuditEnd, AuditRecords};
+pub use nodes::{JoinAnswer, JoinPeer, JoinRequest, MovesChanged, NodeChanged};
+pub use reports::{ReportRow, Reports};
+pub use senders::{FanOut, SenderRow, Senders};
+pub use status::{ClusterStatus, MetaRow, MovesRow, NodeRow, NodeStanding, ReplicaRow, Role, ShardRow};
+pub use users::{SuspendedDevice, UserState};

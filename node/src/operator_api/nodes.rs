@@ -1,8 +1,9 @@
-//! Nodes that come.
+//! Nodes that come and go.
 //!
-//! Owns: what a node says that asks to be taken in, and what it is told.
-//! Must not know: who may come.
+//! Owns: what a node says that asks to be taken in, and what it is told; what changes of nodes and moves are answered with.
+//! Must not know: who may come, or when one may go.
 
+use super::NodeStanding;
 use serde::{Deserialize, Serialize};
 
 /// The body of `POST /admin/nodes`.
@@ -41,4 +42,22 @@ pub struct JoinPeer {
     pub peer_addr: String,
     /// The data directory it runs on, if it has checked in.
     pub store_id: Option<String>,
+}
+
+/// How a node stands after an operator's change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeChanged {
+    /// The node.
+    pub node_id: u64,
+    /// What it is by the cluster's record.
+    pub state: NodeStanding,
+    /// Shards that have a replica on it by the record.
+    pub shards: usize,
+}
+
+/// Whether shards may begin to move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovesChanged {
+    /// They may not.
+    pub paused: bool,
 }

@@ -9,11 +9,11 @@ use super::{Breach, Source, breach, code_of, is_test_file};
 /// The modules of `node`, lowest first, and which others each may name.
 pub const NODE: [(&str, &[&str]); 16] = [
     ("readiness", &[]),
-    ("operator_api", &[]),
     ("config", &[]),
     ("auth", &[]),
     ("dev_key", &["auth"]),
     ("api", &["auth"]),
+    ("operator_api", &["api"]),
     ("rpc", &["readiness"]),
     ("audit", &["config", "auth", "api"]),
     ("rates", &["config", "auth", "api"]),
