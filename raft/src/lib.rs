@@ -9,6 +9,7 @@ pub mod clock;
 pub mod entry;
 pub mod group;
 pub mod machine;
+pub mod metric_names;
 pub mod snapshot;
 pub mod store;
 pub mod transport;

@@ -169,4 +169,6 @@ fn unfinished_work_is_caught() {
     }
     assert_eq!(layout::marks(&source("tests/tests/chat.rs", "#[ignore = \"slow\"]\n")).len(), 1);
     assert!(layout::marks(&source("raft/src/lib.rs", "// todo!() would be caught\n")).is_empty());
+    assert_eq!(layout::marks(&source("node/src/a.rs", "metrics::counter!(\"x_total\").increment(1);\n")).len(), 1);
+    assert!(layout::marks(&source("node/src/a.rs", "metrics::counter!(names::X).increment(1);\n")).is_empty());
 }

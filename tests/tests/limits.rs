@@ -1,12 +1,14 @@
-//! What clients may ask of a node: its limits, how they change without a restart, and what browsers are told.
+//! What clients may ask of a node: its limits, how they change without a restart, what browsers are told; and what
+//! operators are told in numbers.
 
 use bytes::Bytes;
 use http::Method;
 use messenger_tests::cluster::{Cluster, Size, process};
 use messenger_tests::device::unique;
-use messenger_tests::http::Answer;
+use messenger_tests::http::{Answer, Http};
 use messenger_tests::wait;
 use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
 use std::fs;
 
 const ONE: Size = Size { nodes: 1, shards: 2 };
@@ -78,5 +80,25 @@ async fn a_page_in_development_may_use_a_node_and_no_other_page() {
         let _threads = answer.expect(200);
         assert_eq!(answer.header("access-control-allow-origin"), Some(origin).filter(|_| allowed));
         assert!(answer.header("x-request-id").is_some() && answer.header("ratelimit-policy").is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_family_of_metrics_says_what_it_is() {
+    let cluster = Cluster::shared();
+    let device = cluster.device(1, &unique("alice"), "phone");
+    let _threads = device.get("/v1/threads").await.expect(200);
+    let admin = Http::new(cluster.admin_addr(1));
+    let answer = admin.request(Method::GET, "/metrics", &[], Bytes::new()).await.expect("the node answers");
+    let text = String::from_utf8(answer.body.to_vec()).expect("it is text");
+    let named = |line: &str| line.split([' ', '{']).next().unwrap_or_default().to_owned();
+    let of_kind = |kind: &str| text.lines().filter_map(|line| line.strip_prefix(kind)).map(named).collect();
+    let (told, typed): (BTreeSet<String>, BTreeSet<String>) = (of_kind("# HELP "), of_kind("# TYPE "));
+    for name in ["messenger_http_requests_total", "messenger_http_request_seconds", "messenger_store_sync_seconds"] {
+        assert!(told.contains(name), "{name}: {text}");
+    }
+    for sample in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(named) {
+        let family = ["", "_sum", "_count", "_bucket"].iter().find_map(|part| told.get(sample.strip_suffix(part)?));
+        assert!(family.is_some_and(|family| typed.contains(family)), "{sample} says nothing of itself");
     }
 }

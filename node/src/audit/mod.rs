@@ -21,6 +21,7 @@ pub use read::{Position, merge};
 pub use record::{Ending, Kind, Payload, Record, Target};
 
 use crate::config::AuditConfig;
+use crate::metric_names as names;
 use messenger_proto::audit::{AuditPage, AuditQuery, SenderCounts, SendersQuery};
 use messenger_proto::ids::Millis;
 use record::Chain;
@@ -133,7 +134,7 @@ impl Audit {
             }
         } else if inner.writes.try_send(Box::new(record)).is_err() {
             shared.lost.fetch_add(1, Ordering::Relaxed);
-            metrics::counter!("messenger_audit_lost_total").increment(1);
+            metrics::counter!(names::AUDIT_LOST).increment(1);
         }
         // Either the writer finds the record when it looks for the last time, or it is found asleep.
         fence(Ordering::SeqCst);

@@ -12,6 +12,7 @@ use super::record::{Note, Record};
 use super::refused::Sampler;
 use super::segment::Stream;
 use super::{AuditParts, Shared, directory};
+use crate::metric_names as names;
 use messenger_proto::ids::Millis;
 use std::io;
 use std::sync::Arc;
@@ -271,7 +272,7 @@ impl Book {
         }
         self.untold += count;
         self.retry_at = Instant::now() + RETRY;
-        metrics::counter!("messenger_audit_lost_total").increment(count);
+        metrics::counter!(names::AUDIT_LOST).increment(count);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::gateway::cors::Origins;
 use crate::gateway::serve::{ServeLimits, serve};
 use crate::gateway::{self, AdmissionLimits, DEADLINE, GatewayParts, GatewayState, Revocations};
+use crate::metric_names;
 use crate::rates::Rates;
 use crate::realtime::{Realtime, RealtimeParts, SessionRegistry, Tuning};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -57,6 +58,7 @@ pub fn start(
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| BootError::Runtime(format!("metrics can't be recorded: {error}")))?;
+    metric_names::describe();
     let clock = node.clock.clone();
     let clock: auth::Clock = Arc::new(move || clock.wall());
     let authenticator = Arc::new(Authenticator::new(keys, Arc::clone(&clock)));

@@ -1,16 +1,12 @@
 //! What the gateway counts.
 //!
-//! Owns: the names, units and labels of its metrics.
+//! Owns: its handles to the recorder.
 //! Must not know: who reads them.
 
+use crate::metric_names as names;
 use axum::http::StatusCode;
-use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Counter, Histogram, counter, histogram};
 use std::time::Duration;
-
-/// Requests answered, by the hundreds of their status.
-pub(super) const REQUESTS: &str = "messenger_http_requests_total";
-/// Time from a request's head to its answer's, in seconds.
-pub(super) const SECONDS: &str = "messenger_http_request_seconds";
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -24,9 +20,8 @@ impl GatewayMetrics {
     /// Handles of the recorder that is installed now.
     #[must_use]
     pub(super) fn new() -> Self {
-        describe_counter!(REQUESTS, Unit::Count, "HTTP requests answered, by status class");
-        describe_histogram!(SECONDS, Unit::Seconds, "Time from a request's head to its answer's");
-        Self { classes: CLASSES.map(|class| counter!(REQUESTS, "status" => class)), seconds: histogram!(SECONDS) }
+        let classes = CLASSES.map(|class| counter!(names::HTTP_REQUESTS, names::STATUS => class));
+        Self { classes, seconds: histogram!(names::HTTP_REQUEST_SECONDS) }
     }
 
     /// Counts an answer.

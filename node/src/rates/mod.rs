@@ -16,6 +16,7 @@ pub use fields::Standing;
 use crate::api::error::ApiError;
 use crate::auth::{AuthError, Authenticator, Clock, Identity};
 use crate::config::{ClassLimits, ProxiesConfig, RateLimitsConfig};
+use crate::metric_names as names;
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderValue};
 use book::{Book, Key};
@@ -288,7 +289,7 @@ impl Rates {
 
 /// Counts a request that is turned away, by what there was too much of, and by whom.
 fn refused(class: &'static str, scope: &'static str) {
-    metrics::counter!("messenger_rate_limited_total", "class" => class, "scope" => scope).increment(1);
+    metrics::counter!(names::RATE_LIMITED, names::CLASS => class, names::SCOPE => scope).increment(1);
 }
 
 /// What of an address counts: of IPv6 the network, all of which one host can have.

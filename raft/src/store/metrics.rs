@@ -1,20 +1,10 @@
 //! The store's metrics.
 //!
-//! Owns: their names and units.
-//! Must not know: who reads them.
+//! Owns: what is recorded of a batch.
+//! Must not know: who reads it.
 
+use crate::metric_names::{APPLY_ENTRIES, APPLY_SECONDS, BATCH_BYTES, BATCH_TASKS, SYNC_SECONDS};
 use std::time::Duration;
-
-/// Seconds a sync of the write-ahead log took.
-pub const SYNC_SECONDS: &str = "messenger_store_sync_seconds";
-/// Tasks (appends, votes and the like, of all groups) that shared a batch of the log writer.
-pub const BATCH_TASKS: &str = "messenger_store_batch_tasks";
-/// Bytes of a batch of the log writer.
-pub const BATCH_BYTES: &str = "messenger_store_batch_bytes";
-/// Entries applied in one batch.
-pub const APPLY_ENTRIES: &str = "messenger_store_apply_entries";
-/// Seconds from reading a batch of entries to its rows being written.
-pub const APPLY_SECONDS: &str = "messenger_store_apply_seconds";
 
 pub(super) fn synced(took: Duration) {
     metrics::histogram!(SYNC_SECONDS).record(took);

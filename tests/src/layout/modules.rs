@@ -7,7 +7,8 @@
 use super::{Breach, Source, breach, code_of, is_test_file};
 
 /// The modules of `node`, lowest first, and which others each may name.
-pub const NODE: [(&str, &[&str]); 16] = [
+pub const NODE: [(&str, &[&str]); 17] = [
+    ("metric_names", &[]),
     ("readiness", &[]),
     ("config", &[]),
     ("auth", &[]),
@@ -15,14 +16,15 @@ pub const NODE: [(&str, &[&str]); 16] = [
     ("api", &["auth"]),
     ("operator_api", &["api"]),
     ("rpc", &["readiness"]),
-    ("audit", &["config", "auth", "api"]),
-    ("rates", &["config", "auth", "api"]),
-    ("gateway", &["readiness", "config", "auth", "api", "audit", "rates"]),
-    ("realtime", &["config", "auth", "api", "audit", "rates", "gateway"]),
+    ("audit", &["metric_names", "config", "auth", "api"]),
+    ("rates", &["metric_names", "config", "auth", "api"]),
+    ("gateway", &["metric_names", "readiness", "config", "auth", "api", "audit", "rates"]),
+    ("realtime", &["metric_names", "config", "auth", "api", "audit", "rates", "gateway"]),
     ("admin", &["readiness", "operator_api", "auth", "api", "rpc", "audit", "gateway"]),
     (
         "boot",
         &[
+            "metric_names",
             "readiness",
             "operator_api",
             "config",

@@ -9,6 +9,7 @@ mod book;
 
 use self::book::{Book, Key};
 use super::session::Progress;
+use crate::metric_names as names;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use messenger_proto::command::{Acknowledge, Acknowledgement, Command, Op, Retention};
@@ -65,7 +66,7 @@ impl Acks {
             let acks = shards.entry(self.shared.shard_of(*thread)).or_default();
             let before = acks.book.due();
             if !acks.book.note(key, *delivered, *position, now) {
-                metrics::counter!("messenger_acks_dropped_total").increment(1);
+                metrics::counter!(names::ACKS_DROPPED).increment(1);
             }
             sooner |= !acks.under_way && (before.is_none() || acks.book.due() < before);
         }
@@ -147,7 +148,7 @@ impl Shared {
         let Some(acks) = shards.get_mut(&shard) else { return };
         acks.under_way = false;
         match outcome {
-            Ok(_) => metrics::counter!("messenger_acks_written_total").increment(batch.len() as u64),
+            Ok(_) => metrics::counter!(names::ACKS_WRITTEN).increment(batch.len() as u64),
             Err(refusal) if refusal.code.retryable() => acks.book.give_back(batch, Instant::now() + RETRY),
             Err(refusal) => tracing::error!(%refusal, "acknowledgements were refused"),
         }

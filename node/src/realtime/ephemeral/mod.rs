@@ -13,6 +13,7 @@ mod queue;
 pub(super) mod show;
 
 use super::registry::NodeCaller;
+use crate::metric_names as names;
 use messenger_proto::ephemeral::{Ephemeral, EphemeralItems};
 use messenger_proto::ids::NodeId;
 use messenger_proto::rpc::NodeCall;
@@ -79,7 +80,7 @@ impl Relay {
     /// Takes what another node tells; drops it when too much waits here already.
     pub fn hear(&self, items: Vec<Ephemeral>) {
         if self.shared.heard.try_send(items).is_err() {
-            metrics::counter!("messenger_ephemeral_dropped_total", "where" => "heard").increment(1);
+            metrics::counter!(names::EPHEMERAL_DROPPED, names::WHERE => "heard").increment(1);
         }
     }
 }

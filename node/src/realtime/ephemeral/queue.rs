@@ -5,6 +5,7 @@
 //! Invariants: at most [`SMALL_MAX`] small items (typing, and word that a setting changed) of [`SMALL_BYTES`], and
 //! [`PRESENCE_BYTES`] of presence wait, and one presence per user, the latest; what does not fit takes the place of the oldest; small items never take the place of presence.
 
+use crate::metric_names as names;
 use messenger_proto::ephemeral::{Ephemeral, PresenceChange};
 use messenger_proto::ids::UserId;
 use std::collections::{BTreeMap, VecDeque};
@@ -47,7 +48,7 @@ fn weight(change: &PresenceChange) -> usize {
 }
 
 fn dropped() {
-    metrics::counter!("messenger_ephemeral_dropped_total", "where" => "queue").increment(1);
+    metrics::counter!(names::EPHEMERAL_DROPPED, names::WHERE => "queue").increment(1);
 }
 
 impl Queue {

@@ -4,6 +4,7 @@
 //! Must not know: topics, streams.
 //! Invariants: a mailbox is in it once, however many threads it was found by.
 
+use crate::metric_names as names;
 use crate::realtime::event::EphemeralFrame;
 use crate::realtime::mailbox::Mailbox;
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ impl Listeners {
         let frame = Arc::new(frame);
         for mailbox in self.mailboxes.values() {
             if !mailbox.push_ephemeral(&frame) {
-                metrics::counter!("messenger_ephemeral_dropped_total", "where" => "mailbox").increment(1);
+                metrics::counter!(names::EPHEMERAL_DROPPED, names::WHERE => "mailbox").increment(1);
             }
         }
     }

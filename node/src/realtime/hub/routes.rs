@@ -4,6 +4,7 @@
 //! Must not know: streams, tasks, what mail says.
 //! Invariants: a mailbox is listed once per topic; a topic without listeners is not listed.
 
+use crate::metric_names as names;
 use crate::realtime::mailbox::{Mail, Mailbox};
 use messenger_proto::ids::ShardId;
 use messenger_router::Topic;
@@ -55,7 +56,7 @@ impl Routes {
     pub(super) fn deliver_each(&self, topic: &Topic, mail: impl Fn(&Mailbox) -> Mail) {
         for listener in self.listeners(topic) {
             if !listener.push(mail(listener)) {
-                metrics::counter!("messenger_mail_dropped_total").increment(1);
+                metrics::counter!(names::MAIL_DROPPED).increment(1);
             }
         }
     }

@@ -12,6 +12,7 @@
 use super::book::{Book, Due};
 use super::rumours::Rumours;
 use crate::auth::Clock;
+use crate::metric_names as names;
 use crate::realtime::ephemeral::Relay;
 use messenger_proto::ephemeral::{Ephemeral, Presence, PresenceAnswer, PresenceCall, PresenceChange, PresenceStatus};
 use messenger_proto::ids::{ShardId, Term, ThreadId, UserId};
@@ -160,7 +161,7 @@ impl Shared {
     fn keep(&self) {
         let mut book = lock(&self.book);
         book.keep(|shard| (self.leads)(shard));
-        metrics::gauge!("messenger_users_present").set(u32::try_from(book.len()).unwrap_or(u32::MAX));
+        metrics::gauge!(names::USERS_PRESENT).set(u32::try_from(book.len()).unwrap_or(u32::MAX));
     }
 
     /// Begins to tell as much as there is room for.

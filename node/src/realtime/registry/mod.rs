@@ -12,6 +12,7 @@ pub use self::book::LIFETIME;
 pub use self::renew::{RENEWAL, Registrations, next_connection_id};
 
 use self::book::Book;
+use crate::metric_names as names;
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::rpc::{NodeCall, RegisterSession, SessionCall, SessionOutcome};
 use std::future::Future;
@@ -57,7 +58,7 @@ impl SessionRegistry {
             if now.duration_since(*swept) >= LIFETIME {
                 book.sweep(now);
                 *swept = now;
-                metrics::gauge!("messenger_registered_sessions").set(u32::try_from(book.len()).unwrap_or(u32::MAX));
+                metrics::gauge!(names::REGISTERED_SESSIONS).set(u32::try_from(book.len()).unwrap_or(u32::MAX));
             }
             book.handle(shard, call, now)
         };

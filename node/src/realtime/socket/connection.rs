@@ -19,6 +19,7 @@ use super::work::{Done, Indexed, Work};
 use crate::api::error::ApiError;
 use crate::audit::Payload;
 use crate::auth::Identity;
+use crate::metric_names as names;
 use crate::realtime::mailbox::{CloseReason, Mail, Mailbox};
 use crate::realtime::registry::next_connection_id;
 use crate::realtime::session::{FrameSeq, Session};
@@ -110,7 +111,7 @@ impl Connection {
         let registered = self.node.registrations().closing(self.id);
         let waits = match close {
             Some(close) => {
-                metrics::counter!("messenger_sockets_closed_total", "code" => close.code.to_string()).increment(1);
+                metrics::counter!(names::SOCKETS_CLOSED, names::CODE => close.code.to_string()).increment(1);
                 self.wire.start_close(close)
             }
             None => self.wire.answer_close(),
@@ -368,7 +369,7 @@ impl Connection {
         let forgiven = u32::try_from(now.duration_since(self.last_strike).as_secs()).unwrap_or(u32::MAX);
         self.strikes = self.strikes.saturating_sub(forgiven) + 1;
         self.last_strike = now;
-        metrics::counter!("messenger_frames_refused_total").increment(1);
+        metrics::counter!(names::FRAMES_REFUSED).increment(1);
         if self.strikes > STRIKES_MAX {
             return Err(Over(Some(Close::ABUSE)));
         }
