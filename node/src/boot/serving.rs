@@ -17,7 +17,7 @@ use crate::gateway::{self, AdmissionLimits, DEADLINE, GatewayParts, GatewayState
 use crate::metric_names;
 use crate::rates::Rates;
 use crate::realtime::{Realtime, RealtimeParts, SessionRegistry, Tuning};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -43,10 +43,20 @@ pub struct Serving {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// What those who serve have in common.
+struct Shared {
+    clock: auth::Clock,
+    authenticator: Arc<Authenticator>,
+    revocations: Revocations,
+    origins: Origins,
+    rates: Rates,
+    audit: Audit,
+}
+
 /// Begins to serve; requests are answered 503 until the node is ready.
 ///
 /// # Errors
-/// [`BootError`] when the metrics can't be set up.
+/// [`BootError`] when the metrics can't be set up, or the audit log can't be opened.
 pub fn start(
     config: &Config,
     keys: KeySet,
@@ -55,76 +65,100 @@ pub fn start(
     admin: TcpListener,
 ) -> Result<Serving, BootError> {
     let audit = open_audit(config, node)?;
-    let metrics = PrometheusBuilder::new()
-        .install_recorder()
-        .map_err(|error| BootError::Runtime(format!("metrics can't be recorded: {error}")))?;
-    metric_names::describe();
-    let clock = node.clock.clone();
-    let clock: auth::Clock = Arc::new(move || clock.wall());
-    let authenticator = Arc::new(Authenticator::new(keys, Arc::clone(&clock)));
-    let hybrid = node.clock.clone();
-    let rates = Rates::new(&config.rate_limits, &config.proxies, Arc::clone(&clock));
-    let origins = Origins::new(&config.auth.allowed_origins);
-    let host = node.host.clone();
-    let caller = Arc::new(Caller(node.transport.clone()));
-    let others = Others { transport: node.transport.clone(), record: node.host.record(), this: node.host.node() };
-    let revocations = Revocations::new(node.router.clone()).with_peers(Arc::new(others));
-    let realtime = Realtime::start(RealtimeParts {
-        router: node.router.clone(),
-        authenticator: Arc::clone(&authenticator),
-        revocations: revocations.clone(),
-        clock: Arc::new(move || hybrid.now()),
-        node: node.host.node(),
-        origins: origins.clone(),
-        rates: rates.clone(),
-        audit: audit.clone(),
-        caller: Arc::clone(&caller) as _,
-        leads: Arc::new(move |shard| host.shard(shard)?.leading_term()),
-        sockets_max: config.limits.connections as usize,
-        tuning: Tuning::default(),
-    });
-    node.sessions.connect(SessionRegistry::new(caller), realtime.clone());
-    let teller = realtime.clone();
-    let gateway = GatewayState::new(GatewayParts {
-        tell: Arc::new(move |item| teller.tell(item)),
-        router: node.router.clone(),
-        authenticator,
-        revocations: revocations.clone(),
-        cluster: node.host.record(),
-        clock: Arc::clone(&clock),
-        phase: node.readiness.subscribe(),
-        deadline: DEADLINE,
-        admission: AdmissionLimits::of(&config.limits),
-        origins,
-        rates: rates.clone(),
-        audit: audit.clone(),
-    });
+    let metrics = record_metrics()?;
+    let shared = Shared::new(config, keys, node, audit);
+    let realtime = shared.realtime(config, node);
+    let gateway = shared.gateway(config, node, &realtime);
     let status = StatusSource::new(node.handler.clone(), node.transport.clone(), node.readiness.clone());
+    let office = Arc::new(shared.office(node));
     let stop = CancellationToken::new();
     let folded = metrics.clone();
     tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(move || folded.run_upkeep())));
-    let office = Office {
-        transport: node.transport.clone(),
-        record: node.host.record(),
-        router: node.router.clone(),
-        meta: node.meta.clone(),
-        revocations,
-        audit: audit.clone(),
-        clock,
-    };
-    let operators = admin::routes(AdminState { status: Arc::new(status), metrics, office: Arc::new(office) });
+    let operators = admin::routes(AdminState { status: Arc::new(status), metrics, office });
+    let clients = gateway::router_with(gateway, realtime.routes());
     let client_limits = ServeLimits::new(config.limits.connections as usize);
     let admin_limits = ServeLimits { grace: Duration::from_secs(1), ..ServeLimits::new(ADMIN_CONNECTIONS) };
     let tasks = vec![
-        tokio::spawn(serve(
-            client,
-            gateway::router_with(gateway, realtime.routes()),
-            client_limits,
-            stop.clone().cancelled_owned(),
-        )),
+        tokio::spawn(serve(client, clients, client_limits, stop.clone().cancelled_owned())),
         tokio::spawn(serve(admin, operators, admin_limits, stop.clone().cancelled_owned())),
     ];
+    let Shared { audit, rates, .. } = shared;
     Ok(Serving { realtime, audit, rates, stop, tasks })
+}
+
+/// Installs the recorder, before anybody takes handles of it.
+fn record_metrics() -> Result<PrometheusHandle, BootError> {
+    let installed = PrometheusBuilder::new().install_recorder();
+    let handle = installed.map_err(|error| BootError::Runtime(format!("metrics can't be recorded: {error}")))?;
+    metric_names::describe();
+    Ok(handle)
+}
+
+impl Shared {
+    fn new(config: &Config, keys: KeySet, node: &Node, audit: Audit) -> Self {
+        let clock = node.clock.clone();
+        let clock: auth::Clock = Arc::new(move || clock.wall());
+        let others = Others { transport: node.transport.clone(), record: node.host.record(), this: node.host.node() };
+        Self {
+            authenticator: Arc::new(Authenticator::new(keys, Arc::clone(&clock))),
+            revocations: Revocations::new(node.router.clone()).with_peers(Arc::new(others)),
+            origins: Origins::new(&config.auth.allowed_origins),
+            rates: Rates::new(&config.rate_limits, &config.proxies, Arc::clone(&clock)),
+            clock,
+            audit,
+        }
+    }
+
+    fn realtime(&self, config: &Config, node: &Node) -> Realtime {
+        let (hybrid, host) = (node.clock.clone(), node.host.clone());
+        let caller = Arc::new(Caller(node.transport.clone()));
+        let realtime = Realtime::start(RealtimeParts {
+            router: node.router.clone(),
+            authenticator: Arc::clone(&self.authenticator),
+            revocations: self.revocations.clone(),
+            clock: Arc::new(move || hybrid.now()),
+            node: node.host.node(),
+            origins: self.origins.clone(),
+            rates: self.rates.clone(),
+            audit: self.audit.clone(),
+            caller: Arc::clone(&caller) as _,
+            leads: Arc::new(move |shard| host.shard(shard)?.leading_term()),
+            sockets_max: config.limits.connections as usize,
+            tuning: Tuning::default(),
+        });
+        node.sessions.connect(SessionRegistry::new(caller), realtime.clone());
+        realtime
+    }
+
+    fn gateway(&self, config: &Config, node: &Node, realtime: &Realtime) -> GatewayState {
+        let teller = realtime.clone();
+        GatewayState::new(GatewayParts {
+            tell: Arc::new(move |item| teller.tell(item)),
+            router: node.router.clone(),
+            authenticator: Arc::clone(&self.authenticator),
+            revocations: self.revocations.clone(),
+            cluster: node.host.record(),
+            clock: Arc::clone(&self.clock),
+            phase: node.readiness.subscribe(),
+            deadline: DEADLINE,
+            admission: AdmissionLimits::of(&config.limits),
+            origins: self.origins.clone(),
+            rates: self.rates.clone(),
+            audit: self.audit.clone(),
+        })
+    }
+
+    fn office(&self, node: &Node) -> Office {
+        Office {
+            transport: node.transport.clone(),
+            record: node.host.record(),
+            router: node.router.clone(),
+            meta: node.meta.clone(),
+            revocations: self.revocations.clone(),
+            audit: self.audit.clone(),
+            clock: Arc::clone(&self.clock),
+        }
+    }
 }
 
 fn open_audit(config: &Config, node: &Node) -> Result<Audit, BootError> {

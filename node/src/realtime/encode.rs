@@ -7,15 +7,16 @@
 
 mod answers;
 mod ephemeral;
+mod events;
 
 pub use self::answers::{error, sent, subscribed};
 pub use self::ephemeral::{presence, typing};
 
+use self::events::Head;
 use super::event::{EventKind, SharedEvent};
 use super::session::{Frame, FrameBody};
 use crate::api::time::Rfc3339;
-use crate::api::view::KindView;
-use crate::api::view::{Base64, MessageView, ParticipantView, Text, ThreadView, Told};
+use crate::api::view::{Base64, KindView, MessageView, Text};
 use crate::auth::Identity;
 use bytes::Bytes;
 use messenger_proto::envelope::Envelope;
@@ -55,91 +56,36 @@ pub fn sealed(mut event: ThreadEvent) -> (SharedEvent, Vec<Envelope>) {
 fn form(event: ThreadEvent, large: u32, sealed: bool) -> SharedEvent {
     let ThreadEvent { thread, rev, seq, at, body, hidden_from, .. } = event;
     let head = Head { thread_id: Text(thread), seq: seq.map(|seq| seq.0), at: Rfc3339(at) };
-    let (kind, body, for_sender) = match body {
+    let mut for_sender = Bytes::new();
+    let (kind, body) = match body {
         ThreadEventBody::Message(message) => {
-            let (body, for_sender) = message_members(&message, sealed);
-            (EventKind::Message { sender: message.sender, hidden_from }, body, for_sender)
+            let (body, counts) = message_members(&message, sealed);
+            for_sender = counts;
+            (EventKind::Message { sender: message.sender, hidden_from }, body)
         }
-        ThreadEventBody::Created(created) => {
-            let by = created.thread.created_by.as_str();
-            let body = Created { t: "thread", op: "created", head, by, thread: ThreadView::of(&created.thread) };
-            (EventKind::Thread { removed: None }, members(&body), Bytes::new())
-        }
-        ThreadEventBody::ParticipantAdded(added) => {
-            let participant = ParticipantView::of(&added.participant);
-            let body = Added { t: "thread", op: "participant_added", head, by: added.by.as_str(), participant };
-            (EventKind::Thread { removed: None }, members(&body), Bytes::new())
-        }
+        ThreadEventBody::Created(created) => (EventKind::Thread { removed: None }, events::created(head, &created)),
+        ThreadEventBody::ParticipantAdded(added) => (EventKind::Thread { removed: None }, events::joined(head, &added)),
         ThreadEventBody::ParticipantRemoved(removed) => {
-            let body = Removed {
-                t: "thread",
-                op: "participant_removed",
-                head,
-                by: removed.by.as_str(),
-                user_id: removed.user.as_str(),
-                promoted: removed.promoted.as_ref().map(UserId::as_str),
-            };
-            let body = members(&body);
-            (EventKind::Thread { removed: Some(removed.user) }, body, Bytes::new())
+            let body = events::left(head, &removed);
+            (EventKind::Thread { removed: Some(removed.user) }, body)
         }
-        ThreadEventBody::Updated(updated) => {
-            let change = |change| ChangeView { to: change };
-            let body = Updated {
-                t: "thread",
-                op: "updated",
-                head,
-                by: updated.by.as_str(),
-                title: updated.title.as_ref().map(|title| change(title.to.as_deref())),
-                description: updated.description.as_ref().map(|description| change(description.to.as_deref())),
-            };
-            (EventKind::Thread { removed: None }, members(&body), Bytes::new())
-        }
-        ThreadEventBody::Edited(edited) => {
-            let common = || Told::Here(edited.ciphertext.as_deref().map(Base64));
-            let ciphertext = if sealed { Told::Apart } else { common() };
-            let envelope_type = edited.kind.as_ref().map(KindView);
-            let (id, thread_id, edited_at) = (Text(edited.of.id), head.thread_id, head.at);
-            let body = Edit { t: "edit", id, thread_id, seq: head.seq, ciphertext, envelope_type, edited_at };
-            (EventKind::Change { hidden_from }, members(&body), Bytes::new())
-        }
-        ThreadEventBody::Deleted(deleted) => {
-            let body = Del { t: "del", id: Text(deleted.of.id), head, reason: deleted.reason.as_str() };
-            (EventKind::Change { hidden_from }, members(&body), Bytes::new())
-        }
-        ThreadEventBody::Reacted(reacted) => {
-            let body = ReactionFrame {
-                t: "reaction",
-                id: Text(reacted.of.id),
-                head,
-                emoji: reacted.emoji.as_str(),
-                by: reacted.by.as_str(),
-                op: if reacted.present { "added" } else { "removed" },
-            };
-            (EventKind::Change { hidden_from }, members(&body), Bytes::new())
-        }
-        ThreadEventBody::Pinned(pinned) => {
-            let op = if pinned.present { "pinned" } else { "unpinned" };
-            let message_id = Text(pinned.of.id);
-            let body = PinFrame { t: "thread", op, head, by: pinned.by.as_str(), message_id };
-            (EventKind::Change { hidden_from }, members(&body), Bytes::new())
-        }
+        ThreadEventBody::Updated(updated) => (EventKind::Thread { removed: None }, events::updated(head, &updated)),
+        ThreadEventBody::Edited(edited) => (EventKind::Change { hidden_from }, events::edited(&head, &edited, sealed)),
+        ThreadEventBody::Deleted(deleted) => (EventKind::Change { hidden_from }, events::deleted(head, &deleted)),
+        ThreadEventBody::Reacted(reacted) => (EventKind::Change { hidden_from }, events::reacted(head, &reacted)),
+        ThreadEventBody::Pinned(pinned) => (EventKind::Change { hidden_from }, events::pinned(head, &pinned)),
         ThreadEventBody::Resent(_) => {
             // Whoever reads storage makes the message of it for whom it concerns, and leaves it out for all others.
             tracing::error!(%thread, "an event was read that is told to nobody");
-            (EventKind::Change { hidden_from }, Bytes::new(), Bytes::new())
+            (EventKind::Change { hidden_from }, Bytes::new())
         }
         ThreadEventBody::Receipt(receipt) => {
-            let (by, up_to, at) = (receipt.by.as_str(), Text(receipt.up_to), Rfc3339(at));
-            let thread_id = Text(thread);
-            let body = match receipt.kind {
-                ReceiptKind::Delivered => members(&Delivered { t: "delivered", thread_id, id: up_to, by, at }),
-                ReceiptKind::Read => members(&Read { t: "read", thread_id, up_to, by, at }),
-            };
+            let body = events::receipt(&head, &receipt);
             let kind = match receipt.kind {
                 ReceiptKind::Delivered => EventKind::Delivered { by: receipt.by, senders: receipt.senders },
                 ReceiptKind::Read => EventKind::Read { by: receipt.by, deferred: receipt.members > large },
             };
-            (kind, body, Bytes::new())
+            (kind, body)
         }
     };
     SharedEvent { thread, rev, seq, kind, body, for_sender, for_device: Bytes::new() }
@@ -160,126 +106,6 @@ fn message_members(message: &Message, sealed: bool) -> (Bytes, Bytes) {
     let body = members(&Msg { t: "msg", message: view(&bare) });
     let text = format!(r#""receipts":{{"of":{},"delivered":{},"read":{}}}"#, counts.of, counts.delivered, counts.read);
     (body, text.into())
-}
-
-/// What every frame of a thread event begins with.
-#[derive(Serialize)]
-struct Head {
-    thread_id: Text<ThreadId>,
-    seq: Option<u64>,
-    at: Rfc3339,
-}
-
-#[derive(Serialize)]
-struct Created<'a> {
-    t: &'static str,
-    op: &'static str,
-    #[serde(flatten)]
-    head: Head,
-    by: &'a str,
-    thread: ThreadView<'a>,
-}
-
-#[derive(Serialize)]
-struct Added<'a> {
-    t: &'static str,
-    op: &'static str,
-    #[serde(flatten)]
-    head: Head,
-    by: &'a str,
-    participant: ParticipantView<'a>,
-}
-
-#[derive(Serialize)]
-struct Removed<'a> {
-    t: &'static str,
-    op: &'static str,
-    #[serde(flatten)]
-    head: Head,
-    by: &'a str,
-    user_id: &'a str,
-    promoted: Option<&'a str>,
-}
-
-/// Members that did not change are left out; null is one that was taken away.
-#[derive(Serialize)]
-struct Updated<'a> {
-    t: &'static str,
-    op: &'static str,
-    #[serde(flatten)]
-    head: Head,
-    by: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    title: Option<ChangeView<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<ChangeView<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(transparent)]
-struct ChangeView<'a> {
-    to: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Edit<'a> {
-    t: &'static str,
-    id: Text<MessageId>,
-    thread_id: Text<ThreadId>,
-    seq: Option<u64>,
-    #[serde(skip_serializing_if = "Told::is_apart")]
-    ciphertext: Told<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    envelope_type: Option<KindView<'a>>,
-    edited_at: Rfc3339,
-}
-
-#[derive(Serialize)]
-struct Del {
-    t: &'static str,
-    id: Text<MessageId>,
-    #[serde(flatten)]
-    head: Head,
-    reason: &'static str,
-}
-
-#[derive(Serialize)]
-struct ReactionFrame<'a> {
-    t: &'static str,
-    id: Text<MessageId>,
-    #[serde(flatten)]
-    head: Head,
-    emoji: &'a str,
-    by: &'a str,
-    op: &'static str,
-}
-
-#[derive(Serialize)]
-struct PinFrame<'a> {
-    t: &'static str,
-    op: &'static str,
-    #[serde(flatten)]
-    head: Head,
-    by: &'a str,
-    message_id: Text<MessageId>,
-}
-
-#[derive(Serialize)]
-struct Delivered<'a> {
-    t: &'static str,
-    thread_id: Text<ThreadId>,
-    id: Text<MessageId>,
-    by: &'a str,
-    at: Rfc3339,
-}
-
-#[derive(Serialize)]
-struct Read<'a> {
-    t: &'static str,
-    thread_id: Text<ThreadId>,
-    up_to: Text<MessageId>,
-    by: &'a str,
-    at: Rfc3339,
 }
 
 /// An object's members, without its braces.

@@ -252,6 +252,26 @@ pub(super) fn hasty() -> Tuning {
     Tuning { auth: Duration::from_millis(300), close: Duration::from_millis(500), ..Tuning::default() }
 }
 
+impl Shared {
+    fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            last_stamp: AtomicU64::new(0),
+            next_id: AtomicU64::new(0),
+            term: AtomicU64::new(1),
+            forgotten: Mutex::default(),
+            registry: OnceLock::new(),
+            nodes: OnceLock::new(),
+            storage: watch::Sender::new(true),
+            taking: watch::Sender::new(true),
+            stuck: watch::Sender::new(None),
+            deaf: AtomicBool::new(false),
+            resumes: AtomicU64::new(0),
+            acknowledgements: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Cluster {
     pub(super) async fn start(count: u64) -> Self {
         Self::start_with(count, hasty(), 10_000).await
@@ -267,21 +287,7 @@ impl Cluster {
         sockets_max: usize,
         limits: &RateLimitsConfig,
     ) -> Self {
-        let shared = Arc::new(Shared {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            last_stamp: AtomicU64::new(0),
-            next_id: AtomicU64::new(0),
-            term: AtomicU64::new(1),
-            forgotten: Mutex::default(),
-            registry: OnceLock::new(),
-            nodes: OnceLock::new(),
-            storage: watch::Sender::new(true),
-            taking: watch::Sender::new(true),
-            stuck: watch::Sender::new(None),
-            deaf: AtomicBool::new(false),
-            resumes: AtomicU64::new(0),
-            acknowledgements: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new());
         let clock: Clock = Arc::new(|| Millis(now()));
         let (phase, _) = watch::channel(Phase::Ready);
         let (mut addresses, mut nodes, mut routers) = (Vec::new(), Vec::new(), Vec::new());
