@@ -1,4 +1,4 @@
-//! Calls to the leader of a shard.
+//! ② Calls to the leader of a shard.
 //!
 //! Owns: the router's handle, and the loop of one call: find whom to ask, try, judge, pause, until an outcome or the
 //! deadline.

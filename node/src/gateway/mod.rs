@@ -1,4 +1,4 @@
-//! The REST gateway: where a client's request enters the cluster.
+//! ① The REST gateway: where a client's request enters the cluster.
 //!
 //! Owns: the routes of `/v1` and what each of them takes, asks the router, and answers; the JSON of the contract.
 //! Must not know: where a shard lives, how it is replicated, or what sockets are open.

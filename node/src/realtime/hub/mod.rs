@@ -1,4 +1,4 @@
-//! From shard streams to sessions.
+//! ⑦ From shard streams to sessions.
 //!
 //! Owns: one subscription per shard that some session of this node is interested in, and the way from its events to
 //! those sessions' mailboxes; and the way there for what is ephemeral, which comes from other nodes and not by streams.

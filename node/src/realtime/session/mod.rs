@@ -1,4 +1,4 @@
-//! What one connection of a device was told, and what it is to be told next.
+//! ⑧ What one connection of a device was told, and what it is to be told next.
 //!
 //! Owns: the threads a device follows, where it is in each, the order of its frames, and what its acknowledgements mean.
 //! Must not know: tokio, clocks, sockets, JSON, shards; it is a pure model that a shell feeds and drains.

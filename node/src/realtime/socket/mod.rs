@@ -1,4 +1,4 @@
-//! Devices' sockets.
+//! ① Devices' sockets.
 //!
 //! Owns: the WebSocket endpoint and the life of a connection.
 //! Must not know: how shards are found or replicated.
