@@ -159,6 +159,9 @@ fn a_long_file_is_caught() {
     assert_eq!(layout::length(&source("raft/src/lib.rs", &long)).len(), 1);
     let tests = format!("fn f() {{}}\n#[cfg(test)]\nmod tests {{\n{}}}\n", "    // a line\n".repeat(layout::LINES_MAX));
     assert!(layout::length(&source("raft/src/lib.rs", &tests)).is_empty());
+    let long = "// a line\n".repeat(layout::TEST_LINES_MAX + 1);
+    assert_eq!(layout::length(&source("node/src/chat/tests/mod.rs", &long)).len(), 1);
+    assert_eq!(layout::length(&source("node/src/chat/tests.rs", &long)).len(), 1);
 }
 
 #[test]

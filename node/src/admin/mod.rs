@@ -1,11 +1,11 @@
 //! The operator's listener.
 //!
-//! Owns: cluster status, metrics and probes for operators, the audit log, who sends how much, reports, suspending users, and
-//! taking nodes in and letting them go;
-//! never reachable through the client listener.
+//! Owns: cluster status, metrics and probes for operators, the audit log, who sends how much, reports, suspending users,
+//! and taking nodes in and letting them go; never reachable through the client listener.
 //! Must not know: client routes or tokens.
-//! Invariants: what an operator changes or looks at is in the audit log, with where the request came from and the name its operator
-//! goes by; the listener asks for no credential, so that name is only what it says (see README: a private network).
+//! Invariants: what an operator changes or looks at is in the audit log, with where the request came from and the name
+//! its operator goes by; the listener asks for no credential, so that name is only what it says (see README: a private
+//! network).
 
 mod answer;
 mod audit;

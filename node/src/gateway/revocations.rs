@@ -2,10 +2,11 @@
 //!
 //! Owns: what this node knows of deletions and suspensions, and when it asks again.
 //! Must not know: what either is; the user's shard does.
-//! Invariants: a device that is known to be deleted stays so; that one is not, or that one is
-//! suspended, is believed for [`FRESH`] and then asked anew. The node that carries a change out tells the others before it answers, but waits no longer than [`TELLING`]: one
-//! that was not reached has it in force within [`FRESH`] and one question. What is remembered is bounded. While a user's shard does not answer, its devices go on as they were: what they write needs some shard all
-//! the same, and one without a leader is to stop nobody else's work.
+//! Invariants: a device that is known to be deleted stays so; that one is not, or that one is suspended, is believed for
+//! [`FRESH`] and then asked anew. The node that carries a change out tells the others before it answers, but waits no longer
+//! than [`TELLING`]: one that was not reached has it in force within [`FRESH`] and one question. What is remembered is
+//! bounded. While a user's shard does not answer, its devices go on as they were: what they write needs some shard all the
+//! same, and one without a leader is to stop nobody else's work.
 
 use crate::auth::{AuthError, Identity};
 use lru::LruCache;

@@ -3,7 +3,8 @@
 //! Owns: its bounds, and what is dropped beyond them.
 //! Must not know: tasks, nodes.
 //! Invariants: at most [`SMALL_MAX`] small items (typing, and word that a setting changed) of [`SMALL_BYTES`], and
-//! [`PRESENCE_BYTES`] of presence wait, and one presence per user, the latest; what does not fit takes the place of the oldest; small items never take the place of presence.
+//! [`PRESENCE_BYTES`] of presence wait, and one presence per user, the latest; what does not fit takes the place of the
+//! oldest; small items never take the place of presence.
 
 use crate::metric_names as names;
 use messenger_proto::ephemeral::{Ephemeral, PresenceChange};

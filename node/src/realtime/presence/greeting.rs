@@ -3,7 +3,8 @@
 //! Owns: finding out for one device, among the members of its user's threads; whether it is shown anybody's presence; and
 //! whom its user keeps away.
 //! Must not know: sockets, frames.
-//! Invariants: nobody who hides or keeps the user away is named, and who hides is named nobody; it is tried until it is known; at most [`GREETINGS`] devices of a node find out at a time, the others wait; of a user in more threads the
+//! Invariants: nobody who hides or keeps the user away is named, and who hides is named nobody; it is tried until it is
+//! known; at most [`GREETINGS`] devices of a node find out at a time, the others wait; of a user in more threads the
 //! [`THREADS_MAX`] that were active last count, and of those at most [`MEMBERS_MAX`] members, in the order of threads.
 
 use crate::realtime::Realtime;

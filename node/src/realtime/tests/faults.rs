@@ -25,6 +25,16 @@ async fn say(cluster: &Cluster, thread: ThreadId, numbers: std::ops::RangeInclus
     }
 }
 
+/// Waits until something is so, 20 s at most.
+async fn within<F: Future<Output = bool>>(so: impl Fn() -> F) {
+    let wait = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("within 20 s");
+}
+
 #[tokio::test]
 async fn what_a_stream_lost_comes_from_storage() {
     let cluster = Cluster::start(1).await;
@@ -103,9 +113,7 @@ async fn a_reader_that_stands_still_is_closed_with_4429() {
     let mut carol = cluster.online(1, "carol", "phone").await;
     say(&cluster, thread, 1..=400, 48 * 1024).await;
     // Not a single byte is read until the node has given up on it.
-    while cluster.nodes[0].connections() > 1 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    within(|| async { cluster.nodes[0].connections() <= 1 }).await;
     assert_eq!(bob.closed().await, Some(4429));
     // Whoever reads is not disturbed.
     cluster.group("alice", &["carol"]).await;
@@ -121,9 +129,8 @@ async fn a_reader_that_comes_back_after_the_close_was_given_up_finds_no_code() {
     let mut bob = cluster.online(1, "bob", "phone").await;
     say(&cluster, thread, 1..=400, 48 * 1024).await;
     // The only place is free again: the node has let go of the connection.
-    while Device::open(cluster.addresses[0], &cluster.token("carol", "phone"), "").await.is_err() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let token = cluster.token("carol", "phone");
+    within(|| async { Device::open(cluster.addresses[0], &token, "").await.is_ok() }).await;
     // What came is whole and in order, and then it ends.
     assert_eq!(bob.closed().await, None);
 }
@@ -171,9 +178,7 @@ async fn a_long_absence_ends_in_a_gap_and_the_newest_thousand() {
     all_up_to(&mut bob, 1, 1).await;
     bob.ack().await;
     drop(bob);
-    while cluster.nodes[0].connections() > 0 {
-        tokio::task::yield_now().await;
-    }
+    within(|| async { cluster.nodes[0].connections() == 0 }).await;
     let last = 1 + RESUME_EVENTS_MAX + 500;
     say(&cluster, thread, 2..=last, 10).await;
     let mut bob = cluster.connect(1, "bob", "phone", "").await;
