@@ -1,19 +1,12 @@
 //! The types that every group shares, openraft's configuration among them.
 //!
-<<<<<<< HEAD
-//! Owns: which types the consensus library works with, and our names for what it makes of them.
-=======
-//! Owns: which types the consensus library works with; and who a node is.
->>>>>>> 5bdd21a (refactor: one type for who a node is, one for whom a token is for, and a name each for what differs)
+//! Owns: which types the consensus library works with, our names for what it makes of them, and who a node is.
 //! Must not know: what a pack means.
 
 use bytes::Bytes;
 use messenger_proto::command::CommandResult;
-<<<<<<< HEAD
-use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
-=======
 use messenger_proto::ids::{ClusterId, NodeId, StoreId};
->>>>>>> 5bdd21a (refactor: one type for who a node is, one for whom a token is for, and a name each for what differs)
+use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
