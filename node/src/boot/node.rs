@@ -358,6 +358,7 @@ impl Node {
         for shard in self.host.stored_shards()? {
             self.host.start_shard(shard).await?;
         }
+        self.host.reclaim_destroyed()?;
         // Not the record as this node knows it: by an old one it could begin a group anew that has moved since.
         let state = self.meta.known_record().await?;
         let mut expected = BTreeSet::new();

@@ -152,7 +152,8 @@ async fn erase(store: &Store, registry: &Registry, erasures: &Erasures, waiting:
 
 /// Has a group's log begin after an index; whether it does.
 async fn cut_log(store: &Store, registry: &Registry, group: GroupId, upto: LogIndex) -> bool {
-    let Some(raft) = registry.port(group) else { return true };
+    let Some(port) = registry.port(group) else { return true };
+    let raft = port.raft();
     let until = Instant::now() + PURGE_MAX;
     while store.purged(group).is_some_and(|purged| purged < upto) {
         // A note of the applied position: only what it covers can go.

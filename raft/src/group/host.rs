@@ -3,8 +3,8 @@
 //! Owns: which replicas run here, the meta group among them, and calls to them.
 //! Must not know: gateways; who routes a call here.
 //! Invariants: a group is initialized solely with its first members, each time the same, and only while its log is
-//! empty; placement is intent, so a replica that runs here is kept until its group is sure to do without it (see
-//! [`retire`]).
+//! empty and never was destroyed here; placement is intent, so a replica that runs here is kept until its group is sure to
+//! do without it (see [`retire`]); one that was destroyed here and is back is restrained (see [`super::restraint`]).
 
 mod retire;
 mod steer;
@@ -16,6 +16,7 @@ use super::outcome::Lost;
 use super::proposer::Admission;
 use super::registry::Registry;
 use super::replica::{Parts, Replica};
+use super::restraint::{Port, Restraint};
 use super::rules::{MetaRules, ShardRules};
 use super::shed::Shed;
 use super::tail::{Subscriber, Tail};
@@ -133,6 +134,8 @@ struct Inner {
     record: watch::Sender<Arc<ClusterState>>,
     /// When each group that this node leads, or led, was last handed over.
     moving: Mutex<BTreeMap<GroupId, Instant>>,
+    /// Held by whoever gives back the disk of destroyed replicas.
+    reclaims: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The node that should lead a replica's group.
@@ -183,6 +186,7 @@ impl Host {
             groups: RwLock::new(BTreeMap::new()),
             record: watch::Sender::new(Arc::new(no_record())),
             moving: Mutex::default(),
+            reclaims: Arc::default(),
             parts,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -250,19 +254,25 @@ impl Host {
         let Around { group, reader, tail, outbox, timer } = around;
         let parts = &self.inner.parts;
         let log = parts.store.log(group)?;
+        let restraint = Restraint(parts.store.forgotten(group)?);
+        let is_whole = restraint.is_lifted(reader.view().applied()?);
+        let config = Arc::clone(&self.inner.config);
+        let config =
+            if is_whole { config } else { Arc::new(openraft::Config { enable_elect: false, ..(*config).clone() }) };
         let network = GroupNetwork::new(parts.links.clone(), group, parts.registry.stored_snapshots());
         let failed = |message: String| HostError::Raft { group, message };
         let raft = parts
             .runtime
-            .spawn(proposer::Raft::new(parts.node.0, Arc::clone(&self.inner.config), network, log, machine))
+            .spawn(proposer::Raft::new(parts.node.0, config, network, log, machine))
             .await
             .map_err(|error| failed(error.to_string()))?
             .map_err(|error| failed(error.to_string()))?;
         let _on_raft_threads = parts.runtime.enter();
-        parts.registry.insert(group, raft.clone());
+        parts.registry.insert(group, Port::new(raft.clone(), restraint));
         let replica = Replica::start(Parts {
             group,
             raft,
+            restraint,
             reader,
             tail,
             outbox,
@@ -284,7 +294,9 @@ impl Host {
     pub async fn initialize(&self, group: GroupId, members: &[(NodeId, String)]) -> Result<(), HostError> {
         let failed = |message: String| HostError::Raft { group, message };
         let replica = self.group(group).ok_or_else(|| failed("is not hosted here".into()))?;
-        if replica.raft().is_initialized().await.map_err(|error| failed(error.to_string()))? {
+        let known = replica.raft().is_initialized().await.map_err(|error| failed(error.to_string()))?;
+        // One that was destroyed here began long ago.
+        if known || self.inner.parts.store.forgotten(group)?.is_some() {
             return Ok(());
         }
         let members: BTreeMap<u64, BasicNode> =
@@ -403,7 +415,7 @@ impl Host {
     /// Whether this node's replicas may stand for election.
     pub fn campaigns(&self, may: bool) {
         for replica in self.replicas() {
-            replica.raft().runtime_config().elect(may);
+            replica.campaigns(may);
         }
     }
 

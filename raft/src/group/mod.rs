@@ -13,6 +13,7 @@ pub mod proposer;
 pub mod reads;
 pub mod registry;
 pub mod replica;
+pub mod restraint;
 pub mod tail;
 pub mod timer;
 pub mod timing;

@@ -4,9 +4,9 @@
 //! Must not know: what a group is for.
 //! Invariants: a snapshot is announced to consensus as covering what its rows cover, which may be more than was asked.
 
-use super::proposer::Raft;
+use super::restraint::Port;
 use crate::snapshot::SnapshotError;
-use crate::store::{SnapshotData, SnapshotSink, SnapshotSource, StateMachine, Store};
+use crate::store::{SnapshotData, SnapshotSink, SnapshotSource, Store};
 use crate::transport::{ChunkSink, ChunkSource, Groups, SnapshotStore};
 use crate::types::{GroupId, SnapshotMeta, TypeConfig};
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// The groups of a node; cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
-    ports: Arc<RwLock<HashMap<GroupId, Raft<StateMachine>>>>,
+    ports: Arc<RwLock<HashMap<GroupId, Port>>>,
     snapshots: Arc<StoredSnapshots>,
 }
 
@@ -28,8 +28,8 @@ impl Registry {
         Self { ports: Arc::default(), snapshots: Arc::new(StoredSnapshots(store)) }
     }
 
-    pub(super) fn insert(&self, group: GroupId, raft: Raft<StateMachine>) {
-        self.ports.write().unwrap_or_else(PoisonError::into_inner).insert(group, raft);
+    pub(super) fn insert(&self, group: GroupId, port: Port) {
+        self.ports.write().unwrap_or_else(PoisonError::into_inner).insert(group, port);
     }
 
     pub(super) fn remove(&self, group: GroupId) {
@@ -42,10 +42,10 @@ impl Registry {
 }
 
 impl Groups for Registry {
-    type Port = Raft<StateMachine>;
+    type Port = Port;
     type Snapshots = StoredSnapshots;
 
-    fn port(&self, group: GroupId) -> Option<Raft<StateMachine>> {
+    fn port(&self, group: GroupId) -> Option<Port> {
         self.ports.read().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()
     }
 

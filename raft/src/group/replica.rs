@@ -11,6 +11,7 @@ use super::outbox::{CrossShard, Outbox};
 use super::outcome::{Lost, Proposed};
 use super::proposer::{Admission, Proposer, Raft};
 use super::reads::{ReadGate, Readable};
+use super::restraint::Restraint;
 use super::tail::{Subscriber, Tail};
 use super::timer::Timer;
 use crate::clock::HybridClock;
@@ -29,6 +30,7 @@ use messenger_proto::rpc::{
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
@@ -48,6 +50,8 @@ pub struct Replica {
     reader: GroupReader,
     clock: HybridClock,
     store: Store,
+    restraint: Restraint,
+    has_stopped: Arc<AtomicBool>,
     /// Dropped to stop the tasks.
     stop: Arc<watch::Sender<()>>,
 }
@@ -58,6 +62,8 @@ pub struct Parts {
     pub group: GroupId,
     /// Its consensus handle.
     pub raft: Raft<StateMachine>,
+    /// What it may say, if it was destroyed here before.
+    pub restraint: Restraint,
     /// Its rows.
     pub reader: GroupReader,
     /// Where its events go.
@@ -82,12 +88,27 @@ impl Replica {
     /// Starts a replica's tasks on the current runtime.
     #[must_use]
     pub fn start(parts: Parts) -> Self {
-        let Parts { group, raft, reader, tail, outbox, timer, clock, admission, cross, links, store } = parts;
+        let Parts { group, raft, restraint, reader, tail, outbox, timer, clock, admission, cross, links, store } =
+            parts;
         let proposer = Proposer::spawn(raft.clone(), clock.clone(), admission);
         let gate = ReadGate::spawn(raft.clone(), group, links);
         let (stop, stopped) = watch::channel(());
         let stop = Arc::new(stop);
-        let replica = Self { group, raft, proposer, gate, tail, outbox, reader, clock, store: store.clone(), stop };
+        let has_stopped = Arc::default();
+        let replica = Self {
+            group,
+            raft,
+            proposer,
+            gate,
+            tail,
+            outbox,
+            reader,
+            clock,
+            store: store.clone(),
+            restraint,
+            has_stopped,
+            stop,
+        };
         tokio::spawn(replica.outbox_task(cross, stopped.clone()));
         tokio::spawn(replica.timer_task(timer.clone(), stopped.clone()));
         tokio::spawn(replica.core_task(store, timer, stopped));
@@ -333,6 +354,8 @@ impl Replica {
             let (replica, query) = (self.clone(), query.clone());
             // Rows that are not in memory take the disk's time, and a page of them many times that.
             match tokio::task::spawn_blocking(move || replica.answer(query)).await {
+                // What was read while it was being destroyed may be nothing.
+                Ok(Ok(_)) if self.has_stopped() => return ShardOutcome::Redirect(Redirect { leader: None }),
                 Ok(Ok(Some(Ok(answer)))) => return ShardOutcome::Answer(answer),
                 Ok(Ok(Some(Err(refusal)))) => return ShardOutcome::Refused(refusal),
                 Ok(Ok(None)) => self.outbox.wake(),
@@ -360,15 +383,34 @@ impl Replica {
         ShardOutcome::Refused(Refusal::new(ErrorCode::Internal, "the shard's data can't be read"))
     }
 
+    /// Whether it has again what it once had, if it was destroyed here before; see [`super::restraint`].
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.restraint.is_lifted(self.raft.metrics().borrow_watched().last_applied)
+    }
+
+    /// Whether it may stand for election, from now on; in vain while it is not whole.
+    pub fn campaigns(&self, may: bool) {
+        self.raft.runtime_config().elect(may && self.is_whole());
+    }
+
     /// Stands for election now, unless a leader is known to be alive.
     pub async fn campaign(&self) {
+        if !self.is_whole() {
+            return;
+        }
         if let Err(error) = self.raft.trigger().elect(true).await {
             tracing::warn!(group = %self.group, %error, "no election could be started");
         }
     }
 
+    fn has_stopped(&self) -> bool {
+        self.has_stopped.load(Ordering::Acquire)
+    }
+
     /// Stops the replica's tasks and its consensus core.
     pub async fn stop(&self) {
+        self.has_stopped.store(true, Ordering::Release);
         self.stop.send_replace(());
         self.tail.close();
         if let Err(error) = self.raft.shutdown().await {

@@ -21,7 +21,8 @@ pub(super) async fn follow(store: Store, registry: Registry, keep: u64) {
     loop {
         tick.tick().await;
         for (group, upto) in store.surplus(keep) {
-            let Some(raft) = registry.port(group) else { continue };
+            let Some(port) = registry.port(group) else { continue };
+            let raft = port.raft();
             // A note of the applied position: only what it covers can go. Should it come too late, the next look finds it.
             let noted = raft.trigger().snapshot().await;
             if let Err(error) = noted.and(raft.trigger().purge_log(upto.0).await) {

@@ -34,6 +34,7 @@ use rocksdb::WriteBatch;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::OwnedRwLockReadGuard;
 
 /// Where an entry is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +80,8 @@ pub trait ApplyHook: Send + Sync + 'static {
 /// The state machine of one group.
 pub struct StateMachine {
     pub(super) log: LogStore,
+    /// The group is not destroyed while it is there.
+    writes: Arc<OwnedRwLockReadGuard<()>>,
     hot: Arc<HotRows>,
     machine: Arc<dyn Machine>,
     pub(super) hook: Arc<dyn ApplyHook>,
@@ -109,8 +112,10 @@ struct Evaluated {
 }
 
 impl StateMachine {
-    pub(super) fn new(log: LogStore, machine: Arc<dyn Machine>, hook: Arc<dyn ApplyHook>) -> Self {
-        Self { log, hot: Arc::new(HotRows::new()), machine, hook }
+    pub(super) fn new(log: LogStore, machine: Arc<dyn Machine>, hook: Arc<dyn ApplyHook>) -> Result<Self, StoreError> {
+        let writes = Arc::clone(&log.group.writers).try_read_owned();
+        let writes = writes.map_err(|_| StoreError::Misuse(format!("group {} is being destroyed", log.group.id)))?;
+        Ok(Self { log, writes: Arc::new(writes), hot: Arc::new(HotRows::new()), machine, hook })
     }
 
     fn evaluate(&self, run: &Run) -> Result<Evaluated, StoreError> {
@@ -225,6 +230,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder(Self {
             log: self.log.clone(),
+            writes: Arc::clone(&self.writes),
             hot: Arc::clone(&self.hot),
             machine: Arc::clone(&self.machine),
             hook: Arc::clone(&self.hook),

@@ -38,6 +38,8 @@ struct Cached {
 #[derive(Default)]
 pub(crate) struct GroupLog {
     pub(crate) vote: Option<Vote>,
+    /// Where the log ended that was destroyed here, if one was; see [`crate::group::restraint`].
+    pub(crate) forgotten: Option<LogId>,
     pub(crate) committed: Option<LogId>,
     committed_written: Option<LogId>,
     pub(crate) purged: Option<LogId>,
@@ -71,6 +73,7 @@ impl GroupLog {
         let committed = position(Kind::Committed)?;
         let mut log = Self {
             vote: row(Kind::Vote)?.map(|row| codec::decode_vote(&row)).transpose()?,
+            forgotten: position(Kind::Forgotten)?,
             committed,
             committed_written: committed,
             purged,
@@ -181,10 +184,12 @@ impl GroupLog {
         self.sizes.surplus(keep)
     }
 
-    /// Everything but the vote is forgotten.
+    /// Everything but the vote is forgotten, and where the log ended: this one, or one that was forgotten before it got as
+    /// far again.
     pub(crate) fn forget(&mut self) {
-        let Self { vote, truncations, submitted, written, .. } = *self;
-        *self = Self { vote, truncations: truncations + 1, submitted, written, ..Self::default() };
+        let Self { vote, forgotten, last, truncations, submitted, written, .. } = *self;
+        let forgotten = forgotten.max(last);
+        *self = Self { vote, forgotten, truncations: truncations + 1, submitted, written, ..Self::default() };
     }
 
     /// What to read for `range`; cached entries beyond `limit` bytes are left out, but never the first of all.

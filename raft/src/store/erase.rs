@@ -24,19 +24,38 @@ pub enum Erased {
 }
 
 impl Engine {
-    /// Rids the disk of older versions of rows, and of log entries that were purged.
-    pub(crate) fn erase(&self, groups: &[(GroupId, Erased)]) -> Result<(), StoreError> {
+    /// Rids the disk of all that groups have deleted.
+    pub(crate) fn reclaim(&self, groups: &[GroupId]) -> Result<(), StoreError> {
+        self.flush()?;
+        for group in groups {
+            let (from, to) = (group.0.to_be_bytes(), keys::log_end(*group));
+            self.compact(keys::LOG, &from, &to);
+            self.compact(keys::STATE, &from, &to);
+        }
+        Ok(())
+    }
+
+    /// What is in memory goes to files.
+    fn flush(&self) -> Result<(), StoreError> {
         self.fatal.check()?;
         let families = [keys::LOG, keys::META, keys::STATE].map(|name| self.family(name));
         let mut wait = FlushOptions::default();
         wait.set_wait(true);
-        self.db().flush_cfs_opt(&families, &wait).map_err(|error| self.fatal.raise("storing rows", error.as_ref()))?;
+        self.db().flush_cfs_opt(&families, &wait).map_err(|error| self.fatal.raise("storing rows", error.as_ref()))
+    }
+
+    /// A part of a family goes to its last level.
+    fn compact(&self, family: &str, from: &[u8], to: &[u8]) {
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        let compact = |family: &str, from: &[u8], to: &[u8]| {
-            self.db().compact_range_cf_opt(self.family(family), Some(from), Some(to), &options);
-        };
+        self.db().compact_range_cf_opt(self.family(family), Some(from), Some(to), &options);
+    }
+
+    /// Rids the disk of older versions of rows, and of log entries that were purged.
+    pub(crate) fn erase(&self, groups: &[(GroupId, Erased)]) -> Result<(), StoreError> {
+        self.flush()?;
+        let compact = |family: &str, from: &[u8], to: &[u8]| self.compact(family, from, to);
         for (group, erased) in groups {
             compact(keys::LOG, &keys::log(*group, 0), &keys::log_end(*group));
             let prefix = keys::state_prefix(*group, self.applied(*group)?.generation);

@@ -16,7 +16,7 @@ use crate::types::GroupId;
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 
 /// How far a group's machine is.
 #[derive(Clone, Default)]
@@ -54,13 +54,15 @@ pub(crate) struct Group {
     log: Mutex<GroupLog>,
     machine: Mutex<MachineState>,
     written: Notify,
+    /// Shared by the machines that write the group's rows; whoever destroys them waits until there is none.
+    pub(crate) writers: Arc<RwLock<()>>,
 }
 
 impl Group {
     pub(crate) fn load(engine: &Engine, id: GroupId) -> Result<Self, StoreError> {
         let log = Mutex::new(GroupLog::load(engine, id)?);
         let machine = Mutex::new(MachineState::load(engine, id)?);
-        Ok(Self { id, log, machine, written: Notify::new() })
+        Ok(Self { id, log, machine, written: Notify::new(), writers: Arc::default() })
     }
 
     /// Makes sure that the log can bring the rows up to date: a damaged database may lack the end of either.
@@ -152,7 +154,7 @@ impl Group {
         self.submit(writer, permit, |log, _| Ok(Some(make(log.cover(at, matches)))))
     }
 
-    /// Forgets the group but for its vote.
+    /// Forgets the group but for its vote and where its log ended.
     pub(crate) fn destroy(
         self: &Arc<Self>,
         writer: &LogWriter,
@@ -161,7 +163,7 @@ impl Group {
     ) -> Result<(), StoreError> {
         self.submit(writer, permit, |log, _| {
             log.forget();
-            Ok(Some(Task::Destroy { done }))
+            Ok(Some(Task::Destroy { forgotten: log.forgotten, done }))
         })
     }
 

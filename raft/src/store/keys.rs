@@ -72,11 +72,18 @@ pub(crate) enum Kind {
     Committed = 2,
     /// The last log position purged.
     Purged = 3,
+    /// The last log position that the group had here when it was destroyed; outlives it, too.
+    Forgotten = 4,
 }
 
 impl Kind {
     /// All, for loops over what a group has.
-    pub(crate) const ALL: [Self; 3] = [Self::Vote, Self::Committed, Self::Purged];
+    pub(crate) const ALL: [Self; 4] = [Self::Vote, Self::Committed, Self::Purged, Self::Forgotten];
+
+    /// Whether it is kept when the group is destroyed.
+    pub(crate) fn outlives_the_group(self) -> bool {
+        matches!(self, Self::Vote | Self::Forgotten)
+    }
 
     fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)

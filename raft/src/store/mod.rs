@@ -49,8 +49,13 @@ use rocksdb::WriteBatch;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 use writer::LogWriter;
+
+/// How long what writes a group's rows has to end once its consensus core has.
+const WRITERS_END_WITHIN: Duration = Duration::from_secs(10);
 
 /// A snapshot.
 pub type Snapshot = SnapshotOf<TypeConfig, SnapshotData>;
@@ -191,7 +196,7 @@ impl Store {
         rows.seek_to_first();
         while let Some(key) = rows.key() {
             match keys::parse_meta(key) {
-                Some((_, keys::Kind::Vote)) => {}
+                Some((_, kind)) if kind.outlives_the_group() => {}
                 Some((group, _)) => {
                     groups.insert(group);
                 }
@@ -261,7 +266,7 @@ impl Store {
     ) -> Result<StateMachine, StoreError> {
         let log = self.log(group)?;
         log.group.check()?;
-        Ok(StateMachine::new(log, machine, hook))
+        StateMachine::new(log, machine, hook)
     }
 
     /// Reads a group's rows.
@@ -281,18 +286,69 @@ impl Store {
         SnapshotSink::open(&self.0, self.0.group(group)?).await
     }
 
-    /// Deletes a group's log and rows, and leaves its vote: should the group ever come back, this node must not vote
-    /// twice in a term. Its consensus core must have stopped. On disk when it returns.
+    /// Deletes a group's log and rows, and leaves its vote and where its log ended: should the group ever come back, this
+    /// node must not vote twice in a term, nor for a leader that lacks what it once had (see
+    /// [`crate::group::restraint`]). Its consensus core must have stopped. On disk when it returns, in one step, so that a
+    /// crash leaves all of it or none; the bytes are given back by [`Store::reclaim`].
     ///
     /// # Errors
-    /// [`StoreError`] when storage fails.
+    /// [`StoreError::Misuse`] when something still writes the group's rows; another one when storage fails.
     pub async fn destroy_group(&self, group: GroupId) -> Result<(), StoreError> {
+        self.0.engine.fatal.check()?;
         let log = self.log(group)?;
+        let Ok(_no_writers) = timeout(WRITERS_END_WITHIN, log.group.writers.write()).await else {
+            return Err(StoreError::Misuse(format!("group {group} is still in use")));
+        };
         let writer = &self.0.writer;
         log.carry_out(|group, permit, done| group.destroy(writer, permit, done)).await?;
         let mut machine = log.group.machine();
         *machine = MachineState { reserved: machine.reserved, ..MachineState::default() };
         Ok(())
+    }
+
+    /// Where the log ended that a group had here when it was destroyed, if it was.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the group can't be read.
+    pub fn forgotten(&self, group: GroupId) -> Result<Option<LogId>, StoreError> {
+        Ok(self.0.group(group)?.log().forgotten)
+    }
+
+    /// The vote that a group has on disk here.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the group can't be read.
+    pub fn vote(&self, group: GroupId) -> Result<Option<Vote>, StoreError> {
+        Ok(self.0.group(group)?.log().vote)
+    }
+
+    /// Gives back the disk that destroyed groups took; those that are in use again are left alone. Takes its time, and
+    /// may be done again.
+    ///
+    /// # Errors
+    /// [`StoreError`] when storage fails.
+    pub fn reclaim(&self, groups: &[GroupId]) -> Result<(), StoreError> {
+        self.0.engine.reclaim(groups)
+    }
+
+    /// The groups that were destroyed here and have neither log nor rows.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they can't be read.
+    pub fn destroyed(&self) -> Result<Vec<GroupId>, StoreError> {
+        let there: BTreeSet<GroupId> = self.groups()?.into_iter().collect();
+        let (from, to) = keys::meta_range();
+        let mut rows = self.0.engine.iterate(keys::META, from.to_vec(), to.to_vec());
+        let mut gone = BTreeSet::new();
+        rows.seek_to_first();
+        while let Some(key) = rows.key() {
+            if let Some((group, keys::Kind::Forgotten)) = keys::parse_meta(key) {
+                gone.insert(group);
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| engine::read_error(&error))?;
+        Ok(gone.difference(&there).copied().collect())
     }
 }
 

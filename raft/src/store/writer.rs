@@ -44,8 +44,8 @@ pub(crate) enum Task {
     Purge { gone: Range<u64>, upto: LogId },
     /// Rows of another generation are in force, at a position that the log up to there is no longer needed for.
     Install { applied: AppliedRow, membership: StoredMembership, gone: Option<Range<u64>>, done: Done },
-    /// The group is gone but for its vote.
-    Destroy { done: Done },
+    /// The group is gone but for its vote, and where its log ended.
+    Destroy { forgotten: Option<LogId>, done: Done },
 }
 
 impl Task {
@@ -247,13 +247,16 @@ impl Worker {
                     batch.put_cf(meta, keys::meta(group, Kind::Purged), codec::encode_log_id(at));
                 }
             }
-            Task::Destroy { .. } => {
+            Task::Destroy { forgotten, .. } => {
                 // All of it, whatever memory says is left.
                 batch.delete_range_cf(log, keys::log(group, 0).to_vec(), keys::log_end(group));
                 let rows = group.0.to_be_bytes();
                 batch.delete_range_cf(state, rows.to_vec(), keys::successor(&rows));
-                for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Vote) {
+                for kind in Kind::ALL.into_iter().filter(|kind| !kind.outlives_the_group()) {
                     batch.delete_cf(meta, keys::meta(group, kind));
+                }
+                if let Some(id) = forgotten {
+                    batch.put_cf(meta, keys::meta(group, Kind::Forgotten), codec::encode_log_id(id));
                 }
             }
         }

@@ -82,6 +82,7 @@ impl Default for World {
 pub struct Node {
     pub host: Host,
     pub store: Store,
+    pub registry: Registry,
     links: Links,
     stop: CancellationToken,
 }
@@ -121,14 +122,15 @@ impl Node {
             erase_every: Duration::from_mins(10),
         })
         .unwrap();
-        let server = PeerServer::new(identity, clock, peers, Arc::new(registry), Arc::new(NoCalls), config);
+        let (groups, calls) = (Arc::new(registry.clone()), Arc::new(NoCalls));
+        let server = PeerServer::new(identity, clock, peers, groups, calls, config);
         let listener = TcpListener::bind(addresses[id as usize - 1]).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(server.serve(listener, stop.clone()));
         host.start_shard(SHARD).await.unwrap();
         let members: Vec<_> = (1..).zip(addresses).map(|(node, address)| (NodeId(node), address.to_string())).collect();
         host.initialize(GroupId::of_shard(SHARD), &members).await.unwrap();
-        Self { host, store, links, stop }
+        Self { host, store, registry, links, stop }
     }
 
     pub async fn stop(self) {

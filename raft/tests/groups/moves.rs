@@ -1,6 +1,6 @@
 //! Replicas come and go while the group works.
 //!
-//! Owns: a move from its beginning to its end, by log and by snapshot, and a node that comes back.
+//! Owns: a move from its beginning to its end, by log and by snapshot, and a node that comes back with nothing.
 //! Must not know: placements.
 
 use crate::fixture::{Node, SHARD, WITHIN, addresses, agree, call, create, newest, store_messages};
@@ -8,10 +8,11 @@ use messenger_proto::ids::{ClusterId, NodeId};
 use messenger_proto::meta::{ClusterState, NodeInfo, NodeState, ShardPlacement};
 use messenger_proto::rpc::{ShardCall, ShardOutcome};
 use messenger_raft::group::timing::Timing;
+use messenger_raft::types::GroupId;
 use std::net::SocketAddr;
 use tokio::time::{Duration, sleep, timeout};
 
-fn record(addresses: &[SocketAddr], replicas: &[u64]) -> ClusterState {
+pub fn record(addresses: &[SocketAddr], replicas: &[u64]) -> ClusterState {
     let node = |(id, address): (u64, &SocketAddr)| NodeInfo {
         id: NodeId(id),
         zone: String::new(),
@@ -36,7 +37,7 @@ fn record(addresses: &[SocketAddr], replicas: &[u64]) -> ClusterState {
 }
 
 /// Has whoever leads steer until its group is what the record says, and says who voted on the way.
-async fn steer(nodes: &[&Node], record: &ClusterState) {
+pub async fn steer(nodes: &[&Node], record: &ClusterState) {
     let steering = async {
         loop {
             for node in nodes {
@@ -55,7 +56,7 @@ async fn steer(nodes: &[&Node], record: &ClusterState) {
     timeout(WITHIN, steering).await.expect("the group becomes what the record says");
 }
 
-fn on<'a>(nodes: &'a [Node], ids: &[u64]) -> Vec<&'a Node> {
+pub fn on<'a>(nodes: &'a [Node], ids: &[u64]) -> Vec<&'a Node> {
     nodes.iter().filter(|node| ids.contains(&node.host.node().0)).collect()
 }
 
@@ -69,31 +70,27 @@ async fn there_and_back(timing: Timing) {
     assert!(matches!(call(&all, ShardCall::Command(create())).await, ShardOutcome::Reply(_)));
     store_messages(&all, 0..50).await;
 
-    // Of three only one stays, whoever leads; what the others have lies still, and is there when they come back.
+    // Of three only one stays, whoever leads; the others are destroyed and come back with nothing.
     steer(&all, &record(&addresses, &[2])).await;
     for node in on(&nodes, &[1, 3]) {
         let before = node.host.shard(SHARD).unwrap().metrics();
         assert!(!node.host.retire(SHARD, async { false }).await.unwrap(), "it is not needless");
-        assert!(node.host.shard(SHARD).is_some());
+        assert!(node.host.shard(SHARD).is_some() && node.host.stored_shards().unwrap() == [SHARD]);
         assert!(node.host.retire(SHARD, async { true }).await.unwrap());
-        assert!(node.host.shard(SHARD).is_none() && node.host.stored_shards().unwrap() == [SHARD]);
-        let replica = node.host.start_shard(SHARD).await.unwrap();
-        let remembers = async {
-            loop {
-                let again = replica.metrics();
-                if again.current_term >= before.current_term && again.last_log_index >= before.last_log_index {
-                    return;
-                }
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(WITHIN, remembers).await.expect("it has not forgotten what it said");
+        assert!(node.host.shard(SHARD).is_none() && node.host.stored_shards().unwrap().is_empty());
+        let again = node.host.start_shard(SHARD).await.unwrap();
+        assert!(!again.is_whole() && again.metrics().last_log_index.is_none());
+        let vote = node.store.vote(GroupId::of_shard(SHARD)).unwrap();
+        assert!(vote.is_some_and(|vote| vote.leader_id.term >= before.current_term), "it votes once in a term");
+        let forgotten = node.store.forgotten(GroupId::of_shard(SHARD)).unwrap();
+        assert!(forgotten.map(|at| at.index) >= before.last_log_index);
     }
     store_messages(&on(&nodes, &[2]), 50..120).await;
 
     // And back, without the one that stayed.
     steer(&all, &record(&addresses, &[1, 2, 3])).await;
     agree(&all).await;
+    assert!(all.iter().all(|node| node.host.shard(SHARD).unwrap().is_whole()));
     steer(&all, &record(&addresses, &[1, 3])).await;
     assert!(nodes[1].host.retire(SHARD, async { true }).await.unwrap());
     let left = on(&nodes, &[1, 3]);
