@@ -98,6 +98,7 @@ pub(crate) fn cluster_state() -> ClusterState {
         replicas: vec![NodeId(1)],
         first_members: vec![NodeId(1)],
         moved: false,
+        held: false,
     };
     let node = NodeInfo {
         id: NodeId(1),

@@ -13,6 +13,8 @@ crate::wire_code! {
         1 => Active = "active",
         2 => Draining = "draining",
         3 => Removed = "removed",
+        /// It was silent for so long that what it held is made anew elsewhere; active again once it answers.
+        4 => Absent = "absent",
     }
 }
 
@@ -43,6 +45,8 @@ crate::wire_struct! {
         3 => first_members: Vec<NodeId>,
         /// It is, or was, meant to live elsewhere than on its first members: nobody initializes its group any more.
         90 => moved: bool,
+        /// An operator cancelled its move: it does not begin to move again until one says so, or a node it is on goes.
+        91 => held: bool,
     }
 }
 
@@ -191,8 +195,11 @@ mod tests {
         let change = ChangeNode { node: NodeId(4), state: NodeState::Draining, fewer_replicas: true };
         assert_eq!(MetaCommand::Change(change).to_wire(), [0xda, 0x05, 6, 0x08, 4, 0x10, 2, 0x18, 1]);
         assert_eq!(MetaCommand::Moves(ChangeMoves { paused: true }).to_wire(), [0xe2, 0x05, 2, 0x08, 1]);
-        let placed = ShardPlacement { shard: ShardId(0), replicas: vec![], first_members: vec![], moved: true };
-        assert!(placed.to_wire().ends_with(&[0xd0, 0x05, 1]));
+        let placed =
+            ShardPlacement { shard: ShardId(0), replicas: vec![], first_members: vec![], moved: true, held: true };
+        assert!(placed.to_wire().ends_with(&[0xd0, 0x05, 1, 0xd8, 0x05, 1]));
+        let absent = ChangeNode { node: NodeId(4), state: NodeState::Absent, fewer_replicas: false };
+        assert_eq!(absent.to_wire(), [0x08, 4, 0x10, 4]);
         let replace = ReplacePlacement { based_on: 0, nodes: vec![], shards: vec![], replication: 3 };
         assert_eq!(replace.to_wire(), [0xd0, 0x05, 3]);
     }

@@ -155,6 +155,30 @@ crate::wire_struct! {
         7 => digest: Option<u64>,
         /// Who belongs to the group, as a leader has applied it.
         90 => members: Option<GroupMembers>,
+        /// What those lack that only follow, as a leader knows.
+        91 => learners: Vec<LearnerLag>,
+    }
+}
+
+crate::wire_struct! {
+    /// What a learner lacks.
+    pub struct LearnerLag {
+        1 => node: NodeId,
+        /// Entries it is not known to hold.
+        2 => entries: u64,
+    }
+}
+
+crate::wire_struct! {
+    /// A snapshot on its way to another node.
+    pub struct SendingSnapshot {
+        1 => shard: ShardId,
+        /// Bytes that have gone.
+        2 => sent: u64,
+        /// Bytes of its rows on disk, about as many as it has.
+        3 => whole: u64,
+        /// Milliseconds since it began.
+        4 => elapsed_ms: u64,
     }
 }
 
@@ -184,6 +208,8 @@ crate::wire_struct! {
         4 => short_of_disk: bool,
         /// It is on its way out.
         5 => draining: bool,
+        /// What it sends to a replica that lacks more than the log has.
+        90 => sending: Option<SendingSnapshot>,
     }
 }
 

@@ -52,7 +52,7 @@ impl Load {
             for frame in socket.catch_up().await {
                 socket.ack(&frame).await;
             }
-            self.listening.push(tokio::spawn(listen(socket)));
+            self.listening.push(tokio::spawn(listen(socket, Arc::clone(&self.stop))));
         }
     }
 
@@ -80,10 +80,11 @@ impl Load {
     }
 }
 
-/// Listens on one connection until it is silent for long; the messages, in the order they came.
-async fn listen(mut socket: Socket) -> Vec<String> {
+/// Listens on one connection until nobody sends any more and it is silent for long; the messages, in the order they came.
+async fn listen(mut socket: Socket, stop: Arc<AtomicBool>) -> Vec<String> {
     let mut heard = Vec::new();
     loop {
+        let stopped = stop.load(Ordering::Relaxed);
         match socket.next_within(SILENT_FOR).await {
             Next::Frame(frame) => {
                 if frame["t"] == "msg" {
@@ -91,7 +92,9 @@ async fn listen(mut socket: Socket) -> Vec<String> {
                 }
                 socket.ack(&frame).await;
             }
-            Next::Silence => return heard,
+            Next::Silence if stopped => return heard,
+            // On a busy machine what is sent may be held up for so long, too.
+            Next::Silence => {}
             Next::Closed(code) => panic!("the connection ended: {code:?}"),
         }
     }
@@ -181,8 +184,9 @@ fn remove(cluster: &Cluster, asked: u16, node: u16) -> usize {
     let mut refused = 0;
     wait::until("the node may be removed", SETTLED_WITHIN, || {
         let (status, said) = operate(cluster, asked, &["remove", &node.to_string()]);
-        assert!(matches!(status, 0 | 9), "{status}: {said}");
-        refused += usize::from(status == 9);
+        // Refused, or, while the meta group's leader is another one, not decided.
+        assert!(matches!(status, 0 | 8 | 9), "{status}: {said}");
+        refused += usize::from(status != 0);
         (status == 0).then_some(())
     });
     refused
@@ -211,8 +215,12 @@ fn nodes_go_only_when_nothing_counts_on_them() {
     let fourth = cluster.join("d", 2);
     assert_eq!(operate(&cluster, 2, &["drain", "3"]).0, 0);
     refuses(&["remove", "3"], "resume");
-    let moves = &cluster.status(1)["moves"];
-    assert_eq!((moves["paused"].as_bool(), moves["in_flight"].as_u64()), (Some(true), Some(0)));
+    let moves = wait::until("every shard's leader says where its group is", SETTLED_WITHIN, || {
+        let moves = cluster.status(1)["moves"].clone();
+        // One whose leader does not answer counts as under way.
+        (moves["in_flight"] == 0).then_some(moves)
+    });
+    assert_eq!(moves["paused"], true);
     assert_eq!(moves["to_move"], SHARDS, "each shard has a replica on the node that goes");
     assert_eq!(state_of(&cluster, 1, 3), "draining");
     assert_eq!(operate(&cluster, 2, &["drain", "3", "--undo"]).0, 0);

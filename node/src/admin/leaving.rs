@@ -1,6 +1,6 @@
 //! Nodes that go.
 //!
-//! Owns: having a node drain, or stay after all; removing one; and pausing moves.
+//! Owns: having a node drain, or stay after all; replacing one; removing one.
 //! Must not know: how replicas move away.
 //! Invariants: a node is removed only when it holds nothing by the record, every shard's leader says that its group does
 //! without it, and it does not decide over the record; who can't say so is taken for one that counts on it.
@@ -11,14 +11,14 @@ use super::recorded::Named;
 use super::status::standing;
 use super::users::param;
 use crate::api::error::ApiError;
-use crate::operator_api::{MovesChanged, NodeChanged};
+use crate::operator_api::NodeChanged;
 use crate::rpc::observed::observed;
 use axum::extract::{RawPathParams, State};
 use axum::http::Uri;
 use axum::response::Response;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::{NodeId, ShardId};
-use messenger_proto::meta::{ChangeMoves, ChangeNode, ClusterState, MetaCommand, NodeState};
+use messenger_proto::meta::{ChangeNode, ClusterState, MetaCommand, NodeInfo, NodeState};
 use messenger_proto::rpc::{NodeCall, NodeStatus, StatusQuery};
 use messenger_router::placement::plan::Observed;
 use std::collections::BTreeMap;
@@ -64,6 +64,45 @@ pub(super) async fn undrain(
     json(&take(&office, node_of(&params)?, NodeState::Active, false).await?)
 }
 
+/// `POST /admin/nodes/{node_id}/replace`
+pub(super) async fn replace(
+    State(office): State<Arc<Office>>,
+    _: Named,
+    uri: Uri,
+    params: RawPathParams,
+) -> Result<Response, Problem> {
+    let mut asked = Asked::of(&uri)?;
+    let with: Option<u64> = asked.id("with");
+    asked.finish()?;
+    let node = node_of(&params)?;
+    let record = office.meta.record(Office::deadline()).await?;
+    if let Some(why) = with.and_then(|with| unfit(&record, node, NodeId(with))) {
+        return Err(ApiError::new(ErrorCode::Conflict, why).into());
+    }
+    json(&take(&office, node, NodeState::Draining, false).await?)
+}
+
+/// Why what a node holds can't go to another one.
+fn unfit(record: &ClusterState, node: NodeId, with: NodeId) -> Option<String> {
+    let fit = record.node(with).is_some_and(|with| with.state == NodeState::Active);
+    if node == with || !fit {
+        return Some(format!(
+            "node {with} can't take its place: name another node that is active, or have one join first"
+        ));
+    }
+    let held = |id: NodeId| record.shards.iter().filter(|placed| placed.replicas.contains(&id)).count();
+    let least = record.nodes.iter().filter(|other| other.state == NodeState::Active && other.id != node);
+    let least = least.min_by_key(|other| held(other.id))?;
+    (held(with) > held(least.id)).then(|| {
+        format!(
+            "node {with} holds {} shards, and node {} only {}: replicas go to whoever holds the least, so name that one, or none",
+            held(with),
+            least.id,
+            held(least.id)
+        )
+    })
+}
+
 /// `POST /admin/nodes/{node_id}/remove`
 pub(super) async fn remove(
     State(office): State<Arc<Office>>,
@@ -72,9 +111,10 @@ pub(super) async fn remove(
 ) -> Result<Response, Problem> {
     let node = node_of(&params)?;
     let record = office.meta.record(Office::deadline()).await?;
-    let is_draining = record.node(node).is_some_and(|node| node.state == NodeState::Draining);
+    let goes = |node: &NodeInfo| matches!(node.state, NodeState::Draining | NodeState::Absent);
+    let goes = record.node(node).is_some_and(goes);
     // The meta group says what else is wrong.
-    if is_draining && let Some(why) = in_the_way(&office, &record, node).await {
+    if goes && let Some(why) = in_the_way(&office, &record, node).await {
         return Err(ApiError::new(ErrorCode::Conflict, why).into());
     }
     json(&take(&office, node, NodeState::Removed, false).await?)
@@ -125,25 +165,25 @@ fn some(shards: &[ShardId]) -> String {
     format!("{}{more}", named.join(", "))
 }
 
-/// `POST /admin/moves/pause`
-pub(super) async fn pause(State(office): State<Arc<Office>>, _: Named) -> Result<Response, Problem> {
-    switch(&office, true).await
-}
-
-/// `POST /admin/moves/resume`
-pub(super) async fn resume(State(office): State<Arc<Office>>, _: Named) -> Result<Response, Problem> {
-    switch(&office, false).await
-}
-
-async fn switch(office: &Office, paused: bool) -> Result<Response, Problem> {
-    office.meta.decide(MetaCommand::Moves(ChangeMoves { paused }), Office::deadline()).await?;
-    json(&MovesChanged { paused })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::cluster_state;
+
+    #[test]
+    fn what_a_node_holds_goes_where_there_is_least() {
+        let mut record = cluster_state();
+        let model = record.nodes[0].clone();
+        record.nodes.extend([2, 3].map(|id| NodeInfo { id: NodeId(id), ..model.clone() }));
+        let why = |record: &ClusterState, with| unfit(record, NodeId(1), NodeId(with));
+        assert_eq!(why(&record, 2), None);
+        assert!(why(&record, 1).is_some_and(|why| why.contains("another node")));
+        assert!(why(&record, 9).is_some_and(|why| why.contains("join first")));
+        record.shards[0].replicas = vec![NodeId(2)];
+        assert!(why(&record, 2).is_some_and(|why| why.contains("node 3 only 0")));
+        record.nodes[1].state = NodeState::Draining;
+        assert!(why(&record, 2).is_some() && why(&record, 3).is_none());
+    }
 
     #[test]
     fn a_node_goes_only_when_nothing_counts_on_it() {

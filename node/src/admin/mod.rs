@@ -10,7 +10,9 @@
 mod answer;
 mod audit;
 mod leaving;
+mod moves;
 mod nodes;
+mod progress;
 mod recorded;
 mod reports;
 mod senders;
@@ -116,8 +118,13 @@ pub fn routes(state: AdminState) -> axum::Router {
         .route("/admin/nodes/{node_id}/drain", post(leaving::drain))
         .route("/admin/nodes/{node_id}/undrain", post(leaving::undrain))
         .route("/admin/nodes/{node_id}/remove", post(leaving::remove))
-        .route("/admin/moves/pause", post(leaving::pause))
-        .route("/admin/moves/resume", post(leaving::resume))
+        .route("/admin/nodes/{node_id}/replace", post(leaving::replace))
+        .route("/admin/moves", get(moves::planned))
+        .route("/admin/moves/pause", post(moves::pause))
+        .route("/admin/moves/resume", post(moves::resume))
+        .route("/admin/moves/rebalance", post(moves::rebalance))
+        .route("/admin/shards/{shard_id}/cancel", post(moves::cancel))
+        .route("/admin/shards/{shard_id}/transfer", post(moves::transfer))
         .route("/admin/senders", get(senders::top))
         .route("/admin/reports", get(reports::page))
         .route("/admin/users/{user_id}", get(users::show))

@@ -25,14 +25,19 @@ use std::sync::Arc;
 const OPERATOR: &str = "x-operator";
 
 /// The routes, as records name them.
-const ROUTES: [&str; 14] = [
+const ROUTES: [&str; 19] = [
     "/admin/audit",
     "/admin/nodes",
     "/admin/nodes/{node_id}/drain",
     "/admin/nodes/{node_id}/undrain",
     "/admin/nodes/{node_id}/remove",
+    "/admin/nodes/{node_id}/replace",
+    "/admin/moves",
     "/admin/moves/pause",
     "/admin/moves/resume",
+    "/admin/moves/rebalance",
+    "/admin/shards/{shard_id}/cancel",
+    "/admin/shards/{shard_id}/transfer",
     "/admin/senders",
     "/admin/reports",
     "/admin/users/{user_id}",

@@ -4,7 +4,10 @@
 //! Must not know: how it is shown.
 //! Invariants: a node that doesn't answer within the bound is listed as unreachable, and delays nobody longer.
 
-use crate::operator_api::{ClusterStatus, MetaRow, MovesRow, NodeRow, NodeStanding, ReplicaRow, Role, ShardRow};
+use super::progress::{self, Pace};
+use crate::operator_api::{
+    ClusterStatus, MetaRow, MoveRow, MovesRow, NodeRow, NodeStanding, ReplicaRow, Role, ShardRow,
+};
 use crate::readiness::Readiness;
 use crate::rpc::handler::NodeHandler;
 use crate::rpc::observed::observed;
@@ -17,9 +20,9 @@ use messenger_proto::slot::SlotMap;
 use messenger_proto::wire::Wire;
 use messenger_router::placement::plan::{self, Progress};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long a node may take to answer.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -29,13 +32,14 @@ pub struct StatusSource {
     handler: NodeHandler,
     transport: NodeTransport,
     readiness: Readiness,
+    pace: Mutex<Pace>,
 }
 
 impl StatusSource {
     /// A source over this node and its links.
     #[must_use]
     pub fn new(handler: NodeHandler, transport: NodeTransport, readiness: Readiness) -> Self {
-        Self { handler, transport, readiness }
+        Self { handler, transport, readiness, pace: Mutex::default() }
     }
 
     /// Why this node isn't ready, if so.
@@ -62,7 +66,9 @@ impl StatusSource {
             Ok(Some(target)) => plan::progress(&from, &target, &seen),
             Ok(None) | Err(_) => Progress::default(),
         });
-        assemble(&record, &answers, progress.await.unwrap_or_default())
+        let under_way = progress::moves(&record, &answers);
+        let under_way = self.pace.lock().unwrap_or_else(PoisonError::into_inner).estimate(under_way, Instant::now());
+        assemble(&record, &answers, progress.await.unwrap_or_default(), under_way)
     }
 
     async fn ask(&self, node: NodeId) -> Option<NodeStatus> {
@@ -72,7 +78,12 @@ impl StatusSource {
     }
 }
 
-fn assemble(record: &ClusterState, answers: &BTreeMap<NodeId, NodeStatus>, progress: Progress) -> ClusterStatus {
+fn assemble(
+    record: &ClusterState,
+    answers: &BTreeMap<NodeId, NodeStatus>,
+    progress: Progress,
+    under_way: Vec<MoveRow>,
+) -> ClusterStatus {
     let nodes = record.nodes.iter().map(|node| node_row(node, answers.get(&node.id))).collect();
     let map = SlotMap::new(record.shards.len() as u32);
     let present = record.nodes.iter().filter(|node| node.state != NodeState::Removed);
@@ -91,7 +102,8 @@ fn assemble(record: &ClusterState, answers: &BTreeMap<NodeId, NodeStatus>, progr
         }
     });
     let Progress { in_flight, to_move } = progress;
-    let moves = MovesRow { paused: record.moves_paused, in_flight, to_move };
+    let not_spread = plan::not_spread(record).into_iter().map(|shard| shard.0).collect();
+    let moves = MovesRow { paused: record.moves_paused, in_flight, to_move, shards: under_way, not_spread };
     ClusterStatus { nodes, meta, moves, shards: shards.collect() }
 }
 
@@ -109,6 +121,7 @@ fn leader(answers: &BTreeMap<NodeId, NodeStatus>, shard: Option<ShardId>) -> Opt
 fn node_row(node: &NodeInfo, answer: Option<&NodeStatus>) -> NodeRow {
     let state = match answer {
         _ if node.state == NodeState::Removed => NodeStanding::Removed,
+        None if node.state == NodeState::Absent => NodeStanding::Absent,
         None => NodeStanding::Unreachable,
         Some(answer) if answer.draining => NodeStanding::Draining,
         Some(answer) if !answer.ready => NodeStanding::Starting,
@@ -131,6 +144,7 @@ pub(super) fn standing(state: NodeState) -> NodeStanding {
         NodeState::Active => NodeStanding::Active,
         NodeState::Draining => NodeStanding::Draining,
         NodeState::Removed => NodeStanding::Removed,
+        NodeState::Absent => NodeStanding::Absent,
     }
 }
 
@@ -181,6 +195,7 @@ mod tests {
                 replicas: replicas.clone(),
                 first_members: replicas,
                 moved: false,
+                held: false,
             }],
             replication: 3,
             wished: 3,
@@ -196,13 +211,14 @@ mod tests {
                 last: LogIndex(9),
                 digest: Some(0xab),
                 members: None,
+                learners: vec![],
             };
             let (node, draining) = (NodeId(id), id == 2);
             let (ready, replicas) = (!draining, vec![replica]);
-            (node, NodeStatus { node, ready, replicas, short_of_disk: id == 1, draining })
+            (node, NodeStatus { node, ready, replicas, short_of_disk: id == 1, draining, sending: None })
         };
         let answers = [says(1, 4, 1, ReplicaRole::Leader), says(2, 5, 2, ReplicaRole::Leader)].into();
-        let status = assemble(&record, &answers, Progress { in_flight: 1, to_move: 2 });
+        let status = assemble(&record, &answers, Progress { in_flight: 1, to_move: 2 }, vec![]);
         assert_eq!((status.moves.in_flight, status.moves.to_move, status.moves.paused), (1, 2, false));
         assert_eq!(status.shards[0].leader, Some(2));
         assert_eq!(status.shards[0].slots, [0, 16_383]);

@@ -10,7 +10,7 @@ use crate::api::time::Rfc3339;
 use crate::api::trace::TraceId;
 use crate::auth::Identity;
 use messenger_proto::error::ErrorCode;
-use messenger_proto::ids::{DeviceId, MessageId, Millis, NodeId, ReportId, ThreadId, UserId};
+use messenger_proto::ids::{DeviceId, MessageId, Millis, NodeId, ReportId, ShardId, ThreadId, UserId};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -71,6 +71,8 @@ pub struct Target {
     pub report: Option<ReportId>,
     /// A node.
     pub node: Option<NodeId>,
+    /// A shard.
+    pub shard: Option<ShardId>,
 }
 
 /// How a write ended.
@@ -176,6 +178,8 @@ struct Line<'a> {
     report_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target_node: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_shard: Option<u32>,
 }
 
 /// A record of the log's own: a segment begins, or something is missing.
@@ -265,6 +269,7 @@ pub fn write_record(buf: &mut Vec<u8>, place: Place, record: &Record, before: Ch
         target_device: target.device.as_ref().map(DeviceId::as_str),
         report_id: target.report.map(|id| id.to_string()),
         target_node: target.node.map(|id| id.0),
+        target_shard: target.shard.map(|id| id.0),
     };
     write_line(buf, &line, before)
 }
@@ -383,6 +388,7 @@ pub(crate) mod tests {
             device: Some(DeviceId::new(&name).unwrap()),
             report: Some(ReportId(u128::MAX)),
             node: Some(NodeId(u64::MAX)),
+            shard: Some(ShardId(u32::MAX)),
         };
         let mut buf = Vec::new();
         write_record(&mut buf, PLACE, &longest, Chain::default());

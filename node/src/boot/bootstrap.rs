@@ -58,8 +58,13 @@ mod tests {
 
     #[test]
     fn a_configuration_that_is_not_the_cluster_s_is_told() {
-        let placed =
-            |n| ShardPlacement { shard: ShardId(n), replicas: Vec::new(), first_members: Vec::new(), moved: false };
+        let placed = |n| ShardPlacement {
+            shard: ShardId(n),
+            replicas: Vec::new(),
+            first_members: Vec::new(),
+            moved: false,
+            held: false,
+        };
         let record = ClusterState {
             cluster: ClusterId([1; 16]),
             epoch: 1,
@@ -75,6 +80,7 @@ mod tests {
             bootstrap: false,
             shards,
             replication,
+            replace_after_seconds: 600,
             nodes: Vec::new(),
         };
         assert_eq!(differs(&configured(4, 3), &record), None);

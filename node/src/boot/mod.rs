@@ -7,6 +7,7 @@
 //! once it knows the cluster's record and every replica it hosts has found a leader; a storage failure ends the process
 //! with its own status and nothing is written after it.
 
+mod absence;
 mod behind;
 mod bootstrap;
 mod drain;

@@ -1,13 +1,14 @@
 //! Where replicas live, while the cluster changes.
 //!
 //! Owns: this node's part in moves: its leaders change their groups, its replicas come and go; and, while it leads the meta
-//! group, the next change of the placement.
+//! group, the next change of the placement, and of what a silent node is taken for.
 //! Must not know: the rules (see [`messenger_router::placement::plan`] and [`messenger_raft::group::members`]).
 //! Invariants: nothing is kept in memory that matters: the record says what should be, the groups say what is. A replica
 //! ends only after its group's leader, sure that it leads, and the record in force both said that it has no part any
 //! more, and it was stopped before they were asked.
 
 use super::BootError;
+use super::absence::Absence;
 use crate::rpc::meta::MetaClient;
 use crate::rpc::observed::observed;
 use crate::rpc::transport::NodeTransport;
@@ -16,7 +17,9 @@ use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::{ClusterState, MetaCommand, NodeState, ReplacePlacement};
 use messenger_proto::rpc::{GroupMembers, MembersQuery, NodeCall, NodeStatus, StatusQuery};
 use messenger_proto::wire::Wire;
+use messenger_raft::group::balance::Voter;
 use messenger_raft::group::host::Host;
+use messenger_raft::group::replica::Replica;
 use messenger_raft::types::META_GROUP;
 use messenger_router::placement::plan::{self, Caps, Observed};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const PLAN_EVERY: Duration = Duration::from_millis(500);
 /// How long another node may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// A node that was silent for longer was not heard of.
+const SILENCE_MAX_MS: u64 = 2_000;
 /// How long the meta group may take.
 const META_WITHIN: Duration = Duration::from_secs(2);
 
@@ -44,6 +49,8 @@ pub struct Moves {
     pub meta: MetaClient,
     /// How many shards may be on the move.
     pub caps: Caps,
+    /// After how long of silence a node is given up; never without.
+    pub replace_after: Option<Duration>,
 }
 
 impl Moves {
@@ -120,18 +127,44 @@ impl Moves {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The epoch at which nothing was left to do: what should be follows from the record alone.
         let mut done = 0;
+        let mut absence = Absence::default();
         loop {
             tick.tick().await;
             let record = self.host.record().borrow().clone();
-            let leads = self.host.group(META_GROUP).is_some_and(|meta| meta.leads());
-            if leads && record.epoch != done && self.step(&record).await {
+            let Some(heard) = self.heard() else {
+                absence.forget();
+                continue;
+            };
+            let now = Instant::now();
+            absence.look(&record, &heard, now);
+            if let Some(change) = absence.change(&record, self.replace_after, now) {
+                let (node, state) = (change.node, change.state.as_str());
+                tracing::warn!(%node, state, "a node's silence changes what it is taken for");
+                self.decide(MetaCommand::Change(change)).await;
+            } else if record.epoch != done && self.step(&record, &absence.silent(now)).await {
                 done = record.epoch;
             }
         }
     }
 
+    /// Who answers this node as the meta group's leader, itself among them; `None` if it is not.
+    fn heard(&self) -> Option<BTreeSet<NodeId>> {
+        let meta = self.host.group(META_GROUP).filter(Replica::leads)?;
+        let answered = |node: &Voter| node.silence_ms.is_some_and(|silence| silence <= SILENCE_MAX_MS);
+        let (_, known) = meta.members();
+        let others = known.iter().filter(|node| answered(node)).map(|node| node.node);
+        Some(others.chain([self.host.node()]).collect())
+    }
+
+    async fn decide(&self, command: MetaCommand) {
+        if let Err(refusal) = self.meta.decide(command, Instant::now() + META_WITHIN).await {
+            // As when the record has changed since: the next look sees.
+            tracing::info!(why = refusal.detail, "the record was not changed");
+        }
+    }
+
     /// Takes the next step; whether all is where it should be.
-    async fn step(&self, record: &Arc<ClusterState>) -> bool {
+    async fn step(&self, record: &Arc<ClusterState>, silent: &BTreeSet<NodeId>) -> bool {
         let from = Arc::clone(record);
         let target = match tokio::task::spawn_blocking(move || plan::target(&from)).await {
             Ok(Ok(Some(target))) => target,
@@ -141,18 +174,14 @@ impl Moves {
                 return true;
             }
         };
-        if target.shards == record.shards && target.replication == record.replication {
+        if plan::is_reached(record, &target) {
             return true;
         }
         let observed = self.observe(record).await;
-        let Some(plan) = plan::next(record, &target, &observed, self.caps) else { return false };
+        let Some(plan) = plan::next(record, &target, &observed, silent, self.caps) else { return false };
         let (based_on, nodes) = (record.epoch, record.nodes.clone());
         let replace = ReplacePlacement { based_on, nodes, shards: plan.shards, replication: plan.replication };
-        let decided = self.meta.decide(MetaCommand::Replace(replace), Instant::now() + META_WITHIN).await;
-        if let Err(refusal) = decided {
-            // As when the record has changed since: the next look sees.
-            tracing::info!(why = refusal.detail, "the placement was not changed");
-        }
+        self.decide(MetaCommand::Replace(replace)).await;
         false
     }
 

@@ -11,7 +11,7 @@ use super::reload::{Reload, Reloads};
 use super::sessions::NodeSessions;
 use super::{BootError, behind, serving};
 use crate::auth::{self, KeySet};
-use crate::config::{ClusterConfig, Config, PeerConfig};
+use crate::config::{ClusterConfig, Config, LimitsConfig, PeerConfig};
 use crate::readiness::Readiness;
 use crate::rpc::cross::RouterCross;
 use crate::rpc::handler::NodeHandler;
@@ -69,7 +69,7 @@ pub async fn run(config: Config, join: Option<ServerUrl>, reload: Reload, raft: 
         peer: bind(this.peer_addr).await?,
         admin: bind(this.admin_addr).await?,
     };
-    let store = Store::open(&config.node.data_dir, store_options(config.limits.store_bytes))?;
+    let store = Store::open(&config.node.data_dir, store_options(&config.limits))?;
     let mut fatal = store.fatal();
     let readiness = Readiness::default();
     let life = async {
@@ -115,13 +115,15 @@ fn first_record_of(config: &Config) -> Result<Option<ClusterState>, BootError> {
 }
 
 /// Shares a node's storage memory out: write buffers, block cache, recent entries, and what waits for the disk.
-fn store_options(bytes: u64) -> StoreOptions {
+fn store_options(limits: &LimitsConfig) -> StoreOptions {
+    let bytes = limits.store_bytes;
     let part = |eighths: u64| usize::try_from(bytes / 8 * eighths).unwrap_or(usize::MAX);
     StoreOptions {
         memtable_bytes: part(3),
         block_cache_bytes: part(3),
         log_cache_bytes: part(1),
         queue_bytes: part(1),
+        snapshot_bytes_per_second: limits.move_bytes_per_second,
         ..StoreOptions::default()
     }
 }
@@ -209,6 +211,7 @@ pub struct Node {
     /// Its registry of sessions and the sockets it holds.
     pub sessions: Arc<NodeSessions>,
     caps: Caps,
+    replace_after: Option<Duration>,
     identity: Identity,
     peers: watch::Receiver<Arc<Peers>>,
     registry: Registry,
@@ -258,6 +261,7 @@ fn assemble(config: &Config, raft: &Handle, data: Data, readiness: &Readiness) -
         router,
         readiness: readiness.clone(),
         sessions,
+        replace_after: config.cluster.replace_after(),
         caps: Caps { total: config.limits.moves as usize, per_node: config.limits.moves_per_node as usize },
         identity,
         peers: listed,
@@ -271,7 +275,8 @@ impl Node {
     async fn live(&self, first: Option<ClusterState>, configured: &ClusterConfig) -> Result<(), BootError> {
         let leaders = Leaders::new(self.host.clone(), self.transport.clone());
         let (host, transport) = (self.host.clone(), self.transport.clone());
-        let moves = Moves { host, transport, meta: self.meta.clone(), caps: self.caps };
+        let (meta, caps, replace_after) = (self.meta.clone(), self.caps, self.replace_after);
+        let moves = Moves { host, transport, meta, caps, replace_after };
         let life = async {
             self.start(first, configured).await?;
             self.readiness.ready();

@@ -1,22 +1,42 @@
 //! `messenger cluster`.
 //!
-//! Owns: asking for the cluster's status, and showing it; having nodes go, and pausing moves.
-//! Must not know: how the status is made, or when a node may go.
+//! Owns: asking for the cluster's status, and showing it, once or again and again; having nodes go.
+//! Must not know: how the status is made, or when a node may go; what operators say of moves (see [`super::moves`]).
 
-use super::operators::{AdminArgs, Said};
+use super::moves;
+use super::operators::{AdminArgs, Query};
 use super::{CliError, Output};
 use crate::operator_api::{
-    ClusterStatus, MetaRow, MovesChanged, MovesRow, NodeChanged, NodeRow, NodeStanding, ReplicaRow, Role, ShardRow,
+    ClusterStatus, MetaRow, MovesChanged, NodeChanged, NodeRow, NodeStanding, ReplicaRow, Role, ShardRow,
 };
 use clap::{Args, Subcommand};
+use http::Method;
 use messenger_client::Call;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io::{IsTerminal, Write as _};
+use std::time::Duration;
+
+/// Between two looks.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// Has a terminal begin anew.
+const CLEAR: &str = "\x1b[2J\x1b[H";
 
 const EXAMPLES: &str = "\
 Examples:
   messenger cluster status
+  messenger cluster status --watch
   messenger cluster status --admin http://127.0.0.1:7602 --output json";
+
+const REPLACE_EXAMPLES: &str = "\
+Examples:
+  messenger cluster replace 3
+  messenger cluster replace 3 --with 6
+
+What node 3 holds, dead or alive, is made anew on other nodes, node 6 if it is named and holds the least, as one that just
+joined does; `cluster status` says how much is left. Then it can be removed. A node that is silent for
+`cluster.replace_after_seconds` (600) is replaced without being asked for, and is one of the cluster again once it is back.";
 
 const DRAIN_EXAMPLES: &str = "\
 Examples:
@@ -57,6 +77,9 @@ enum ClusterCommand {
     /// Have a node's replicas and leaders move away
     #[command(after_help = DRAIN_EXAMPLES)]
     Drain(DrainArgs),
+    /// Have what a node holds made anew on others, be it dead or alive
+    #[command(after_help = REPLACE_EXAMPLES)]
+    Replace(ReplaceArgs),
     /// Remove a node that has drained
     #[command(after_help = REMOVE_EXAMPLES)]
     Remove(RemoveArgs),
@@ -66,10 +89,19 @@ enum ClusterCommand {
     /// Let shards move again
     #[command(after_help = RESUME_EXAMPLES)]
     Resume(ChangeArgs),
+    /// Plan all moves anew, cancelled ones too, and say which there are
+    #[command(after_help = moves::REBALANCE_EXAMPLES)]
+    Rebalance(moves::RebalanceArgs),
+    /// Leave a shard that is on the move where it is
+    #[command(after_help = moves::CANCEL_EXAMPLES)]
+    Cancel(moves::CancelArgs),
+    /// Have another replica lead a shard
+    #[command(after_help = moves::TRANSFER_EXAMPLES)]
+    Transfer(moves::TransferArgs),
 }
 
 #[derive(Debug, Args)]
-struct ChangeArgs {
+pub(super) struct ChangeArgs {
     /// Print for people or for programs
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -92,6 +124,17 @@ struct DrainArgs {
 }
 
 #[derive(Debug, Args)]
+struct ReplaceArgs {
+    /// The node's id
+    node: u64,
+    /// The node that takes its place
+    #[arg(long, value_name = "NODE")]
+    with: Option<u64>,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
 struct RemoveArgs {
     /// The node's id
     node: u64,
@@ -103,6 +146,9 @@ struct RemoveArgs {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct StatusArgs {
+    /// Show it again every 2 seconds, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
     /// Print for people or for programs
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -116,6 +162,7 @@ pub struct StatusArgs {
 /// [`CliError`] when no admin listener answers.
 pub async fn run(args: ClusterArgs) -> Result<(), CliError> {
     match args.command {
+        ClusterCommand::Status(args) if args.watch => watch(&args).await,
         ClusterCommand::Status(args) => status(&args).await,
         ClusterCommand::Drain(args) => {
             let what = match (args.undo, args.fewer_replicas) {
@@ -126,31 +173,41 @@ pub async fn run(args: ClusterArgs) -> Result<(), CliError> {
             change_node(&args.change, &format!("/admin/nodes/{}/{what}", args.node)).await
         }
         ClusterCommand::Remove(args) => change_node(&args.change, &format!("/admin/nodes/{}/remove", args.node)).await,
+        ClusterCommand::Replace(args) => {
+            let with = Query::default().with("with", args.with);
+            change_node(&args.change, &with.of(&format!("/admin/nodes/{}/replace", args.node))).await
+        }
+        ClusterCommand::Rebalance(args) => moves::rebalance(&args).await,
+        ClusterCommand::Cancel(args) => moves::cancel(&args).await,
+        ClusterCommand::Transfer(args) => moves::transfer(&args).await,
         ClusterCommand::Pause(args) => change_moves(&args, "/admin/moves/pause").await,
         ClusterCommand::Resume(args) => change_moves(&args, "/admin/moves/resume").await,
     }
 }
 
-async fn change(args: &ChangeArgs, path: &str) -> Result<Said, CliError> {
-    args.admin.ask(&Call::new(http::Method::POST, path)).await
+impl ChangeArgs {
+    /// Asks for something, and shows what is answered.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), CliError> {
+        let said = self.admin.ask(&Call::new(method, path)).await?;
+        match self.output {
+            Output::Json => println!("{said}"),
+            Output::Text => println!("{}", text(&said.read()?)),
+        }
+        Ok(())
+    }
 }
 
 async fn change_node(args: &ChangeArgs, path: &str) -> Result<(), CliError> {
-    let said = change(args, path).await?;
-    show(args.output, &said, || Ok(node_text(&said.read()?)))
+    args.ask(Method::POST, path, node_text).await
 }
 
 async fn change_moves(args: &ChangeArgs, path: &str) -> Result<(), CliError> {
-    let said = change(args, path).await?;
-    show(args.output, &said, || Ok(paused_text(&said.read()?).to_owned()))
-}
-
-fn show(output: Output, said: &Said, text: impl FnOnce() -> Result<String, CliError>) -> Result<(), CliError> {
-    match output {
-        Output::Json => println!("{said}"),
-        Output::Text => println!("{}", text()?),
-    }
-    Ok(())
+    args.ask(Method::POST, path, |changed| paused_text(changed).to_owned()).await
 }
 
 fn node_text(changed: &NodeChanged) -> String {
@@ -167,18 +224,34 @@ fn paused_text(changed: &MovesChanged) -> &'static str {
     if changed.paused { "moves are paused" } else { "shards may move" }
 }
 
-fn moves_text(moves: &MovesRow) -> String {
-    let paused = if moves.paused { " (paused)" } else { "" };
-    format!("moves{paused}: {} shards under way, {} replicas still to move", moves.in_flight, moves.to_move)
+async fn look(args: &StatusArgs) -> Result<String, CliError> {
+    let said = args.admin.ask(&Call::new(Method::GET, "/v1/cluster/status")).await?;
+    match args.output {
+        Output::Text => Ok(render(&said.read()?)),
+        Output::Json => Ok(said.laid_out() + "\n"),
+    }
 }
 
 async fn status(args: &StatusArgs) -> Result<(), CliError> {
-    let said = args.admin.ask(&Call::new(http::Method::GET, "/v1/cluster/status")).await?;
-    match args.output {
-        Output::Text => print!("{}", render(&said.read()?)),
-        Output::Json => println!("{}", said.laid_out()),
-    }
+    print!("{}", look(args).await?);
     Ok(())
+}
+
+/// Shows the status again and again; that nobody answers is shown, too, as it may be what one waits to see the end of.
+async fn watch(args: &StatusArgs) -> Result<(), CliError> {
+    let clear = if std::io::stdout().is_terminal() && args.output == Output::Text { CLEAR } else { "" };
+    loop {
+        let text = look(args).await.unwrap_or_else(|error| format!("{error}\n"));
+        print!("{clear}{text}");
+        // Whoever reads may be gone.
+        if std::io::stdout().flush().is_err() {
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
 }
 
 /// The status as tables.
@@ -212,7 +285,7 @@ pub fn render(status: &ClusterStatus) -> String {
         );
     }
     let _ = writeln!(text, "\n{}", meta_text(&status.meta));
-    let _ = writeln!(text, "{}", moves_text(&status.moves));
+    text.push_str(&moves::text(&status.moves));
     let _ = writeln!(text, "\n{:>5}  {:<12} {:>6}  replicas (node: applied, behind)", "shard", "slots", "leader");
     for shard in &status.shards {
         let leader = shard.leader.map_or_else(|| "none".into(), |id| id.to_string());
@@ -273,6 +346,7 @@ fn summary(status: &ClusterStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator_api::MovesRow;
 
     #[test]
     fn what_was_changed_is_said() {
@@ -281,8 +355,6 @@ mod tests {
         assert_eq!(changed(NodeStanding::Removed, 0), "node 4 is removed");
         assert_eq!(paused_text(&MovesChanged { paused: true }), "moves are paused");
         assert_eq!(paused_text(&MovesChanged { paused: false }), "shards may move");
-        let moves = MovesRow { paused: true, in_flight: 2, to_move: 5 };
-        assert_eq!(moves_text(&moves), "moves (paused): 2 shards under way, 5 replicas still to move");
     }
 
     fn node(id: u64, state: NodeStanding, short_of_disk: bool) -> NodeRow {
@@ -305,7 +377,7 @@ mod tests {
                 leader: Some(1),
                 replicas: vec![replica(1, Role::Leader, Some(3)), replica(2, Role::Learner, Some(3))],
             },
-            moves: MovesRow { paused: false, in_flight: 0, to_move: 1 },
+            moves: MovesRow { paused: false, in_flight: 0, to_move: 1, shards: vec![], not_spread: vec![] },
             shards: vec![
                 ShardRow { id: 0, slots: [0, 8_191], leader: Some(1), replicas: first },
                 ShardRow { id: 1, slots: [8_192, 16_383], leader: None, replicas: second },

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod dev;
 pub mod exit;
 pub mod listen;
+pub mod moves;
 pub mod operators;
 pub mod reports;
 pub mod serve;

@@ -39,6 +39,7 @@ impl Config {
             self.check_first()?;
         }
         within("cluster.shards", self.cluster.shards.into(), 1..=4096)?;
+        within("cluster.replace_after_seconds", self.cluster.replace_after_seconds.into(), 0..=30 * 86_400)?;
         self.check_limits()?;
         self.rate_limits.check()?;
         self.audit.check()?;
@@ -117,6 +118,7 @@ impl Config {
         within("limits.tail_bytes", limits.tail_bytes.into(), 64 * 1024..=1 << 30)?;
         within("limits.moves", limits.moves.into(), 1..=1_000)?;
         within("limits.moves_per_node", limits.moves_per_node.into(), 1..=1_000)?;
+        within("limits.move_bytes_per_second", limits.move_bytes_per_second, 64 << 10..=16 << 30)?;
         within("limits.erase_every_seconds", limits.erase_every_seconds.into(), 1..=86_400)?;
         within("limits.store_bytes", limits.store_bytes, 32 * MIB..=1 << 40)
     }
@@ -202,6 +204,8 @@ keys = "keys.json"
             ("replication = 1", "replication = 2", "cluster.replication"),
             ("replication = 1", "replication = 11", "cluster.replication"),
             ("[auth]", "[limits]\nmoves = 0\n[auth]", "limits.moves"),
+            ("[auth]", "[limits]\nmove_bytes_per_second = 1\n[auth]", "limits.move_bytes_per_second"),
+            ("replication = 1", "replication = 1\nreplace_after_seconds = 9999999", "cluster.replace_after_seconds"),
             ("0e0f", "0e", "cluster.id"),
             ("127.0.0.1:3", "127.0.0.1:2", "stands twice"),
             ("[auth]", "[log]\nfilter = \"=x=\"\n[auth]", "log.filter"),

@@ -20,6 +20,7 @@ use messenger_proto::meta::{NodeInfo, NodeState};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why a configuration can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +129,10 @@ pub struct ClusterConfig {
     /// Set at bootstrap.
     #[serde(default = "default_replication")]
     pub replication: u32,
+    /// What a node held that was silent for so long is made anew on others, if enough are left, when this node leads the
+    /// meta group: 1 to 2,592,000, or 0 for never.
+    #[serde(default = "default_replace_after", skip_serializing_if = "is_default_replace_after")]
+    pub replace_after_seconds: u32,
     /// The nodes the cluster starts with: 1-9. Left out at a node that joins one that runs.
     #[serde(default)]
     pub nodes: Vec<PeerConfig>,
@@ -190,6 +195,14 @@ pub struct LimitsConfig {
     /// The same of those that come to a node or leave it: 1 to 1,000.
     #[serde(skip_serializing_if = "is_default_moves_per_node")]
     pub moves_per_node: u32,
+    /// Bytes of snapshots that this node sends in a second, most of what a move takes: 64 KiB to 16 GiB.
+    #[serde(skip_serializing_if = "is_default_move_bytes")]
+    pub move_bytes_per_second: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_default_move_bytes(bytes: &u64) -> bool {
+    *bytes == LimitsConfig::default().move_bytes_per_second
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
@@ -226,6 +239,7 @@ impl Default for LimitsConfig {
             erase_every_seconds: 600,
             moves: 8,
             moves_per_node: 4,
+            move_bytes_per_second: 64 << 20,
         }
     }
 }
@@ -262,6 +276,27 @@ fn default_shards() -> u32 {
 
 fn default_replication() -> u32 {
     3
+}
+
+fn default_replace_after() -> u32 {
+    ClusterConfig::REPLACE_AFTER_SECONDS
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_default_replace_after(seconds: &u32) -> bool {
+    *seconds == default_replace_after()
+}
+
+impl ClusterConfig {
+    /// How long a node may be silent that says nothing about it.
+    pub const REPLACE_AFTER_SECONDS: u32 = 600;
+
+    /// After how long of silence a node is given up; never without.
+    #[must_use]
+    pub fn replace_after(&self) -> Option<Duration> {
+        let seconds = u64::from(self.replace_after_seconds);
+        (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
 }
 
 /// Values given on the command line or in the environment; each wins over the file's.

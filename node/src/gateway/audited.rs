@@ -15,7 +15,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use messenger_proto::error::ErrorCode;
-use messenger_proto::ids::{MessageId, NodeId, ReportId};
+use messenger_proto::ids::{MessageId, NodeId, ReportId, ShardId};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -72,6 +72,7 @@ pub(crate) fn target_of(route: &str, path: &str) -> Target {
             "{user_id}" => target.user = part.parse().ok(),
             "{device_id}" => target.device = part.parse().ok(),
             "{node_id}" => target.node = part.parse().ok().map(NodeId),
+            "{shard_id}" => target.shard = part.parse().ok().map(ShardId),
             _ => {}
         }
     }

@@ -6,6 +6,7 @@
 //! passed over.
 
 mod audit;
+mod moves;
 mod nodes;
 mod reports;
 mod senders;
@@ -13,8 +14,9 @@ mod status;
 mod users;
 
 pub use audit::{AuditEnd, AuditRecords};
-pub use nodes::{JoinAnswer, JoinPeer, JoinRequest, MovesChanged, NodeChanged};
+pub use moves::{MoveRow, MoveState, MoveStep, MovesChanged, MovesPlan, MovesRow, PlannedMove, ShardChanged};
+pub use nodes::{JoinAnswer, JoinPeer, JoinRequest, NodeChanged};
 pub use reports::{ReportRow, Reports};
 pub use senders::{FanOut, SenderRow, Senders};
-pub use status::{ClusterStatus, MetaRow, MovesRow, NodeRow, NodeStanding, ReplicaRow, Role, ShardRow};
+pub use status::{ClusterStatus, MetaRow, NodeRow, NodeStanding, ReplicaRow, Role, ShardRow};
 pub use users::{SuspendedDevice, UserState};

@@ -1,6 +1,6 @@
 //! Nodes that come and go.
 //!
-//! Owns: what a node says that asks to be taken in, and what it is told; what changes of nodes and moves are answered with.
+//! Owns: what a node says that asks to be taken in, and what it is told; what changes of nodes are answered with.
 //! Must not know: who may come, or when one may go.
 
 use super::NodeStanding;
@@ -53,11 +53,4 @@ pub struct NodeChanged {
     pub state: NodeStanding,
     /// Shards that have a replica on it by the record.
     pub shards: usize,
-}
-
-/// Whether shards may begin to move.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MovesChanged {
-    /// They may not.
-    pub paused: bool,
 }

@@ -3,6 +3,7 @@
 //! Owns: the JSON of `GET /v1/cluster/status`, which `cluster status --output json` prints.
 //! Must not know: where it comes from, how it is shown to people.
 
+use super::MovesRow;
 use serde::{Deserialize, Serialize};
 
 /// The cluster.
@@ -16,17 +17,6 @@ pub struct ClusterStatus {
     pub moves: MovesRow,
     /// In order of id.
     pub shards: Vec<ShardRow>,
-}
-
-/// What is to be moved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MovesRow {
-    /// No shard begins to move until an operator says so.
-    pub paused: bool,
-    /// Shards whose group is not, or not known to be, what the record says.
-    pub in_flight: usize,
-    /// Replicas that should be where none is yet.
-    pub to_move: usize,
 }
 
 /// The meta group.
@@ -67,6 +57,8 @@ pub enum NodeStanding {
     Draining,
     /// It is gone for good.
     Removed,
+    /// It was given up, and is one of the cluster again once it answers.
+    Absent,
     /// It isn't ready yet.
     Starting,
     /// It doesn't answer.
@@ -130,6 +122,7 @@ impl NodeStanding {
             Self::Active => "active",
             Self::Draining => "draining",
             Self::Removed => "removed",
+            Self::Absent => "absent",
             Self::Starting => "starting",
             Self::Unreachable => "unreachable",
             Self::Unknown => "unknown",
@@ -149,7 +142,7 @@ mod tests {
             "nodes": [{"id": 1, "zone": "a", "client_addr": "h:1", "peer_addr": "h:2", "admin_addr": "h:3",
                 "state": "starting", "short_of_disk": true}],
             "meta": {"leader": null, "replicas": [replica(1, "learner", Some(7))]},
-            "moves": {"paused": true, "in_flight": 1, "to_move": 2},
+            "moves": {"paused": true, "in_flight": 1, "to_move": 2, "shards": [], "not_spread": []},
             "shards": [{"id": 0, "slots": [0, 16_383], "leader": 1, "replicas": [replica(1, "unknown", None)]}],
         });
         let read: ClusterStatus = serde_json::from_value(status.clone()).unwrap();
@@ -159,8 +152,8 @@ mod tests {
 
     #[test]
     fn words_are_as_they_are_written_and_later_ones_harm_nothing() {
-        use NodeStanding::{Active, Draining, Removed, Starting, Unknown, Unreachable};
-        for state in [Active, Draining, Removed, Starting, Unreachable, Unknown] {
+        use NodeStanding::{Absent, Active, Draining, Removed, Starting, Unknown, Unreachable};
+        for state in [Active, Draining, Removed, Absent, Starting, Unreachable, Unknown] {
             assert_eq!(serde_json::to_value(state).unwrap(), Value::from(state.as_str()));
         }
         assert_eq!(serde_json::from_value::<NodeStanding>(json!("sleeping")).unwrap(), Unknown);

@@ -133,6 +133,7 @@ impl NodeHandler {
                     replicas,
                     short_of_disk: self.host.short_of_disk(),
                     draining: self.readiness.is_draining(),
+                    sending: self.host.sending(),
                 };
                 status.to_wire().into()
             }

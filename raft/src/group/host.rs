@@ -24,13 +24,15 @@ use super::timer::Timer;
 use super::timing::Timing;
 use super::{balance, erase, proposer, trim};
 use crate::clock::HybridClock;
-use crate::store::{GroupReader, StateMachine, Store, StoreError, tells_of_corruption};
+use crate::store::{GroupReader, SnapshotProgress, StateMachine, Store, StoreError, tells_of_corruption};
 use crate::transport::{GroupNetwork, Links};
 use crate::types::{GroupId, META_GROUP};
 use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{NodeId, ShardId};
 use messenger_proto::meta::ClusterState;
-use messenger_proto::rpc::{InterestChange, Redirect, ShardCall, ShardOutcome, ShardRequest, StreamItem};
+use messenger_proto::rpc::{
+    InterestChange, Redirect, SendingSnapshot, ShardCall, ShardOutcome, ShardRequest, StreamItem,
+};
 use openraft::BasicNode;
 use openraft::errors::{InitializeError, RaftError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -324,6 +326,13 @@ impl Host {
     #[must_use]
     pub fn replicas(&self) -> Vec<Replica> {
         self.inner.groups.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The snapshot that is being sent to another node, if one is.
+    #[must_use]
+    pub fn sending(&self) -> Option<SendingSnapshot> {
+        let SnapshotProgress { group, sent, whole, begun } = self.inner.parts.store.sending()?;
+        Some(SendingSnapshot { shard: group.shard()?, sent, whole, elapsed_ms: begun.elapsed().as_millis() as u64 })
     }
 
     /// How many groups this node leads.

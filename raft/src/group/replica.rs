@@ -25,7 +25,7 @@ use messenger_proto::error::{ErrorCode, Refusal};
 use messenger_proto::ids::{LogIndex, NodeId, Term};
 use messenger_proto::query::{Query, QueryResult};
 use messenger_proto::rpc::{
-    GroupMembers, InterestChange, Redirect, ReplicaRole, ReplicaStatus, ShardOutcome, StreamItem,
+    GroupMembers, InterestChange, LearnerLag, Redirect, ReplicaRole, ReplicaStatus, ShardOutcome, StreamItem,
 };
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
@@ -229,6 +229,7 @@ impl Replica {
             last: LogIndex(metrics.last_log_index.unwrap_or(0)),
             digest: applied.map(|applied| applied.digest),
             members: if self.leads() { self.applied_members() } else { None },
+            learners: if self.leads() { learners(&metrics) } else { Vec::new() },
         }
     }
 
@@ -355,7 +356,9 @@ impl Replica {
             // Rows that are not in memory take the disk's time, and a page of them many times that.
             match tokio::task::spawn_blocking(move || replica.answer(query)).await {
                 // What was read while it was being destroyed may be nothing.
-                Ok(Ok(_)) if self.has_stopped() => return ShardOutcome::Redirect(Redirect { leader: None }),
+                Ok(Ok(_)) if self.has_stopped.load(Ordering::Acquire) => {
+                    return ShardOutcome::Redirect(Redirect { leader: None });
+                }
                 Ok(Ok(Some(Ok(answer)))) => return ShardOutcome::Answer(answer),
                 Ok(Ok(Some(Err(refusal)))) => return ShardOutcome::Refused(refusal),
                 Ok(Ok(None)) => self.outbox.wake(),
@@ -404,10 +407,6 @@ impl Replica {
         }
     }
 
-    fn has_stopped(&self) -> bool {
-        self.has_stopped.load(Ordering::Acquire)
-    }
-
     /// Stops the replica's tasks and its consensus core.
     pub async fn stop(&self) {
         self.has_stopped.store(true, Ordering::Release);
@@ -428,6 +427,11 @@ fn known(metrics: &RaftMetrics<TypeConfig>, nodes: Vec<u64>) -> Vec<Voter> {
         Voter { node: NodeId(node), lag: last.saturating_sub(matched), silence_ms }
     };
     nodes.into_iter().map(one).collect()
+}
+
+fn learners(metrics: &RaftMetrics<TypeConfig>) -> Vec<LearnerLag> {
+    let learners = metrics.membership_config.membership().learner_ids().collect();
+    known(metrics, learners).into_iter().map(|it| LearnerLag { node: it.node, entries: it.lag }).collect()
 }
 
 fn members_of(membership: &openraft::Membership<u64, openraft::BasicNode>) -> Members {

@@ -123,7 +123,9 @@ fn placed(new: &ShardPlacement, old: &ShardPlacement) -> ShardPlacement {
 fn replace<T: Tables>(step: &mut Step<'_, T>, op: &ReplacePlacement) -> Result<Reply, Stop> {
     let mut state = record(step)?;
     let replication = op.replication == 0 || op.replication == state.replication;
-    let there = |(new, old): (&ShardPlacement, &ShardPlacement)| new.shard == old.shard && new.replicas == old.replicas;
+    let there = |(new, old): (&ShardPlacement, &ShardPlacement)| {
+        new.shard == old.shard && new.replicas == old.replicas && new.held == old.held
+    };
     let shards = state.shards.len() == op.shards.len() && op.shards.iter().zip(&state.shards).all(there);
     let same = state.nodes == op.nodes && shards && replication;
     if same && op.based_on.checked_add(1) == Some(state.epoch) {

@@ -148,6 +148,14 @@ impl Engine {
         sizes.into_iter().sum()
     }
 
+    /// About how many bytes a generation of a group's rows takes.
+    pub(crate) fn row_bytes(&self, group: GroupId, generation: Generation) -> u64 {
+        let start = keys::state_prefix(group, generation);
+        let end = keys::successor(&start);
+        let sizes = self.db.get_approximate_sizes_cf(self.family(keys::STATE), &[Range::new(&start, &end)]);
+        sizes.into_iter().sum()
+    }
+
     /// Where files of a snapshot under way go.
     pub(crate) fn incoming(&self) -> PathBuf {
         self.root.join(INCOMING)

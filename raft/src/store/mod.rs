@@ -33,7 +33,7 @@ pub use error::{Fatal, OpenError, StoreError};
 pub use log::LogStore;
 pub use options::{Moment, Observer, StoreOptions};
 pub use pressure::Pressure;
-pub use snapshot::{LocalSnapshot, ReceivedSnapshot, SnapshotData, SnapshotSink, SnapshotSource};
+pub use snapshot::{LocalSnapshot, ReceivedSnapshot, SnapshotData, SnapshotProgress, SnapshotSink, SnapshotSource};
 pub use tables::{GroupReader, GroupRows, GroupTables};
 
 pub use crate::types::{LogId, SnapshotMeta, StoredMembership, Vote};
@@ -80,6 +80,7 @@ pub(crate) struct Inner {
     engine: Arc<Engine>,
     groups: Mutex<HashMap<GroupId, Arc<Group>>>,
     sends: Arc<Semaphore>,
+    sending: Mutex<Option<SnapshotProgress>>,
     receipts: Arc<Semaphore>,
 }
 
@@ -99,6 +100,7 @@ impl Store {
             groups: Mutex::default(),
             // One at a time, so that a node that lags in every group does not fill its disk and its links at once.
             sends: Arc::new(Semaphore::new(1)),
+            sending: Mutex::default(),
             receipts: Arc::new(Semaphore::new(1)),
         })))
     }
@@ -176,6 +178,12 @@ impl Store {
         let group = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()?;
         let membership = group.machine().membership.clone();
         membership.log_id().is_some().then_some(membership)
+    }
+
+    /// The snapshot that is being sent, if one is.
+    #[must_use]
+    pub fn sending(&self) -> Option<SnapshotProgress> {
+        *self.0.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How close storage is to its limits.

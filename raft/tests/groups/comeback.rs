@@ -52,11 +52,11 @@ async fn start_all(directory: &std::path::Path, addresses: &[std::net::SocketAdd
 async fn one_that_decided_alone_once_does_not_lead_by_that() {
     let (directory, addresses) = (tempfile::tempdir().unwrap(), addresses().await);
     let nodes = start_all(directory.path(), &addresses).await;
-    let (part, forgotten) = left_behind(&nodes, &addresses).await;
-    assert!(part.last().is_some_and(|last| last.log_id < forgotten));
+    let (piece, forgotten) = left_behind(&nodes, &addresses).await;
+    assert!(piece.last().is_some_and(|last| last.log_id < forgotten));
 
     // It comes back, is sent that part, and whoever sends it is gone.
-    nodes[0].store.log(GROUP).unwrap().blocking_append(part).await.unwrap();
+    nodes[0].store.log(GROUP).unwrap().blocking_append(piece).await.unwrap();
     let replica = nodes[0].host.start_shard(SHARD).await.unwrap();
     let timing = Timing::default();
     let until = Instant::now() + 4 * (timing.election_max + timing.heartbeat);
@@ -84,9 +84,9 @@ async fn one_that_decided_alone_once_does_not_lead_by_that() {
 async fn its_vote_is_for_those_alone_who_have_what_it_had() {
     let (directory, addresses) = (tempfile::tempdir().unwrap(), addresses().await);
     let nodes = start_all(directory.path(), &addresses).await;
-    let (part, forgotten) = left_behind(&nodes, &addresses).await;
-    let last = part.last().expect("it has entries").log_id;
-    nodes[0].store.log(GROUP).unwrap().blocking_append(part).await.unwrap();
+    let (piece, forgotten) = left_behind(&nodes, &addresses).await;
+    let last = piece.last().expect("it has entries").log_id;
+    nodes[0].store.log(GROUP).unwrap().blocking_append(piece).await.unwrap();
     nodes[0].host.start_shard(SHARD).await.unwrap();
     let port = nodes[0].registry.port(GROUP).unwrap();
     let term = nodes[0].store.vote(GROUP).unwrap().unwrap().leader_id.term;

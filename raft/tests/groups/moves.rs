@@ -29,7 +29,7 @@ pub fn record(addresses: &[SocketAddr], replicas: &[u64]) -> ClusterState {
         epoch: 2,
         secret: bytes::Bytes::new(),
         nodes: (1..).zip(addresses).map(node).collect(),
-        shards: vec![ShardPlacement { shard: SHARD, replicas, first_members, moved: true }],
+        shards: vec![ShardPlacement { shard: SHARD, replicas, first_members, moved: true, held: false }],
         replication: 3,
         wished: 3,
         moves_paused: false,

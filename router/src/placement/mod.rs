@@ -10,6 +10,7 @@
 mod flow;
 mod leaders;
 pub mod plan;
+pub mod prefer;
 mod replicas;
 
 use crate::ring::Ring;
@@ -88,7 +89,8 @@ pub fn place(
         let first_members = first_members.filter(|members| !members.is_empty()).unwrap_or_else(|| replicas.clone());
         // `shards` counts them in a u32.
         let moved = scene.previous[index].is_some_and(|placement| placement.moved);
-        ShardPlacement { shard: ShardId(index as u32), replicas, first_members, moved }
+        let held = scene.previous[index].is_some_and(|placement| placement.held);
+        ShardPlacement { shard: ShardId(index as u32), replicas, first_members, moved, held }
     });
     Ok(placed.collect())
 }

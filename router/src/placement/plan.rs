@@ -4,8 +4,9 @@
 //! Must not know: the meta group that keeps the record, or how a group carries a move out.
 //! Invariants: pure and deterministic; a shard moves only after its group has become what the record says, so there is
 //! one move per shard at a time, unless that leads to a node that goes itself; a shard whose group can't be asked does not
-//! move; no more move at once than the caps
-//! allow, of all and of each node; nothing is remembered between two steps, and one that was taken twice changes nothing.
+//! move; nothing begins to move to a node that does not answer, and what waits for one holds up nothing else; no more move
+//! at once than the caps allow, of all and of each node; a move that was cancelled does not begin again by itself, unless a
+//! node goes that the shard is on; nothing is remembered between two steps, and one that was taken twice changes nothing.
 
 use super::{PlacementError, place};
 use messenger_proto::ids::{NodeId, ShardId};
@@ -63,13 +64,20 @@ pub fn target(record: &ClusterState) -> Result<Option<Plan>, PlacementError> {
     Ok(Some(Plan { shards: place(&record.nodes, shards, replication, &record.shards)?, replication }))
 }
 
-/// The next step from the record to `target`; `None` when there is none to take now.
+/// The next step from the record to `target`, while the `silent` nodes do not answer; `None` when there is none to take
+/// now.
 #[must_use]
-pub fn next(record: &ClusterState, target: &Plan, observed: &BTreeMap<ShardId, Observed>, caps: Caps) -> Option<Plan> {
+pub fn next(
+    record: &ClusterState,
+    target: &Plan,
+    observed: &BTreeMap<ShardId, Observed>,
+    silent: &BTreeSet<NodeId>,
+    caps: Caps,
+) -> Option<Plan> {
     if record.moves_paused {
         return None;
     }
-    let mut busy = Busy::of(record, observed);
+    let mut busy = Busy::of(record, observed, silent);
     let mut shards = record.shards.clone();
     for (shard, wanted) in shards.iter_mut().zip(&target.shards) {
         if shard.replicas == wanted.replicas {
@@ -80,7 +88,11 @@ pub fn next(record: &ClusterState, target: &Plan, observed: &BTreeMap<ShardId, O
         if !touched.is_empty() {
             let seen = observed.get(&shard.shard);
             let moves_already = in_flight(shard, seen);
-            if moves_already && !is_stranded(record, shard, seen) {
+            let comes = wanted.replicas.iter().filter(|node| !shard.replicas.contains(node));
+            if (moves_already && !is_stranded(record, shard, seen))
+                || is_held(record, shard)
+                || comes.into_iter().any(|node| silent.contains(node))
+            {
                 continue;
             }
             // One that is under way has its place among those that are.
@@ -90,11 +102,28 @@ pub fn next(record: &ClusterState, target: &Plan, observed: &BTreeMap<ShardId, O
             if !moves_already {
                 busy.add(&touched);
             }
+            shard.held = false;
         }
         shard.replicas.clone_from(&wanted.replicas);
     }
     let plan = Plan { shards, replication: target.replication };
     (plan.shards != record.shards || plan.replication != record.replication).then_some(plan)
+}
+
+/// Whether a shard stays where it is as its move was cancelled, and no node goes that it is on.
+#[must_use]
+pub fn is_held(record: &ClusterState, placed: &ShardPlacement) -> bool {
+    placed.held && placed.replicas.iter().all(|id| !goes(record, *id))
+}
+
+/// Whether all is where it should be but for moves that were cancelled.
+#[must_use]
+pub fn is_reached(record: &ClusterState, target: &Plan) -> bool {
+    let there = |(placed, wanted): (&ShardPlacement, &ShardPlacement)| {
+        placed.replicas == wanted.replicas
+            || (is_held(record, placed) && set(&placed.replicas) != set(&wanted.replicas))
+    };
+    record.replication == target.replication && record.shards.iter().zip(&target.shards).all(there)
 }
 
 /// Whether a shard's group is not, or not known to be, what the record says.
@@ -125,11 +154,28 @@ pub fn progress(record: &ClusterState, target: &Plan, observed: &BTreeMap<ShardI
     }
 }
 
+/// The shards whose replicas stand in fewer zones than they could, as many as there are active nodes in distinct ones.
+#[must_use]
+pub fn not_spread(record: &ClusterState) -> Vec<ShardId> {
+    let zone = |id: &NodeId| record.node(*id).map(|node| node.zone.as_str());
+    let active = record.nodes.iter().filter(|node| node.state == NodeState::Active);
+    let zones: BTreeSet<&str> = active.map(|node| node.zone.as_str()).collect();
+    let crowded = |placed: &&ShardPlacement| {
+        let stands: BTreeSet<&str> = placed.replicas.iter().filter_map(zone).collect();
+        stands.len() < zones.len().min(placed.replicas.len())
+    };
+    record.shards.iter().filter(crowded).map(|placed| placed.shard).collect()
+}
+
 /// Whether a shard is on its way to a node that is to go itself, or went: it may never arrive.
 fn is_stranded(record: &ClusterState, placed: &ShardPlacement, observed: Option<&Observed>) -> bool {
     let Some(seen) = observed.filter(|seen| !seen.joint) else { return false };
-    let goes = |id: &NodeId| record.node(*id).is_none_or(|node| node.state != NodeState::Active);
-    placed.replicas.iter().any(|id| goes(id) && !seen.voters.contains(id))
+    placed.replicas.iter().any(|id| goes(record, *id) && !seen.voters.contains(id))
+}
+
+/// Whether a node takes no replicas any more.
+fn goes(record: &ClusterState, id: NodeId) -> bool {
+    record.node(id).is_none_or(|node| node.state != NodeState::Active)
 }
 
 fn set(nodes: &[NodeId]) -> BTreeSet<NodeId> {
@@ -147,11 +193,15 @@ struct Busy {
 }
 
 impl Busy {
-    fn of(record: &ClusterState, observed: &BTreeMap<ShardId, Observed>) -> Self {
+    fn of(record: &ClusterState, observed: &BTreeMap<ShardId, Observed>, silent: &BTreeSet<NodeId>) -> Self {
         let mut busy = Self { shards: 0, nodes: BTreeMap::new() };
         for placed in &record.shards {
             let seen = observed.get(&placed.shard);
-            if in_flight(placed, seen) {
+            // It may wait for ever, and nothing is copied meanwhile.
+            let waits = |seen: &Observed| {
+                !seen.joint && placed.replicas.iter().any(|id| silent.contains(id) && !seen.voters.contains(id))
+            };
+            if in_flight(placed, seen) && !seen.is_some_and(waits) {
                 let wanted = set(&placed.replicas);
                 // Of one that can't be asked any replica may be on its way.
                 busy.add(&seen.map_or_else(|| wanted.clone(), |seen| difference(&seen.voters, &wanted)));
@@ -226,7 +276,7 @@ mod tests {
     }
 
     fn step(record: &ClusterState, observed: &BTreeMap<ShardId, Observed>, caps: Caps) -> Option<Plan> {
-        next(record, &target(record).unwrap()?, observed, caps)
+        next(record, &target(record).unwrap()?, observed, &BTreeSet::new(), caps)
     }
 
     #[test]
@@ -289,6 +339,60 @@ mod tests {
         assert!(goes_on(&record, &[(ShardId(0), between)].into()));
     }
 
+    #[test]
+    fn shards_that_share_a_zone_without_need_are_named() {
+        let mut record = cluster(4, 1, 3);
+        record.shards[0].replicas = vec![NodeId(1), NodeId(2), NodeId(3)];
+        let stand = |record: &mut ClusterState, zones: [&str; 4]| {
+            record.nodes.iter_mut().zip(zones).for_each(|(node, zone)| node.zone = zone.into());
+            not_spread(record)
+        };
+        assert_eq!(stand(&mut record, ["a", "b", "c", "d"]), []);
+        assert_eq!(stand(&mut record, ["a", "a", "b", "c"]), [ShardId(0)]);
+        assert_eq!(stand(&mut record, ["a", "a", "b", "b"]), [], "there are two zones only");
+        assert_eq!(stand(&mut record, ["a", "a", "a", "b"]), [ShardId(0)]);
+        record.nodes[3].state = NodeState::Draining;
+        assert_eq!(not_spread(&record), []);
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_holds_up_nothing_else_and_is_given_nothing_more() {
+        let mut record = cluster(1, 4, 1);
+        record.nodes = (1..=3).map(|id| node(id, id, NodeState::Active)).collect();
+        let one = Caps { total: 1, per_node: 1 };
+        let whole = target(&record).unwrap().unwrap();
+        let moved: Vec<NodeId> =
+            whole.shards.iter().flat_map(|placed| &placed.replicas).filter(|id| **id != NodeId(1)).copied().collect();
+        let dead = BTreeSet::from([moved[0]]);
+        let step = |record: &ClusterState, silent| next(record, &whole, &settled(record), silent, one);
+        assert!(step(&record, &dead).is_none_or(|plan| {
+            !plan.shards.iter().any(|placed| placed.replicas.iter().any(|id| dead.contains(id)))
+        }));
+        // One was on its way there when it died: with room for one move only, others move all the same.
+        let observed = settled(&record);
+        let first = whole.shards.iter().position(|placed| placed.replicas.contains(&moved[0])).unwrap();
+        record.shards[first].replicas = vec![moved[0]];
+        assert_eq!(next(&record, &whole, &observed, &BTreeSet::new(), one), None);
+        assert!(next(&record, &whole, &observed, &dead, one).is_some());
+    }
+
+    #[test]
+    fn a_cancelled_move_begins_again_when_it_is_wished_or_a_node_goes() {
+        let mut record = cluster(3, 1, 1);
+        let there = record.shards[0].replicas[0];
+        let elsewhere = record.nodes.iter().map(|node| node.id).find(|id| *id != there).unwrap();
+        let mut wanted = target(&record).unwrap().unwrap();
+        wanted.shards[0].replicas = vec![elsewhere];
+        record.shards[0].held = true;
+        let next = |record: &ClusterState| next(record, &wanted, &settled(record), &BTreeSet::new(), CAPS);
+        assert!(next(&record).is_none() && is_reached(&record, &wanted));
+        record.shards[0].held = false;
+        assert!(next(&record).is_some() && !is_reached(&record, &wanted));
+        record.shards[0].held = true;
+        record.nodes.iter_mut().find(|node| node.id == there).unwrap().state = NodeState::Absent;
+        assert!(next(&record).is_some() && !is_reached(&record, &wanted));
+    }
+
     #[derive(Debug, Clone)]
     enum Happens {
         /// A node comes.
@@ -320,7 +424,7 @@ mod tests {
             assert!(new.replicas.len() >= old.replicas.len().min(plan.replication as usize));
             assert_eq!(old.first_members, new.first_members);
         }
-        let before = Busy::of(record, observed);
+        let before = Busy::of(record, observed, &BTreeSet::new());
         let begun =
             record.shards.iter().zip(&plan.shards).filter(|(old, new)| {
                 set(&old.replicas) != set(&new.replicas) && !in_flight(old, observed.get(&old.shard))

@@ -250,6 +250,37 @@ proptest! {
         }
     }
 
+    /// After whatever came before, replicas end up in distinct zones as far as that can be at all, a few moves at a time.
+    #[test]
+    fn zones_are_spread_in_the_end_after_any_history(
+        zones in prop::collection::vec(0_u8..4, 3..8),
+        changes in prop::collection::vec((any::<bool>(), 0_usize..16, 0_u8..4), 1..5),
+        shards in prop::sample::select(vec![1_u32, 7, 16]),
+    ) {
+        let mut nodes: Vec<_> = zones.iter().zip(1..).map(|(zone, id)| node(id, zone)).collect();
+        let mut placement = place(&nodes, shards, 3, &[]).unwrap();
+        for (step, (join, at, zone)) in changes.into_iter().enumerate() {
+            if join || nodes.len() == 3 {
+                nodes.push(node(100 + step as u64, zone));
+            } else {
+                nodes.remove(at % nodes.len());
+            }
+            placement = place(&nodes, shards, 3, &placement).unwrap();
+        }
+        let mut rounds = 0;
+        loop {
+            let next = place(&nodes, shards, 3, &placement).unwrap();
+            prop_assert!(moved(&placement, &next) <= nodes.len());
+            if next == placement {
+                break;
+            }
+            placement = next;
+            rounds += 1;
+            prop_assert!(rounds <= 3 * shards as usize, "it does not settle");
+        }
+        prop_assert_eq!(collisions(&placement, &nodes), collisions(&place(&nodes, shards, 3, &[]).unwrap(), &nodes));
+    }
+
     #[test]
     fn the_order_of_input_does_not_matter(
         count in 3_u64..9,

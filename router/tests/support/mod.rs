@@ -230,7 +230,7 @@ pub fn node(id: u64) -> NodeInfo {
 pub fn state(nodes: u64, shards: &[&[u64]]) -> Arc<ClusterState> {
     let place = |(shard, replicas): (u32, &&[u64])| {
         let replicas: Vec<NodeId> = replicas.iter().copied().map(NodeId).collect();
-        ShardPlacement { shard: ShardId(shard), first_members: replicas.clone(), replicas, moved: false }
+        ShardPlacement { shard: ShardId(shard), first_members: replicas.clone(), replicas, moved: false, held: false }
     };
     Arc::new(ClusterState {
         cluster: ClusterId([0; 16]),

@@ -3,8 +3,8 @@
 //! Owns: which of them are taken in, under which id; when one may drain, and when it may be removed.
 //! Must not know: how they ask, or what they are given to hold.
 //! Invariants: an id is given to one data directory and never to another, also after its node was removed; no two nodes
-//! that were not removed have an address in common; only a node that drains and holds nothing by the placement is removed,
-//! and never comes back; asking again changes nothing.
+//! that were not removed have an address in common; only a node that drains, or was given up, and holds nothing by the
+//! placement is removed, and never comes back; none is given up whose replicas have nowhere to go; asking again changes nothing.
 
 use super::super::step::{Step, Stop, refuse};
 use super::super::tables::{TableError, Tables};
@@ -65,9 +65,10 @@ pub(super) fn change<T: Tables>(step: &mut Step<'_, T>, op: &ChangeNode) -> Resu
         (NodeState::Active, NodeState::Removed) => {
             return refuse(ErrorCode::Conflict, "the node does not drain; drain it first");
         }
+        (NodeState::Draining, NodeState::Absent) => return refuse(ErrorCode::Conflict, "the node drains already"),
         (NodeState::Active, _) => may_drain(&state, op)?,
-        (NodeState::Draining, NodeState::Removed) => holds_nothing(&state, op.node)?,
-        (NodeState::Draining, _) => {}
+        (NodeState::Draining | NodeState::Absent, NodeState::Removed) => holds_nothing(&state, op.node)?,
+        (NodeState::Draining | NodeState::Absent, _) => {}
     }
     for listed in state.nodes.iter_mut().filter(|listed| listed.id == op.node) {
         listed.state = op.state;

@@ -50,7 +50,7 @@ fn node(id: u64) -> NodeInfo {
 
 fn placement(shard: u32, replicas: &[u64]) -> ShardPlacement {
     let replicas: Vec<_> = replicas.iter().copied().map(NodeId).collect();
-    ShardPlacement { shard: ShardId(shard), first_members: replicas.clone(), replicas, moved: false }
+    ShardPlacement { shard: ShardId(shard), first_members: replicas.clone(), replicas, moved: false, held: false }
 }
 
 fn cluster(id: u8) -> ClusterState {
@@ -234,4 +234,23 @@ fn shards_and_the_meta_group_keep_to_their_own() {
     let mut shard = Shard::new();
     assert_eq!(shard.refused(Op::Meta(MetaCommand::Bootstrap(cluster(1)))), ErrorCode::Internal);
     assert_eq!(shard.ask(&Query::ClusterState(ClusterStateQuery {})).unwrap_err().code, ErrorCode::Internal);
+}
+
+#[test]
+fn a_silent_node_is_given_up_only_when_enough_are_left_and_comes_back() {
+    let mut meta = Meta(MemoryTables::default());
+    let mut first = cluster(1);
+    first.replication = 1;
+    meta.run(MetaCommand::Bootstrap(first)).unwrap();
+    let to = |node, state| MetaCommand::Change(ChangeNode { node: NodeId(node), state, fewer_replicas: false });
+    meta.run(to(1, NodeState::Absent)).unwrap();
+    assert!(meta.run(to(1, NodeState::Absent)).unwrap().replayed);
+    let refused = meta.run(to(2, NodeState::Absent)).unwrap_err();
+    assert!(refused.code == ErrorCode::Conflict && refused.detail.contains("last active"), "{refused:?}");
+    let holds = meta.run(to(1, NodeState::Removed)).unwrap_err();
+    assert!(holds.detail.contains("still have replicas"), "{holds:?}");
+    meta.run(to(1, NodeState::Active)).unwrap();
+    meta.run(to(1, NodeState::Draining)).unwrap();
+    let drains = meta.run(to(1, NodeState::Absent)).unwrap_err();
+    assert!(drains.detail.contains("drains already"), "{drains:?}");
 }

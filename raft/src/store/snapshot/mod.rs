@@ -14,7 +14,7 @@ mod sequence;
 
 pub(super) use install::install;
 pub use receive::{ReceivedSnapshot, SnapshotSink};
-pub use send::{LocalSnapshot, SnapshotSource};
+pub use send::{LocalSnapshot, SnapshotProgress, SnapshotSource};
 
 /// A snapshot in the consensus library's hands.
 pub enum SnapshotData {

@@ -13,7 +13,7 @@ use crate::store::{Inner, SnapshotMeta};
 use crate::types::{GroupId, TypeConfig};
 use bytes::Bytes;
 use openraft::type_config::alias::LeaderIdOf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
@@ -62,16 +62,34 @@ impl LocalSnapshot {
             return Err(SnapshotError::Damaged("no header"));
         };
         let rate = self.store.engine.options.snapshot_bytes_per_second.max(1);
-        Ok(SnapshotSource {
+        let generation = self.store.engine.applied(self.group)?.generation;
+        let whole = self.store.engine.row_bytes(self.group, generation);
+        let progress = SnapshotProgress { group: self.group, sent: 0, whole, begun: Instant::now() };
+        let mut source = SnapshotSource {
             meta: header.meta,
             first: Some(first),
             frames: received,
             rate,
-            sent: 0,
-            begun: Instant::now(),
+            progress,
+            store: Arc::clone(&self.store),
             _permit: permit,
-        })
+        };
+        source.moved(0);
+        Ok(source)
     }
+}
+
+/// How far a snapshot is on its way.
+#[derive(Debug, Clone, Copy)]
+pub struct SnapshotProgress {
+    /// Of which group.
+    pub group: GroupId,
+    /// Bytes that have gone.
+    pub sent: u64,
+    /// Bytes of the rows on disk: about as many will go, more if they are stored well compressed.
+    pub whole: u64,
+    /// When it began.
+    pub begun: Instant,
 }
 
 /// The frames of a snapshot, in order.
@@ -80,8 +98,8 @@ pub struct SnapshotSource {
     first: Option<Bytes>,
     frames: mpsc::Receiver<Result<Bytes, SnapshotError>>,
     rate: u64,
-    sent: u64,
-    begun: Instant,
+    progress: SnapshotProgress,
+    store: Arc<Inner>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -97,14 +115,26 @@ impl SnapshotSource {
     /// # Errors
     /// [`SnapshotError`] when reading failed.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SnapshotError> {
-        let due = Duration::from_micros(self.sent.saturating_mul(1_000_000) / self.rate);
-        tokio::time::sleep_until(self.begun + due).await;
+        let due = Duration::from_micros(self.progress.sent.saturating_mul(1_000_000) / self.rate);
+        tokio::time::sleep_until(self.progress.begun + due).await;
         let frame = match self.first.take() {
             Some(first) => Some(first),
             None => self.frames.recv().await.transpose()?,
         };
-        self.sent += frame.as_ref().map_or(0, |frame| frame.len() as u64);
+        self.moved(frame.as_ref().map_or(0, |frame| frame.len() as u64));
         Ok(frame)
+    }
+
+    fn moved(&mut self, bytes: u64) {
+        self.progress.sent += bytes;
+        *self.store.sending.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.progress);
+    }
+}
+
+impl Drop for SnapshotSource {
+    fn drop(&mut self) {
+        // Before the permit goes, and another one begins.
+        *self.store.sending.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
