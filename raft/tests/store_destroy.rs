@@ -169,7 +169,7 @@ async fn the_disk_is_given_back() {
     is_whole(&store, NEIGHBOUR).await;
 }
 
-/// SplitMix64.
+/// Numbers that look random.
 fn noise(n: u64) -> u64 {
     let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

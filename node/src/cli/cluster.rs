@@ -239,12 +239,12 @@ async fn status(args: &StatusArgs) -> Result<(), CliError> {
 
 /// Shows the status again and again; that nobody answers is shown, too, as it may be what one waits to see the end of.
 async fn watch(args: &StatusArgs) -> Result<(), CliError> {
-    let clear = if std::io::stdout().is_terminal() && args.output == Output::Text { CLEAR } else { "" };
+    let mut out = std::io::stdout();
+    let clear = if out.is_terminal() && args.output == Output::Text { CLEAR } else { "" };
     loop {
         let text = look(args).await.unwrap_or_else(|error| format!("{error}\n"));
-        print!("{clear}{text}");
         // Whoever reads may be gone.
-        if std::io::stdout().flush().is_err() {
+        if write!(out, "{clear}{text}").and_then(|()| out.flush()).is_err() {
             return Ok(());
         }
         tokio::select! {

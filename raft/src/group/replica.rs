@@ -399,10 +399,9 @@ impl Replica {
 
     /// Stands for election now, unless a leader is known to be alive.
     pub async fn campaign(&self) {
-        if !self.is_whole() {
-            return;
-        }
-        if let Err(error) = self.raft.trigger().elect(true).await {
+        if self.is_whole()
+            && let Err(error) = self.raft.trigger().elect(true).await
+        {
             tracing::warn!(group = %self.group, %error, "no election could be started");
         }
     }
