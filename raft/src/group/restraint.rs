@@ -209,7 +209,9 @@ mod tests {
             let mut votes = 0;
             for (id, voter) in self.members.iter_mut().enumerate() {
                 let hears = id == member || heard_by & (1 << id) != 0;
-                let grants = candidate.last() >= voter.last() && voter.restraint.permits(candidate.last());
+                // Nobody asks a candidate for its own vote.
+                let permits = id == member || voter.restraint.permits(candidate.last());
+                let grants = candidate.last() >= voter.last() && permits;
                 if hears && grants && vote.0 > voter.vote.0 {
                     (voter.vote, voter.leads) = (vote, false);
                     votes += 1;
