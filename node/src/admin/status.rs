@@ -224,6 +224,8 @@ mod tests {
         assert_eq!(status.shards[0].slots, [0, 16_383]);
         let told: Vec<_> = status.nodes.iter().map(|node| (node.state.as_str(), node.short_of_disk)).collect();
         assert_eq!(told, [("active", true), ("draining", false), ("unreachable", false)]);
+        let given_up = NodeInfo { state: NodeState::Absent, ..node(3) };
+        assert_eq!(node_row(&given_up, None).state, NodeStanding::Absent);
         assert_eq!(status.shards[0].replicas[2].role, Role::Unknown);
         let digests: Vec<_> = status.shards[0].replicas.iter().map(|replica| replica.digest.as_deref()).collect();
         assert_eq!(digests, [Some("00000000000000ab"), Some("00000000000000ab"), None]);
