@@ -29,6 +29,22 @@ pub const ACKS_DROPPED: &str = "messenger_acks_dropped_total";
 pub const REGISTERED_SESSIONS: &str = "messenger_registered_sessions";
 /// Users whose presence is known at the shards that are led here.
 pub const USERS_PRESENT: &str = "messenger_users_present";
+/// 1 while the node takes requests.
+pub const READY: &str = "messenger_ready";
+/// 1 while it takes no commands for want of disk.
+pub const SHORT_OF_DISK: &str = "messenger_short_of_disk";
+/// Bytes left on the disk with the data directory.
+pub const DISK_FREE_BYTES: &str = "messenger_disk_free_bytes";
+/// Groups with a replica here. Label: [`ROLE`].
+pub const REPLICAS: &str = "messenger_replicas";
+/// Of those, the ones that know no leader.
+pub const LEADERLESS: &str = "messenger_replicas_without_leader";
+/// Entries that are in the logs here and not applied yet, at the replica with the most of them.
+pub const ENTRIES_BEHIND_MAX: &str = "messenger_replica_entries_behind_max";
+/// Nodes of the cluster's record that were not removed.
+pub const CLUSTER_NODES: &str = "messenger_cluster_nodes";
+/// 1 while an operator lets no shard begin to move.
+pub const MOVES_PAUSED: &str = "messenger_moves_paused";
 
 /// The hundreds of an HTTP status, as `2xx`.
 pub const STATUS: &str = "status";
@@ -40,6 +56,8 @@ pub const SCOPE: &str = "scope";
 pub const CODE: &str = "code";
 /// `queue`, `heard` or `mailbox`.
 pub const WHERE: &str = "where";
+/// What a replica is in its group: `leader`, `follower`, `candidate`, `learner` or `stopped`.
+pub const ROLE: &str = "role";
 
 /// Describes the metrics of a node, those of its parts too, to the recorder; once per process.
 pub fn describe() {
@@ -57,6 +75,14 @@ pub fn describe() {
     describe_counter!(ACKS_DROPPED, Unit::Count, "Acknowledgements not kept, for want of room");
     describe_gauge!(REGISTERED_SESSIONS, Unit::Count, "Sessions registered at the shards led here");
     describe_gauge!(USERS_PRESENT, Unit::Count, "Users whose presence is known at the shards led here");
+    describe_gauge!(READY, Unit::Count, "1 while the node takes requests");
+    describe_gauge!(SHORT_OF_DISK, Unit::Count, "1 while the node takes no commands for want of disk");
+    describe_gauge!(DISK_FREE_BYTES, Unit::Bytes, "Bytes left on the disk with the data directory");
+    describe_gauge!(REPLICAS, Unit::Count, "Replicas of groups on this node, by role");
+    describe_gauge!(LEADERLESS, Unit::Count, "Replicas on this node that know no leader");
+    describe_gauge!(ENTRIES_BEHIND_MAX, Unit::Count, "Entries logged and not applied yet, at the replica with most");
+    describe_gauge!(CLUSTER_NODES, Unit::Count, "Nodes of the cluster, as this node knows it");
+    describe_gauge!(MOVES_PAUSED, Unit::Count, "1 while an operator lets no shard begin to move");
 }
 
 #[cfg(test)]
@@ -77,7 +103,7 @@ mod tests {
             include_str!("../../raft/src/metric_names.rs"),
         ];
         let all: Vec<&'static str> = files.into_iter().flat_map(names).filter(|name| *name != "messenger_").collect();
-        assert!(all.len() >= 21, "{all:?}");
+        assert!(all.len() >= 29, "{all:?}");
         let recorder = PrometheusBuilder::new().build_recorder();
         metrics::with_local_recorder(&recorder, || {
             describe();

@@ -17,3 +17,4 @@ pub mod talker;
 pub mod token;
 pub mod wait;
 pub mod workspace;
+pub mod yaml;

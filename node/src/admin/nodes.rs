@@ -8,6 +8,7 @@
 use super::Office;
 use super::answer::{Problem, json};
 use crate::api::error::{ApiError, FieldError};
+use crate::config::Address;
 use crate::operator_api::{JoinAnswer, JoinPeer, JoinRequest};
 use axum::body::Bytes;
 use axum::extract::State;
@@ -15,7 +16,6 @@ use axum::response::Response;
 use messenger_proto::error::ErrorCode;
 use messenger_proto::ids::StoreId;
 use messenger_proto::meta::{ClusterState, JoinNode, MetaCommand, NodeInfo, NodeState};
-use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ fn command(body: &[u8]) -> Result<JoinNode, Problem> {
     let cluster = read(&mut errors, "cluster_id", &asked.cluster_id, id);
     let store = read(&mut errors, "store_id", &asked.store_id, id);
     let mut address = |field: &str, text: &str| {
-        let read: Option<SocketAddr> = read(&mut errors, field, text, "must be an address and a port");
+        let read: Option<Address> = read(&mut errors, field, text, "must be a host and a port");
         read.map(|address| address.to_string())
     };
     let client = address("client_addr", &asked.client_addr);
@@ -79,10 +79,10 @@ mod tests {
     fn all_that_is_wrong_with_a_request_is_named() {
         let good = serde_json::json!({
             "cluster_id": "01".repeat(16), "store_id": "02".repeat(16), "zone": "b",
-            "client_addr": "10.0.0.4:1", "peer_addr": "[::1]:2", "admin_addr": "10.0.0.4:3",
+            "client_addr": "node-4.example:1", "peer_addr": "[::1]:2", "admin_addr": "10.0.0.4:3",
         });
         let read = command(good.to_string().as_bytes()).unwrap();
-        assert_eq!((read.store, read.addresses()), (StoreId([2; 16]), ["10.0.0.4:1", "[::1]:2", "10.0.0.4:3"]));
+        assert_eq!((read.store, read.addresses()), (StoreId([2; 16]), ["node-4.example:1", "[::1]:2", "10.0.0.4:3"]));
         let mut bad = good.clone();
         bad["store_id"] = "02".into();
         bad["peer_addr"] = "here".into();

@@ -4,9 +4,9 @@
 //! Must not know: how tokens are verified or signed.
 //! Invariants: the file of a local cluster is readable by its owner only, and never overwritten.
 
-use super::keys::{BelievedKeys, KeyAlgorithm, KeyError, KeySet};
+use super::keys::{BelievedKeys, KeyAlgorithm, KeyConfig, KeyError, KeySet, SecretText};
 use super::mint::SigningKey;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 const DEV_ISSUER: &str = "messenger-dev";
 const DEV_AUDIENCE: &str = "messenger";
 const DEV_KID: &str = "dev";
+/// Bytes of a secret's file that are read at most.
+const SECRET_FILE_MAX: u64 = 64 << 10;
 
 /// Why a key file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,10 +57,28 @@ pub fn dev_keys_path(root: &Path) -> PathBuf {
 
 fn read(path: &Path) -> Result<BelievedKeys, KeyFileError> {
     let text = std::fs::read_to_string(path).map_err(|source| KeyFileError::Io { path: path.into(), source })?;
-    serde_json::from_str(&text).map_err(|error| {
+    let mut config: BelievedKeys = serde_json::from_str(&text).map_err(|error| {
         let message = format!("line {} is not what a key file holds", error.line());
         KeyFileError::Malformed { path: path.into(), message }
-    })
+    })?;
+    config.keys.iter_mut().try_for_each(|key| fetch_secret(path, key))?;
+    Ok(config)
+}
+
+/// Reads a secret that stands in a file of its own.
+fn fetch_secret(keys: &Path, key: &mut KeyConfig) -> Result<(), KeyFileError> {
+    let Some(file) = key.secret_file.take() else { return Ok(()) };
+    if key.secret.is_some() {
+        let message = format!("key {:?} has both secret and secret_file", key.kid);
+        return Err(KeyFileError::Malformed { path: keys.into(), message });
+    }
+    let path = keys.parent().unwrap_or(Path::new(".")).join(file);
+    let failed = |source| KeyFileError::Io { path: path.clone(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(&path).map_err(failed)?;
+    file.take(SECRET_FILE_MAX).read_to_string(&mut text).map_err(failed)?;
+    key.secret = Some(SecretText(text.trim().to_owned()));
+    Ok(())
 }
 
 /// The keys a node verifies with.
@@ -123,6 +143,24 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
         assert!(load_keys(&path).is_ok());
         assert_eq!(load_signing_key(&path).unwrap().secret.len(), 32);
+    }
+
+    #[test]
+    fn a_secret_may_stand_in_a_file_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.json");
+        let keys = |secret: &str| {
+            let key = format!(r#"{{"kid":"k","algorithm":"HS256",{secret}}}"#);
+            std::fs::write(&path, format!(r#"{{"issuer":"i","audience":"a","keys":[{key}]}}"#)).unwrap();
+        };
+        keys(r#""secret_file":"hs256""#);
+        assert!(load_keys(&path).unwrap_err().to_string().contains("hs256"));
+        std::fs::write(dir.path().join("hs256"), "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").unwrap();
+        assert!(load_keys(&path).is_ok());
+        assert_eq!(load_signing_key(&path).unwrap().secret, b"0123456789abcdef0123456789abcdef");
+        keys(r#""secret_file":"hs256","secret":"aHVudGVyMg==""#);
+        let error = load_keys(&path).unwrap_err().to_string();
+        assert!(error.contains("both") && !error.contains("aHVudGVyMg"), "{error}");
     }
 
     #[test]

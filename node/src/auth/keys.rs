@@ -11,6 +11,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 
 /// Bytes of an HS256 secret at least: the hash's own size (RFC 7518, section 3.2).
 const SECRET_MIN: usize = 32;
@@ -70,6 +71,9 @@ pub struct KeyConfig {
     /// The shared secret, at least 32 bytes in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretText>,
+    /// The file that holds the shared secret in `secret`'s stead, beside the file of the keys if it says no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<PathBuf>,
     /// The public key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwk: Option<Jwk>,
@@ -188,7 +192,7 @@ mod tests {
 
     fn hs256(kid: &str, secret: &[u8]) -> KeyConfig {
         let secret = Some(SecretText(STANDARD.encode(secret)));
-        KeyConfig { kid: kid.into(), algorithm: KeyAlgorithm::HS256, secret, jwk: None }
+        KeyConfig { kid: kid.into(), algorithm: KeyAlgorithm::HS256, secret, secret_file: None, jwk: None }
     }
 
     fn config(keys: Vec<KeyConfig>) -> BelievedKeys {
@@ -228,6 +232,7 @@ mod tests {
             kid: "a".into(),
             algorithm,
             secret: secret.map(|text| SecretText(text.into())),
+            secret_file: None,
             jwk: None,
         };
         assert!(refused(vec![with(KeyAlgorithm::HS256, Some("***"))]).to_string().contains("base64"));

@@ -88,6 +88,7 @@ impl SigningKey {
             kid: self.kid.clone(),
             algorithm: KeyAlgorithm::HS256,
             secret: Some(SecretText(STANDARD.encode(&self.secret))),
+            secret_file: None,
             jwk: None,
         }
     }

@@ -31,7 +31,7 @@ fn signing_key() -> SigningKey {
 
 fn public(kid: &str, algorithm: KeyAlgorithm, jwk: &str) -> KeyConfig {
     let jwk = Some(serde_json::from_str::<Jwk>(jwk).unwrap());
-    KeyConfig { kid: kid.into(), algorithm, secret: None, jwk }
+    KeyConfig { kid: kid.into(), algorithm, secret: None, secret_file: None, jwk }
 }
 
 /// An authenticator with one key of each kind, and its clock in milliseconds.

@@ -11,24 +11,26 @@ mod absence;
 mod behind;
 mod bootstrap;
 mod drain;
+mod gauges;
 mod join;
 mod leaders;
 mod moves;
 mod node;
+mod notify;
 mod peers;
 mod reload;
 mod serving;
 mod sessions;
 
+pub use bootstrap::first_record;
 pub use drain::PARENT_ENV;
 pub use reload::Reload;
 
-use crate::config::{Config, ConfigError, LogConfig, LogFormat};
+use crate::config::{Address, Config, ConfigError, LogConfig, LogFormat};
 use messenger_client::ServerUrl;
 use messenger_proto::error::Refusal;
 use messenger_raft::group::host::HostError;
 use messenger_raft::store::{Fatal, OpenError};
-use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
 
 /// Threads of a runtime that wait for the disk, at most: what reads rows, and what takes snapshots in.
@@ -51,7 +53,7 @@ pub enum BootError {
     #[error("cannot listen on {address}: {source}")]
     Address {
         /// Which.
-        address: SocketAddr,
+        address: Address,
         /// What the system said.
         source: std::io::Error,
     },

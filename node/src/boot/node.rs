@@ -9,9 +9,9 @@ use super::leaders::Leaders;
 use super::moves::Moves;
 use super::reload::{Reload, Reloads};
 use super::sessions::NodeSessions;
-use super::{BootError, behind, serving};
+use super::{BootError, behind, gauges, notify, serving};
 use crate::auth::{self, KeySet};
-use crate::config::{ClusterConfig, Config, LimitsConfig, PeerConfig};
+use crate::config::{Address, ClusterConfig, Config, LimitsConfig, PeerConfig};
 use crate::readiness::Readiness;
 use crate::rpc::cross::RouterCross;
 use crate::rpc::handler::NodeHandler;
@@ -30,7 +30,6 @@ use messenger_raft::types::{GroupId, Identity, META_GROUP};
 use messenger_router::Router;
 use messenger_router::placement::plan::Caps;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -38,6 +37,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Between two looks at whether every replica has a leader, while starting.
 const SETTLE_POLL: Duration = Duration::from_millis(25);
@@ -52,8 +52,9 @@ pub struct Listeners {
     pub admin: TcpListener,
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, BootError> {
-    TcpListener::bind(address).await.map_err(|source| BootError::Address { address, source })
+async fn bind(config: &Config, address: &Address) -> Result<TcpListener, BootError> {
+    let address = address.listening_at(config.node.listen_ip);
+    TcpListener::bind(address.to_string()).await.map_err(|source| BootError::Address { address, source })
 }
 
 /// Runs a node from start to end.
@@ -65,13 +66,16 @@ pub async fn run(config: Config, join: Option<ServerUrl>, reload: Reload, raft: 
     let keys = auth::load_keys(&config.auth.keys).map_err(|error| BootError::Config(format!("auth.keys: {error}")))?;
     let first = first_record_of(&config)?;
     let listeners = Listeners {
-        client: bind(this.client_addr).await?,
-        peer: bind(this.peer_addr).await?,
-        admin: bind(this.admin_addr).await?,
+        client: bind(&config, &this.client_addr).await?,
+        peer: bind(&config, &this.peer_addr).await?,
+        admin: bind(&config, &this.admin_addr).await?,
     };
     let store = Store::open(&config.node.data_dir, store_options(&config.limits))?;
     let mut fatal = store.fatal();
     let readiness = Readiness::default();
+    // Until the process ends: also a node that goes is watched over.
+    let _told = notify::Notifier::from_env()
+        .map(|notifier| AbortOnDropHandle::new(tokio::spawn(notifier.follow(readiness.clone()))));
     let life = async {
         let known = tokio::select! {
             known = identify(&config, join.as_ref(), &this, &store) => known?,
@@ -174,6 +178,7 @@ async fn live(
     let Listeners { client, peer, admin } = listeners;
     node.serve_peers(&raft, peer);
     let serving = serving::start(config, checked.keys, &node, client, admin)?;
+    let _measured = AbortOnDropHandle::new(tokio::spawn(gauges::follow(node.host.clone(), readiness)));
     tokio::select! {
         lived = node.live(checked.first, &config.cluster) => lived?,
         () = checked.reloads.follow(serving.rates()) => {}

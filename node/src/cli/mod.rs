@@ -8,13 +8,16 @@ pub mod audit;
 pub mod bench;
 pub mod chat;
 pub mod cluster;
+pub mod config;
 pub mod dev;
 pub mod exit;
+pub mod health;
 pub mod listen;
 pub mod moves;
 pub mod operators;
 pub mod reports;
 pub mod serve;
+pub mod shell;
 pub mod token;
 pub mod user;
 
@@ -40,6 +43,8 @@ struct Cli {
 enum Command {
     Dev(dev::DevArgs),
     Serve(serve::ServeArgs),
+    Config(config::ConfigArgs),
+    Health(health::HealthArgs),
     Token(token::TokenArgs),
     Chat(chat::ChatArgs),
     Listen(listen::ListenArgs),
@@ -49,6 +54,8 @@ enum Command {
     Reports(reports::ReportsArgs),
     Senders(reports::SendersArgs),
     Bench(bench::BenchArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// For whom to print.
@@ -116,7 +123,11 @@ fn run(command: Command) -> Result<(), CliError> {
     match command {
         // A node has runtimes of its own.
         Command::Serve(args) => serve::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::Completions(args) => shell::completions(&args, explained(Cli::command())),
+        Command::Man(args) => shell::man(&args, explained(Cli::command())),
         Command::Token(args) => token::run(&args),
+        Command::Health(args) => block_on(health::run(args)),
         Command::Dev(args) => block_on(dev::run(args)),
         Command::Chat(args) => block_on(chat::run(args)),
         Command::Listen(args) => block_on(listen::run(args)),

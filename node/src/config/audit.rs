@@ -3,8 +3,7 @@
 //! Owns: the shape, defaults and bounds of `[audit]`.
 //! Must not know: what a record says.
 
-use super::ConfigError;
-use super::check::within;
+use super::check::{Problems, within};
 use serde::{Deserialize, Serialize};
 
 /// The audit log of a node, in `audit/` of its data directory.
@@ -31,8 +30,8 @@ impl AuditConfig {
         *self == Self::default()
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        within("audit.keep_days", self.keep_days.into(), 1..=3_650)?;
-        within("audit.max_bytes", self.max_bytes, 1 << 20..=1 << 40)
+    pub(super) fn check(&self, found: &mut Problems) {
+        found.add(within("audit.keep_days", self.keep_days.into(), 1..=3_650));
+        found.add(within("audit.max_bytes", self.max_bytes, 1 << 20..=1 << 40));
     }
 }

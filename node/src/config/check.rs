@@ -3,7 +3,7 @@
 //! Owns: the bounds of every value.
 //! Must not know: where values came from.
 
-use super::{Config, ConfigError};
+use super::{Address, Config, ConfigError, PeerConfig};
 use messenger_proto::limits::ZONE_MAX;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -30,97 +30,141 @@ fn check_origin(origin: &str) -> Result<(), ConfigError> {
     Err(ConfigError::invalid("auth.allowed_origins", problem))
 }
 
+/// What was found wrong so far.
+#[derive(Default)]
+pub(super) struct Problems(Vec<ConfigError>);
+
+impl Problems {
+    /// Takes note of what a check found.
+    pub(super) fn add<T>(&mut self, checked: Result<T, ConfigError>) -> Option<T> {
+        checked.map_err(|error| self.0.push(error)).ok()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Config {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        self.cluster_id()?;
+    /// All that contradicts itself or is out of bounds; nothing if the configuration can be used.
+    #[must_use]
+    pub fn problems(&self) -> Vec<ConfigError> {
+        let mut found = Problems::default();
+        found.add(self.cluster_id());
         if self.joins() {
-            self.check_newcomer()?;
+            self.check_newcomer(&mut found);
         } else {
-            self.check_first()?;
+            self.check_first(&mut found);
         }
-        within("cluster.shards", self.cluster.shards.into(), 1..=4096)?;
-        within("cluster.replace_after_seconds", self.cluster.replace_after_seconds.into(), 0..=30 * 86_400)?;
-        self.check_limits()?;
-        self.rate_limits.check()?;
-        self.audit.check()?;
-        self.auth.allowed_origins.iter().try_for_each(|origin| check_origin(origin))?;
-        tracing_subscriber::EnvFilter::try_new(&self.log.filter)
-            .map_err(|error| ConfigError::invalid("log.filter", error.to_string()))?;
-        Ok(())
+        found.add(within("cluster.shards", self.cluster.shards.into(), 1..=4096));
+        let replace_after = self.cluster.replace_after_seconds.into();
+        found.add(within("cluster.replace_after_seconds", replace_after, 0..=30 * 86_400));
+        self.check_limits(&mut found);
+        self.rate_limits.check(&mut found);
+        self.audit.check(&mut found);
+        for origin in &self.auth.allowed_origins {
+            found.add(check_origin(origin));
+        }
+        let filter = tracing_subscriber::EnvFilter::try_new(&self.log.filter);
+        found.add(filter.map_err(|error| ConfigError::invalid("log.filter", error.to_string())));
+        found.0
     }
 
     /// A node that its cluster starts with: the list says where it listens.
-    fn check_first(&self) -> Result<(), ConfigError> {
-        self.check_nodes()?;
-        self.this_node()?;
+    fn check_first(&self, found: &mut Problems) {
+        self.check_nodes(found);
+        let this = found.add(self.this_node());
         let node = &self.node;
-        if !node.zone.is_empty() || [node.client_addr, node.peer_addr, node.admin_addr].iter().any(Option::is_some) {
+        if !node.zone.is_empty() || [&node.client_addr, &node.peer_addr, &node.admin_addr].iter().any(|at| at.is_some())
+        {
             let problem = "has a zone or addresses, which cluster.nodes has too: leave out one or the other";
-            return Err(ConfigError::invalid("node", problem));
+            found.add::<()>(Err(ConfigError::invalid("node", problem)));
         }
-        within("cluster.replication", self.cluster.replication.into(), 1..=9)?;
+        if let Some(this) = this {
+            self.check_ports(found, &this);
+        }
+        found.add(within("cluster.replication", self.cluster.replication.into(), 1..=9));
         if self.cluster.replication.is_multiple_of(2) {
-            return Err(ConfigError::invalid("cluster.replication", "must be odd: an even number survives no more"));
+            let problem = "must be odd: an even number survives no more";
+            found.add::<()>(Err(ConfigError::invalid("cluster.replication", problem)));
         }
-        Ok(())
     }
 
     /// A node that joins: it speaks for itself alone.
-    fn check_newcomer(&self) -> Result<(), ConfigError> {
+    fn check_newcomer(&self, found: &mut Problems) {
         if self.node.id != 0 {
             let problem =
                 "is given by the cluster to a node that joins: leave it out, or list the nodes in cluster.nodes";
-            return Err(ConfigError::invalid("node.id", problem));
+            found.add::<()>(Err(ConfigError::invalid("node.id", problem)));
         }
         if self.cluster.bootstrap {
-            return Err(ConfigError::invalid("cluster.bootstrap", "needs cluster.nodes, the nodes to begin with"));
+            let problem = "needs cluster.nodes, the nodes to begin with";
+            found.add::<()>(Err(ConfigError::invalid("cluster.bootstrap", problem)));
         }
-        let this = self.this_node()?;
-        within("node.zone, in bytes,", this.zone.len() as u64, 0..=ZONE_MAX as u64)?;
+        let Some(this) = found.add(self.this_node()) else { return };
+        found.add(within("node.zone, in bytes,", this.zone.len() as u64, 0..=ZONE_MAX as u64));
+        self.check_ports(found, &this);
         let mut known = BTreeSet::new();
         let listens =
             [("client_addr", this.client_addr), ("peer_addr", this.peer_addr), ("admin_addr", this.admin_addr)];
         for (field, address) in listens {
-            if address.port() == 0 || address.ip().is_unspecified() {
+            if address.port() == 0 || address.ip().is_some_and(|ip| ip.is_unspecified()) {
                 let problem = format!("{address} is not where others can reach it");
-                return Err(ConfigError::invalid(format!("node.{field}"), problem));
+                found.add::<()>(Err(ConfigError::invalid(format!("node.{field}"), problem)));
             }
-            if !known.insert(address) {
-                return Err(ConfigError::invalid(format!("node.{field}"), format!("{address} stands twice")));
+            if !known.insert(address.clone()) {
+                let problem = format!("{address} stands twice");
+                found.add::<()>(Err(ConfigError::invalid(format!("node.{field}"), problem)));
             }
         }
-        Ok(())
     }
 
-    fn check_nodes(&self) -> Result<(), ConfigError> {
-        within("cluster.nodes", self.cluster.nodes.len() as u64, 1..=9)?;
+    /// At one IP address three listeners need three ports.
+    fn check_ports(&self, found: &mut Problems, this: &PeerConfig) {
+        let Some(ip) = self.node.listen_ip else { return };
+        let ports = [&this.client_addr, &this.peer_addr, &this.admin_addr].map(Address::port);
+        if BTreeSet::from(ports).len() < ports.len() {
+            let problem = format!("is {ip}, where the node's three addresses need three ports");
+            found.add::<()>(Err(ConfigError::invalid("node.listen_ip", problem)));
+        }
+    }
+
+    fn check_nodes(&self, found: &mut Problems) {
+        found.add(within("cluster.nodes", self.cluster.nodes.len() as u64, 1..=9));
         let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         for peer in &self.cluster.nodes {
-            within("cluster.nodes.id", peer.id, 1..=u64::from(u32::MAX))?;
+            found.add(within("cluster.nodes.id", peer.id, 1..=u64::from(u32::MAX)));
             if !ids.insert(peer.id) {
-                return Err(ConfigError::invalid("cluster.nodes", format!("id {} stands twice", peer.id)));
+                let problem = format!("id {} stands twice", peer.id);
+                found.add::<()>(Err(ConfigError::invalid("cluster.nodes", problem)));
             }
-            for address in [peer.client_addr, peer.peer_addr, peer.admin_addr] {
+            for address in [&peer.client_addr, &peer.peer_addr, &peer.admin_addr] {
                 if !addresses.insert(address) {
-                    return Err(ConfigError::invalid("cluster.nodes", format!("address {address} stands twice")));
+                    let problem = format!("address {address} stands twice");
+                    found.add::<()>(Err(ConfigError::invalid("cluster.nodes", problem)));
                 }
             }
         }
-        Ok(())
     }
 
-    fn check_limits(&self) -> Result<(), ConfigError> {
+    fn check_limits(&self, found: &mut Problems) {
         let limits = &self.limits;
-        within("limits.proposal_bytes", limits.proposal_bytes.into(), MIB..=u64::from(u32::MAX))?;
-        within("limits.request_bytes", limits.request_bytes.into(), MIB..=u64::from(u32::MAX))?;
-        within("limits.requests", limits.requests.into(), 1..=1_000_000)?;
-        within("limits.connections", limits.connections.into(), 1..=10_000_000)?;
-        within("limits.tail_bytes", limits.tail_bytes.into(), 64 * 1024..=1 << 30)?;
-        within("limits.moves", limits.moves.into(), 1..=1_000)?;
-        within("limits.moves_per_node", limits.moves_per_node.into(), 1..=1_000)?;
-        within("limits.move_bytes_per_second", limits.move_bytes_per_second, 64 << 10..=16 << 30)?;
-        within("limits.erase_every_seconds", limits.erase_every_seconds.into(), 1..=86_400)?;
-        within("limits.store_bytes", limits.store_bytes, 32 * MIB..=1 << 40)
+        let bounds = [
+            ("limits.proposal_bytes", limits.proposal_bytes.into(), MIB..=u64::from(u32::MAX)),
+            ("limits.request_bytes", limits.request_bytes.into(), MIB..=u64::from(u32::MAX)),
+            ("limits.requests", limits.requests.into(), 1..=1_000_000),
+            ("limits.connections", limits.connections.into(), 1..=10_000_000),
+            ("limits.tail_bytes", limits.tail_bytes.into(), 64 * 1024..=1 << 30),
+            ("limits.moves", limits.moves.into(), 1..=1_000),
+            ("limits.moves_per_node", limits.moves_per_node.into(), 1..=1_000),
+            ("limits.move_bytes_per_second", limits.move_bytes_per_second, 64 << 10..=16 << 30),
+            ("limits.erase_every_seconds", limits.erase_every_seconds.into(), 1..=86_400),
+            ("limits.store_bytes", limits.store_bytes, 32 * MIB..=1 << 40),
+        ];
+        for (field, value, bounds) in bounds {
+            found.add(within(field, value, bounds));
+        }
     }
 }
 
@@ -196,6 +240,36 @@ keys = "keys.json"
     }
 
     #[test]
+    fn all_mistakes_are_named_at_once() {
+        let bad = GOOD.replace("replication = 1", "replication = 4\nshards = 0").replace("0e0f", "0e");
+        let bad = bad.replace("[auth]", "[limits]\nrequests = 0\nmoves = 0\n[audit]\nkeep_days = 0\n[auth]");
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bad.as_bytes()).unwrap();
+        let config = Config::read(file.path(), &Overrides::default()).unwrap();
+        let found: Vec<String> = config.problems().iter().map(ToString::to_string).collect();
+        let fields =
+            ["cluster.id", "cluster.replication", "cluster.shards", "limits.requests", "limits.moves", "audit.keep"];
+        assert_eq!(found.len(), fields.len(), "{found:?}");
+        for (found, field) in found.iter().zip(fields) {
+            assert!(found.starts_with(field), "{found}");
+        }
+    }
+
+    #[test]
+    fn three_listeners_of_one_address_need_three_ports() {
+        let ports = |admin: &str| {
+            let at = format!(
+                "listen_ip = \"0.0.0.0\"\nclient_addr = \"a:1\"\npeer_addr = \"b:2\"\nadmin_addr = \"c:{admin}\""
+            );
+            let own = NEWCOMER
+                .replace("client_addr = \"10.0.0.4:1\"\npeer_addr = \"10.0.0.4:2\"\nadmin_addr = \"10.0.0.4:3\"", &at);
+            load(&own)
+        };
+        assert!(ports("3").is_ok());
+        assert!(ports("2").unwrap_err().contains("node.listen_ip"));
+    }
+
+    #[test]
     fn each_mistake_is_named_on_one_line() {
         let cases = [
             ("id = 1\ndata_dir", "id = 1\nzone = \"a\"\ndata_dir", "node"),
@@ -208,6 +282,7 @@ keys = "keys.json"
             ("replication = 1", "replication = 1\nreplace_after_seconds = 9999999", "cluster.replace_after_seconds"),
             ("0e0f", "0e", "cluster.id"),
             ("127.0.0.1:3", "127.0.0.1:2", "stands twice"),
+            ("127.0.0.1:3", "127.0.0:3", "a host and a port"),
             ("[auth]", "[log]\nfilter = \"=x=\"\n[auth]", "log.filter"),
             ("[auth]", "[limits]\nrequests = 0\n[auth]", "limits.requests"),
             ("[auth]", "[auth]\nallowed_origins = [\"*\"]", "auth.allowed_origins"),

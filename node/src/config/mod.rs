@@ -2,13 +2,17 @@
 //!
 //! Owns: the file's shape, defaults, bounds and checks; flags win over `MESSENGER_*`, which win over the file.
 //! Must not know: how a value is used.
-//! Invariants: a loaded [`Config`] is consistent: addresses parse, ids are unique, R is odd;
+//! Invariants: no value is a secret: those are in files that it names; a loaded [`Config`] is consistent: addresses parse, ids are unique, R is odd;
 //! it is of a node that its cluster starts with, or of one that joins, and nothing between.
 
+mod address;
 mod audit;
 mod check;
+mod host;
 mod rates;
+mod shown;
 
+pub use address::{Address, NotAnAddress};
 pub use audit::AuditConfig;
 pub use rates::{
     ClassLimits, FailedAuthLimits, ForwardedHeader, KeyFetchLimits, Network, ProxiesConfig, RateLimitsConfig,
@@ -18,7 +22,7 @@ pub use rates::{
 use messenger_proto::ids::{ClusterId, NodeId};
 use messenger_proto::meta::{NodeInfo, NodeState};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -94,18 +98,25 @@ pub struct NodeConfig {
     pub id: u64,
     /// Where it keeps everything.
     pub data_dir: PathBuf,
+    /// The name or IP address by which others reach this node's host, where nodes share one file: the node is the one of
+    /// `cluster.nodes` whose `peer_addr` is there, and joins if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The IP address to listen at, if others reach the node at another one or by a name; `0.0.0.0` or `::` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_ip: Option<IpAddr>,
     /// At a node that joins, what fails together with it; at the others `cluster.nodes` says so.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub zone: String,
     /// At a node that joins, where it listens for clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_addr: Option<SocketAddr>,
+    pub client_addr: Option<Address>,
     /// At a node that joins, where it listens for other nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peer_addr: Option<SocketAddr>,
+    pub peer_addr: Option<Address>,
     /// At a node that joins, where it listens for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub admin_addr: Option<SocketAddr>,
+    pub admin_addr: Option<Address>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
@@ -148,11 +159,11 @@ pub struct PeerConfig {
     #[serde(default)]
     pub zone: String,
     /// For clients.
-    pub client_addr: SocketAddr,
+    pub client_addr: Address,
     /// For other nodes.
-    pub peer_addr: SocketAddr,
+    pub peer_addr: Address,
     /// For operators.
-    pub admin_addr: SocketAddr,
+    pub admin_addr: Address,
 }
 
 /// Who may come in.
@@ -305,6 +316,18 @@ pub struct Overrides {
     /// Where the node keeps everything.
     #[arg(long = "data", env = "MESSENGER_DATA", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// The file with the keys of tokens.
+    #[arg(long, env = "MESSENGER_KEYS", value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// The name or IP address by which others reach this host, where nodes share one file.
+    #[arg(long, env = "MESSENGER_HOST", value_name = "HOST")]
+    pub host: Option<String>,
+    /// The IP address to listen at, if it is not the one that others reach.
+    #[arg(long, env = "MESSENGER_LISTEN_IP", value_name = "IP")]
+    pub listen_ip: Option<IpAddr>,
+    /// At a node that joins, what fails together with it.
+    #[arg(long, env = "MESSENGER_ZONE", value_name = "ZONE")]
+    pub zone: Option<String>,
     /// A log filter, as `info` or `info,messenger_raft=debug`.
     #[arg(long, env = "MESSENGER_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -319,6 +342,18 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], each naming the file or field.
     pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let config = Self::read(path, overrides)?;
+        match config.problems().into_iter().next() {
+            None => Ok(config),
+            Some(problem) => Err(problem),
+        }
+    }
+
+    /// The same without the check: see [`Config::problems`].
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file can't be read, or is not of the right shape.
+    pub fn read(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let mut config: Self = toml::from_str(&text).map_err(|error| {
@@ -329,17 +364,21 @@ impl Config {
         let base = path.parent().unwrap_or(Path::new("."));
         config.node.data_dir = base.join(&config.node.data_dir);
         config.auth.keys = base.join(&config.auth.keys);
-        if let Some(data_dir) = &overrides.data_dir {
-            config.node.data_dir.clone_from(data_dir);
-        }
-        if let Some(filter) = &overrides.log {
-            config.log.filter.clone_from(filter);
-        }
-        if let Some(format) = overrides.log_format {
-            config.log.format = format;
-        }
-        config.check()?;
+        config.lay_over(overrides);
+        config.settle_host()?;
         Ok(config)
+    }
+
+    fn lay_over(&mut self, overrides: &Overrides) {
+        let Overrides { data_dir, keys, host, listen_ip, zone, log, log_format } = overrides.clone();
+        let node = &mut self.node;
+        node.data_dir = data_dir.unwrap_or(std::mem::take(&mut node.data_dir));
+        node.host = host.or(node.host.take());
+        node.listen_ip = listen_ip.or(node.listen_ip);
+        node.zone = zone.unwrap_or(std::mem::take(&mut node.zone));
+        self.auth.keys = keys.unwrap_or(std::mem::take(&mut self.auth.keys));
+        self.log.filter = log.unwrap_or(std::mem::take(&mut self.log.filter));
+        self.log.format = log_format.unwrap_or(self.log.format);
     }
 
     /// The cluster's id.
@@ -371,17 +410,17 @@ impl Config {
             let found = self.cluster.nodes.iter().find(|peer| peer.id == self.node.id);
             return found.cloned().ok_or_else(|| ConfigError::invalid("node.id", "is not one of cluster.nodes"));
         }
-        let listens = |field: &str, address: Option<SocketAddr>| {
+        let listens = |field: &str, address: Option<&Address>| {
             let problem =
                 "is missing: without cluster.nodes this node joins a cluster, and says itself where it listens";
-            address.ok_or_else(|| ConfigError::invalid(field, problem))
+            address.cloned().ok_or_else(|| ConfigError::invalid(field, problem))
         };
         Ok(PeerConfig {
             id: self.node.id,
             zone: self.node.zone.clone(),
-            client_addr: listens("node.client_addr", self.node.client_addr)?,
-            peer_addr: listens("node.peer_addr", self.node.peer_addr)?,
-            admin_addr: listens("node.admin_addr", self.node.admin_addr)?,
+            client_addr: listens("node.client_addr", self.node.client_addr.as_ref())?,
+            peer_addr: listens("node.peer_addr", self.node.peer_addr.as_ref())?,
+            admin_addr: listens("node.admin_addr", self.node.admin_addr.as_ref())?,
         })
     }
 

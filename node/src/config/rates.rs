@@ -3,8 +3,7 @@
 //! Owns: the shape, defaults and bounds of `[rate_limits]` and `[proxies]`, the parts that are read again on SIGHUP.
 //! Must not know: how requests are counted.
 
-use super::ConfigError;
-use super::check::within;
+use super::check::{Problems, within};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -132,8 +131,8 @@ impl RateLimitsConfig {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        within("rate_limits.remembered_keys", self.remembered_keys.into(), 1_000..=10_000_000)?;
+    pub(super) fn check(&self, found: &mut Problems) {
+        found.add(within("rate_limits.remembered_keys", self.remembered_keys.into(), 1_000..=10_000_000));
         let class = |name: &'static str, limits: ClassLimits| {
             let ClassLimits { window_s, per_user, per_device, per_address } = limits;
             (name, window_s, vec![("per_user", per_user), ("per_device", per_device), ("per_address", per_address)])
@@ -150,12 +149,11 @@ impl RateLimitsConfig {
             ("failed_auth", failed.window_s, vec![("per_address", failed.per_address)]),
         ];
         for (table, window_s, limits) in tables {
-            within(&format!("rate_limits.{table}.window_s"), window_s.into(), 1..=WINDOW_S_MAX.into())?;
+            found.add(within(&format!("rate_limits.{table}.window_s"), window_s.into(), 1..=WINDOW_S_MAX.into()));
             for (name, limit) in limits {
-                within(&format!("rate_limits.{table}.{name}"), limit.into(), 0..=TOKENS_MAX.into())?;
+                found.add(within(&format!("rate_limits.{table}.{name}"), limit.into(), 0..=TOKENS_MAX.into()));
             }
         }
-        Ok(())
     }
 }
 
@@ -244,7 +242,9 @@ mod tests {
         let sends = ClassLimits { window_s: 5, per_user: 4, per_device: 3, per_address: 0 };
         assert_eq!(limits, RateLimitsConfig { sends, ..RateLimitsConfig::default() });
         for limits in [limits, RateLimitsConfig::default(), RateLimitsConfig::never_met()] {
-            limits.check().unwrap();
+            let mut found = Problems::default();
+            limits.check(&mut found);
+            assert!(found.is_empty());
             let written = toml::to_string(&limits).unwrap();
             assert_eq!(toml::from_str::<RateLimitsConfig>(&written).unwrap(), limits);
         }

@@ -206,6 +206,12 @@ impl Host {
         self.inner.short_of_disk.load(Ordering::Relaxed)
     }
 
+    /// Bytes left on this node's disk; `None` when that is unknown. Asks the disk.
+    #[must_use]
+    pub fn disk_free_bytes(&self) -> Option<u64> {
+        self.inner.parts.store.pressure().disk_free_bytes
+    }
+
     /// The cluster's record, as this node has applied it; epoch 0 until there is one.
     #[must_use]
     pub fn record(&self) -> watch::Receiver<Arc<ClusterState>> {

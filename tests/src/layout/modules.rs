@@ -20,7 +20,7 @@ pub const NODE: [(&str, &[&str]); 17] = [
     ("rates", &["metric_names", "config", "auth", "api"]),
     ("gateway", &["metric_names", "readiness", "config", "auth", "api", "audit", "rates"]),
     ("realtime", &["metric_names", "config", "auth", "api", "audit", "rates", "gateway"]),
-    ("admin", &["readiness", "operator_api", "auth", "api", "rpc", "audit", "gateway"]),
+    ("admin", &["readiness", "operator_api", "config", "auth", "api", "rpc", "audit", "gateway"]),
     (
         "boot",
         &[

@@ -6,6 +6,7 @@
 use super::Layout;
 use crate::boot::PARENT_ENV;
 use crate::cli::exit::CliError;
+use crate::config::Address;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -54,7 +55,7 @@ pub fn addresses_are_free(layout: &Layout) -> Result<(), CliError> {
     for config in &layout.nodes {
         let node = config.this_node().map_err(|error| CliError::Config(error.to_string()))?;
         for address in [node.client_addr, node.peer_addr, node.admin_addr] {
-            std::net::TcpListener::bind(address)
+            std::net::TcpListener::bind(address.to_string())
                 .map_err(|error| CliError::Address(format!("cannot listen on {address}: {error}; see --base-port")))?;
         }
     }
@@ -111,7 +112,7 @@ impl Children {
                 if node.is_gone(&log)? {
                     break;
                 }
-                let ready = is_ready(address).await;
+                let ready = is_ready(&address).await;
                 if node.is_gone(&log)? || ready {
                     break;
                 }
@@ -184,10 +185,10 @@ fn last_line(log: &Path) -> String {
 }
 
 /// Asks `/readyz` over a fresh connection; anything but 200 is not ready.
-async fn is_ready(address: std::net::SocketAddr) -> bool {
+async fn is_ready(address: &Address) -> bool {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let ask = async {
-        let mut socket = tokio::net::TcpStream::connect(address).await?;
+        let mut socket = tokio::net::TcpStream::connect(address.to_string()).await?;
         let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await?;
         let mut status = [0; 12];

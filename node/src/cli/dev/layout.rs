@@ -45,6 +45,8 @@ impl Layout {
             node: NodeConfig {
                 id: node.into(),
                 data_dir: "data".into(),
+                host: None,
+                listen_ip: None,
                 zone: String::new(),
                 client_addr: None,
                 peer_addr: None,
@@ -190,7 +192,7 @@ fn another_shape(existing: &str) -> String {
 }
 
 fn peer(node: u16, base_port: u16) -> PeerConfig {
-    let address = |offset: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, base_port + offset + node - 1));
+    let address = |offset: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, base_port + offset + node - 1)).into();
     PeerConfig {
         id: node.into(),
         zone: format!("zone-{node}"),
