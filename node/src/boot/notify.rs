@@ -2,7 +2,7 @@
 //!
 //! Owns: the datagrams of `sd_notify(3)` to the socket that systemd names, and the watchdog's pulse.
 //! Must not know: what makes a node ready.
-//! Invariants: nobody is waited for: what can't be sent is lost, and the node lives on.
+//! Invariants: nobody is waited for: what can't be sent now is sent with the next pulse, and the node lives on.
 
 use crate::readiness::{Phase, Readiness};
 use std::ffi::OsStr;
@@ -50,9 +50,9 @@ impl Notifier {
         Some(Self { socket, to, watchdog })
     }
 
-    fn say(&self, lines: &str) {
-        // Whoever does not listen misses it.
-        let _ = self.socket.send_to_addr(lines.as_bytes(), &self.to);
+    /// Whether the socket took it: it is full where nobody reads.
+    fn say(&self, lines: &str) -> bool {
+        self.socket.send_to_addr(lines.as_bytes(), &self.to).is_ok()
     }
 
     /// Says so whenever the node is ready, waits for something else, or is on its way out, and that it lives.
@@ -63,18 +63,20 @@ impl Notifier {
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut said = None;
         loop {
-            tokio::select! {
-                _ = pulse.tick() => if self.watchdog.is_some() {
-                    self.say("WATCHDOG=1");
+            let beats = tokio::select! {
+                _ = pulse.tick() => self.watchdog.is_some(),
+                changed = phase.changed() => match changed {
+                    Ok(()) => false,
+                    Err(_) => return,
                 },
-                changed = phase.changed() => if changed.is_err() {
-                    return;
-                },
-            }
+            };
             let (now, why_not) = (*phase.borrow_and_update(), readiness.why_not());
-            if said != Some((now, why_not)) {
-                self.say(&lines(now, why_not));
+            if said != Some((now, why_not)) && self.say(&lines(now, why_not)) {
                 said = Some((now, why_not));
+            }
+            // After the news, so that pulses don't fill the socket in its stead.
+            if beats {
+                self.say("WATCHDOG=1");
             }
         }
     }
