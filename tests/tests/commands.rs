@@ -239,9 +239,8 @@ fn verify_unit(unit: &str) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("messenger.service");
     let installed = unit.replace("/usr/local/bin/messenger", &binary::messenger().display().to_string());
-    let installed: String =
-        installed.lines().filter(|line| !line.starts_with("Documentation=")).map(|l| format!("{l}\n")).collect();
-    fs::write(&path, installed).expect("it is writable");
+    let lines: Vec<&str> = installed.lines().filter(|line| !line.starts_with("Documentation=")).collect();
+    fs::write(&path, lines.join("\n") + "\n").expect("it is writable");
     match Command::new("systemd-analyze").arg("verify").arg(&path).output() {
         Ok(verified) => assert!(verified.status.success() && verified.stderr.is_empty(), "{verified:?}"),
         Err(_) => eprintln!("systemd-analyze is not here: the unit was not verified by it"),

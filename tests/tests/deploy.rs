@@ -109,18 +109,18 @@ fn the_compose_file_makes_three_nodes_in_three_zones() {
 #[test]
 fn the_image_runs_a_node_that_is_not_root_and_needs_no_shell() {
     let image = shipped("Dockerfile");
-    let last = image.rsplit("\nFROM ").next().expect("it has a stage");
-    assert!(last.contains("\nUSER 10001:10001\n") && last.contains("\nSTOPSIGNAL SIGTERM\n"), "{last}");
+    let stage = image.rsplit("\nFROM ").next().expect("it has a stage");
+    assert!(stage.contains("\nUSER 10001:10001\n") && stage.contains("\nSTOPSIGNAL SIGTERM\n"), "{stage}");
     let json = |instruction: &str| -> Vec<String> {
-        let list = last.lines().find_map(|line| line.strip_prefix(instruction));
-        let list = list.unwrap_or_else(|| panic!("no {instruction} in {last}"));
+        let list = stage.lines().find_map(|line| line.strip_prefix(instruction));
+        let list = list.unwrap_or_else(|| panic!("no {instruction} in {stage}"));
         serde_json::from_str(list).unwrap_or_else(|error| panic!("{instruction} is no list: {error}"))
     };
     let (entry, command) = (json("ENTRYPOINT "), json("CMD "));
     assert_eq!(entry, ["messenger"]);
     takes(&command.iter().map(String::as_str).collect::<Vec<_>>());
     let (_, probe) =
-        last.split_once("HEALTHCHECK ").and_then(|(_, rest)| rest.split_once(" CMD ")).expect("it has a probe");
+        stage.split_once("HEALTHCHECK ").and_then(|(_, rest)| rest.split_once(" CMD ")).expect("it has a probe");
     let probe: Vec<String> = serde_json::from_str(probe.lines().next().expect("it has a line")).expect("it is a list");
     assert_eq!(probe.first().map(String::as_str), Some("messenger"));
     takes(&probe.iter().skip(1).map(String::as_str).collect::<Vec<_>>());
@@ -222,7 +222,7 @@ fn every_metric_of_rules_and_dashboards_is_one_of_a_running_node() {
         wanted.iter().all(|name| there.contains(name.as_str())).then_some(text)
     });
     let body = text.lines().filter(|line| line.starts_with('#') || line.starts_with("messenger_"));
-    promtool(&["check", "metrics"], &body.map(|line| format!("{line}\n")).collect::<String>());
+    promtool(&["check", "metrics"], &(body.collect::<Vec<_>>().join("\n") + "\n"));
     let path = workspace::root().join("deploy/prometheus/rules.yml");
     promtool(&["check", "rules", path.to_str().expect("UTF-8")], "");
     for rule in yaml::documents(&rules)[0]["groups"][0]["rules"].as_array().expect("it has rules") {
