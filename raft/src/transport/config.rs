@@ -3,6 +3,7 @@
 //! Owns: every time, count and size bound of links, and why each is what it is.
 //! Must not know: where the values are configured.
 
+use super::tls::PeerTls;
 use std::time::Duration;
 
 /// Bytes of one call or answer at most: a full append of several packs, a page of the largest messages.
@@ -60,9 +61,11 @@ pub struct TransportConfig {
     /// HTTP/2 window of a connection: more than its lanes' together, so that none can starve another; subscriptions,
     /// which may be left lying by the hundred, have a connection of their own.
     pub connection_window: u32,
+    /// Mutual TLS; without it the wire is readable, and whoever reaches the port and knows the cluster is believed.
+    pub tls: Option<PeerTls>,
     /// Connections accepted at a time.
     pub connections: usize,
-    /// A connection that has not said the HTTP/2 preface by then is closed.
+    /// A connection that has not agreed on TLS and said the HTTP/2 preface by then is closed.
     pub preface_timeout: Duration,
 }
 
@@ -91,6 +94,7 @@ impl Default for TransportConfig {
             lane_window: 4 * 1024 * 1024,
             subscription_window: 256 * 1024,
             connection_window: 32 * 1024 * 1024,
+            tls: None,
             connections: 1_024,
             preface_timeout: Duration::from_secs(5),
         }

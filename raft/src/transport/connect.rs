@@ -10,8 +10,10 @@ use super::config::{MESSAGE_MAX, TransportConfig};
 use super::identity::{Mismatch, Peer, Peers};
 use super::lane::{LaneSender, Outgoing, Pending, lane};
 use super::method::Lane;
+use super::tls::Wire;
 use crate::clock::HybridClock;
 use crate::types::Identity;
+use hyper_util::rt::TokioIo;
 use messenger_proto::ids::{Millis, NodeId, StoreId};
 use messenger_proto::rpc::pb;
 use messenger_proto::rpc::pb::peer_client::PeerClient;
@@ -20,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 
 /// A connection to a peer, open and identified.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub(crate) enum ConnectError {
     Address,
     #[error("{0}")]
     Dial(String),
+    #[error("TLS: {0}")]
+    Tls(String),
     #[error("the peer refuses: {0}")]
     Refused(String),
     #[error(transparent)]
@@ -136,7 +140,7 @@ impl Keeper {
             ConnectError::Dial(_) | ConnectError::Timeout(_) => {
                 tracing::info!(%node, addr, %error, "no connection to the peer");
             }
-            ConnectError::Address | ConnectError::Refused(_) | ConnectError::Mismatch(_) => {
+            ConnectError::Address | ConnectError::Tls(_) | ConnectError::Refused(_) | ConnectError::Mismatch(_) => {
                 tracing::error!(%node, addr, %error, "no link with the peer");
             }
         }
@@ -172,13 +176,13 @@ impl Keeper {
         let config = &self.shared.config;
         let channel = self
             .endpoint(&peer.addr, config.lane_window)?
-            .connect()
+            .connect_with_connector(self.dialer(peer))
             .await
-            .map_err(|error| ConnectError::Dial(chain(&error)))?;
+            .map_err(|error| dial_error(&error))?;
         let mut client =
             PeerClient::new(channel).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX);
         let store = self.handshake(&mut client).await?;
-        let streams = self.endpoint(&peer.addr, config.subscription_window)?.connect_lazy();
+        let streams = self.endpoint(&peer.addr, config.subscription_window)?.connect_with_connector_lazy(self.dialer(peer));
         let streams =
             PeerClient::new(streams).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX);
 
@@ -206,12 +210,23 @@ impl Keeper {
         let endpoint = Endpoint::from_shared(format!("http://{addr}")).map_err(|_| ConnectError::Address)?;
         Ok(endpoint
             .connect_timeout(config.connect_timeout)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(config.keepalive_interval)
             .keep_alive_timeout(config.keepalive_timeout)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(window)
             .initial_connection_window_size(config.connection_window))
+    }
+
+    /// Opens connections to the peer, and to nobody else where certificates say who is who.
+    fn dialer(
+        &self,
+        peer: &Peer,
+    ) -> impl tower::Service<Uri, Response = TokioIo<Wire>, Error = std::io::Error, Future: Send> + Send + use<> {
+        let (addr, node, tls) = (peer.addr.clone(), self.node, self.shared.config.tls.clone());
+        tower::service_fn(move |_| {
+            let (addr, tls) = (addr.clone(), tls.clone());
+            async move { Wire::dial(&addr, node, tls.as_ref()).await.map(TokioIo::new) }
+        })
     }
 
     async fn handshake(&self, client: &mut PeerClient<Channel>) -> Result<StoreId, ConnectError> {
@@ -279,6 +294,17 @@ async fn answers(
 fn backoff(failures: u32, min: Duration, max: Duration) -> Duration {
     let longest = min.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(max);
     longest.mul_f64(rand::random_range(0.5..=1.0))
+}
+
+fn of_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// A peer that is not there is told from one that is not believed, or does not believe.
+fn dial_error(error: &tonic::transport::Error) -> ConnectError {
+    let mut causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
+    if causes.any(of_tls) { ConnectError::Tls(chain(error)) } else { ConnectError::Dial(chain(error)) }
 }
 
 /// An error with all its causes, on one line.

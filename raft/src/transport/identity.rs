@@ -58,6 +58,9 @@ pub enum Mismatch {
         /// Who answered.
         theirs: NodeId,
     },
+    /// Its certificate speaks for another node, or for none.
+    #[error("the certificate of who claims to be node {0} says something else")]
+    Certificate(NodeId),
     /// A node under this node's own id.
     #[error("the other end claims to be node {0}, as this one is")]
     Myself(NodeId),
@@ -82,7 +85,7 @@ impl Mismatch {
                 tonic::Status::failed_precondition(format!("version {PROTOCOL_VERSION} is required"))
             }
             Self::Cluster { .. } => tonic::Status::permission_denied("not a node of this cluster"),
-            Self::Node { .. } | Self::Myself(_) | Self::Store { .. } => {
+            Self::Node { .. } | Self::Certificate(_) | Self::Myself(_) | Self::Store { .. } => {
                 tonic::Status::permission_denied(self.to_string())
             }
         }

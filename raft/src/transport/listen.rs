@@ -5,6 +5,8 @@
 //! Invariants: connections are bounded; one that does not say the HTTP/2 preface in time is closed.
 
 use super::config::TransportConfig;
+use super::refusals::Refusals;
+use super::tls::{Caller, Wire};
 use futures_util::{Stream, stream};
 use std::future::Future;
 use std::io;
@@ -13,10 +15,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 /// Bytes of the HTTP/2 preface (RFC 9113, 3.4).
 const PREFACE: usize = 24;
@@ -25,17 +27,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection under watch until its preface is there.
 pub(crate) struct Accepted {
-    io: TcpStream,
+    io: Wire,
+    caller: Caller,
     _slot: OwnedSemaphorePermit,
     missing: usize,
     patience: Option<Pin<Box<Sleep>>>,
 }
 
 /// Connections as they come, for as long as the runtime is there.
-pub(crate) fn incoming(listener: TcpListener, config: &TransportConfig) -> impl Stream<Item = io::Result<Accepted>> {
+pub(crate) fn incoming(
+    listener: TcpListener,
+    config: &TransportConfig,
+    refused: Arc<Refusals>,
+) -> impl Stream<Item = io::Result<Accepted>> + use<> {
     let slots = Arc::new(Semaphore::new(config.connections));
     let patience = config.preface_timeout;
-    stream::unfold((listener, slots), move |(listener, slots)| async move {
+    let made = (listener, slots, config.tls.clone(), refused);
+    stream::unfold(made, move |(listener, slots, tls, refused)| async move {
         loop {
             let slot = slots.clone().acquire_owned().await.ok()?;
             match listener.accept().await {
@@ -45,8 +53,9 @@ pub(crate) fn incoming(listener: TcpListener, config: &TransportConfig) -> impl 
                         continue;
                     }
                     let patience = Some(Box::pin(tokio::time::sleep(patience)));
-                    let accepted = Accepted { io, _slot: slot, missing: PREFACE, patience };
-                    return Some((Ok(accepted), (listener, slots)));
+                    let (io, caller) = Wire::accepted(io, tls.as_ref(), &refused);
+                    let accepted = Accepted { io, caller, _slot: slot, missing: PREFACE, patience };
+                    return Some((Ok(accepted), (listener, slots, tls, refused)));
                 }
                 // The runtime is being shut down, and everything with it.
                 Err(error) if tokio::runtime::is_rt_shutdown_err(&error) => return None,
@@ -103,9 +112,9 @@ impl AsyncWrite for Accepted {
 }
 
 impl Connected for Accepted {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.io.connect_info()
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
     }
 }

@@ -26,10 +26,12 @@ mod method;
 mod network;
 mod pipeline;
 mod port;
+mod refusals;
 mod server;
 mod snapshot;
 mod snapshot_in;
 mod subscribe;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -45,3 +47,4 @@ pub use network::{GroupNetwork, Network};
 pub use port::{Groups, LinkHandler, RaftPort};
 pub use server::{PeerServer, ServeError};
 pub use snapshot::{ChunkSink, ChunkSource, SnapshotStore};
+pub use tls::{Credentials, PeerTls, TlsError, node_name, speaks_for};

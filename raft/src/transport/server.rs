@@ -10,27 +10,25 @@ use super::identity::{Mismatch, Peers};
 use super::inbound::{Answers, Inbound};
 use super::listen::incoming;
 use super::port::{Groups, LinkHandler};
+use super::refusals::Refusals;
 use super::snapshot_in;
 use super::subscribe;
+use super::tls::Caller;
 use crate::clock::HybridClock;
 use crate::types::Identity;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use messenger_proto::ids::{Millis, NodeId, ShardId};
 use messenger_proto::rpc::pb;
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Reasons of refusals that are remembered, not to be logged again.
-const REFUSALS_MAX: usize = 256;
 /// Streams of one connection: the lanes, a subscription per shard, a snapshot.
 const STREAMS_MAX: u32 = 20_000;
 /// How long open streams may take to wind down.
@@ -52,7 +50,7 @@ pub struct PeerServer<G: Groups, H: LinkHandler> {
     handler: Arc<H>,
     config: TransportConfig,
     snapshots: Semaphore,
-    refused: Mutex<BTreeSet<String>>,
+    refused: Arc<Refusals>,
     stop: CancellationToken,
 }
 
@@ -81,7 +79,7 @@ impl<G: Groups, H: LinkHandler> PeerServer<G, H> {
             handler,
             config,
             snapshots: Semaphore::new(1),
-            refused: Mutex::default(),
+            refused: Arc::default(),
             stop: CancellationToken::new(),
         }
     }
@@ -92,7 +90,7 @@ impl<G: Groups, H: LinkHandler> PeerServer<G, H> {
     /// [`ServeError`] when the listener fails.
     pub async fn serve(mut self, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
         self.stop = stop.clone();
-        let config = self.config.clone();
+        let (config, refused) = (self.config.clone(), Arc::clone(&self.refused));
         let service = pb::peer_server::PeerServer::new(self)
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(MESSAGE_MAX);
@@ -102,7 +100,7 @@ impl<G: Groups, H: LinkHandler> PeerServer<G, H> {
             .max_concurrent_streams(STREAMS_MAX)
             .http2_keepalive_interval(Some(config.keepalive_interval))
             .http2_keepalive_timeout(Some(config.keepalive_timeout))
-            .serve_with_incoming_shutdown(service, incoming(listener, &config), stop.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(service, incoming(listener, &config, refused), stop.clone().cancelled_owned());
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(WIND_DOWN).await;
@@ -113,17 +111,21 @@ impl<G: Groups, H: LinkHandler> PeerServer<G, H> {
         }
     }
 
-    fn admit(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
+    fn admit<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         let peers = self.peers.borrow().clone();
-        self.identity.verify(metadata, &peers).map_err(|mismatch| self.refuse(&mismatch))
+        let checked = self.identity.verify(request.metadata(), &peers);
+        checked.and_then(|node| self.certified(request, node)).map_err(|mismatch| self.refuse(&mismatch))
+    }
+
+    /// Whether the connection's certificate lets its caller be who it says.
+    fn certified<T>(&self, request: &Request<T>, node: NodeId) -> Result<NodeId, Mismatch> {
+        let caller = request.extensions().get::<Caller>();
+        let may = caller.is_some_and(|caller| caller.may_be(self.identity.cluster, node));
+        may.then_some(node).ok_or(Mismatch::Certificate(node))
     }
 
     fn refuse(&self, mismatch: &Mismatch) -> Status {
-        // A set of texts: a panic cannot leave it half changed.
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.len() < REFUSALS_MAX && refused.insert(mismatch.to_string()) {
-            tracing::warn!(reason = %mismatch, "a caller of the peer port is refused");
-        }
+        self.refused.note("hello", &mismatch.to_string());
         mismatch.status()
     }
 
@@ -145,15 +147,17 @@ impl<G: Groups, H: LinkHandler> pb::peer_server::Peer for PeerServer<G, H> {
     type SubscribeStream = BoxStream<'static, Result<pb::StreamItems, Status>>;
 
     async fn handshake(&self, request: Request<pb::Hello>) -> Result<Response<pb::Hello>, Status> {
-        let hello = request.into_inner();
         let peers = self.peers.borrow().clone();
-        let (node, _) = self.identity.check(&hello, &peers, None).map_err(|mismatch| self.refuse(&mismatch))?;
+        let checked = self.identity.check(request.get_ref(), &peers, None);
+        let node = checked.and_then(|(node, _)| self.certified(&request, node));
+        let node = node.map_err(|mismatch| self.refuse(&mismatch))?;
+        let hello = request.into_inner();
         self.clock.observe(node, Millis(hello.clock_ms), Millis(hello.wall_ms));
         Ok(Response::new(self.identity.hello(&self.clock)))
     }
 
     async fn link(&self, request: Request<Streaming<pb::Frames>>) -> Result<Response<Self::LinkStream>, Status> {
-        let from = self.admit(request.metadata())?;
+        let from = self.admit(&request)?;
         let (answers, messages) = Answers::new(&self.config, self.clock.clone());
         let (messages, closed) = self.tie(messages.map(Ok));
         let inbound = Inbound::new(
@@ -173,7 +177,7 @@ impl<G: Groups, H: LinkHandler> pb::peer_server::Peer for PeerServer<G, H> {
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
     ) -> Result<Response<pb::SnapshotDone>, Status> {
-        self.admit(request.metadata())?;
+        self.admit(&request)?;
         let busy = |_| Status::resource_exhausted("another snapshot is under way");
         let _turn = self.snapshots.try_acquire().map_err(busy)?;
         let received = snapshot_in::receive(&*self.groups, request.into_inner(), self.config.snapshot_stall);
@@ -186,7 +190,7 @@ impl<G: Groups, H: LinkHandler> pb::peer_server::Peer for PeerServer<G, H> {
         &self,
         request: Request<Streaming<pb::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let from = self.admit(request.metadata())?;
+        let from = self.admit(&request)?;
         let mut requests = request.into_inner();
         let late = |_| Status::deadline_exceeded("no shard was named");
         let first = timeout(FIRST_REQUEST, requests.message()).await.map_err(late)??;

@@ -8,3 +8,4 @@ mod memory;
 mod snapshots;
 mod strangers;
 mod subscriptions;
+mod tls;
