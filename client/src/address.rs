@@ -3,6 +3,7 @@
 //! Owns: parsing base URLs, and which of several servers to try next.
 //! Must not know: what is said to a server.
 
+use crate::wire::Trust;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -16,10 +17,11 @@ pub struct InvalidServer {
     reason: &'static str,
 }
 
-/// The base URL of a node's client listener, over plain HTTP.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// The base URL of a node's listener, and over `https` whom to believe there.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServerUrl {
     authority: Arc<str>,
+    trust: Option<Trust>,
 }
 
 impl ServerUrl {
@@ -28,38 +30,59 @@ impl ServerUrl {
     pub fn authority(&self) -> &str {
         &self.authority
     }
+
+    /// The host alone, as certificates name it.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let host = self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host);
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
+    /// Whom to believe; `None` over plain HTTP.
+    #[must_use]
+    pub fn trust(&self) -> Option<&Trust> {
+        self.trust.as_ref()
+    }
+
+    /// The same server, believed by these authorities; over plain HTTP there is nobody to believe.
+    #[must_use]
+    pub fn trusting(self, trust: &Trust) -> Self {
+        Self { trust: self.trust.map(|_| trust.clone()), ..self }
+    }
 }
 
 impl FromStr for ServerUrl {
     type Err = InvalidServer;
 
-    /// Takes `http://host[:port][/]` or `host:port`.
+    /// Takes `http://host[:port][/]`, `https://host[:port][/]` or `host:port`, which is plain HTTP.
     fn from_str(text: &str) -> Result<Self, InvalidServer> {
         let invalid = |reason| InvalidServer { text: text.to_owned(), reason };
-        let rest = match text.split_once("://") {
-            None => text,
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => return Err(invalid("TLS is not spoken here; name a plain http:// address")),
-            Some(_) => return Err(invalid("only http:// is spoken here")),
+        let (rest, trust) = match text.split_once("://") {
+            None => (text, None),
+            Some(("http", rest)) => (rest, None),
+            Some(("https", rest)) => (rest, Some(Trust::default())),
+            Some(_) => return Err(invalid("only http:// and https:// are spoken here")),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let parsed: http::uri::Authority = rest.parse().map_err(|_| invalid("expected http://host:port"))?;
+        let parsed: http::uri::Authority =
+            rest.parse().map_err(|_| invalid("expected http://host:port or https://host:port"))?;
         if parsed.host().is_empty() || rest.contains('@') {
-            return Err(invalid("expected http://host:port"));
+            return Err(invalid("expected http://host:port or https://host:port"));
         }
         let authority = match parsed.port() {
             Some(port) if port.as_u16() == 0 => return Err(invalid("port 0 cannot be connected to")),
             Some(_) => rest.to_owned(),
             None if rest.contains(':') && !rest.ends_with(']') => return Err(invalid("the port is not a number")),
-            None => format!("{rest}:80"),
+            None => format!("{rest}:{}", if trust.is_some() { 443 } else { 80 }),
         };
-        Ok(Self { authority: authority.into() })
+        Ok(Self { authority: authority.into(), trust })
     }
 }
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority)
+        let scheme = if self.trust.is_some() { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority)
     }
 }
 
@@ -133,11 +156,17 @@ mod tests {
             ("http://example.org", "example.org:80"),
             ("http://[::1]:7401", "[::1]:7401"),
             ("http://[::1]", "[::1]:80"),
+            ("https://example.org", "example.org:443"),
+            ("https://[::1]:7401/", "[::1]:7401"),
         ] {
             assert_eq!(text.parse::<ServerUrl>().unwrap().authority(), authority, "{text}");
         }
         let url: ServerUrl = "127.0.0.1:7401".parse().unwrap();
         assert_eq!(url.to_string(), "http://127.0.0.1:7401");
+        assert!(url.trust().is_none() && url.clone().trusting(&Trust::default()) == url);
+        let url: ServerUrl = "https://[::1]:7401".parse().unwrap();
+        assert_eq!((url.to_string().as_str(), url.host()), ("https://[::1]:7401", "::1"));
+        assert_eq!("https://example.org".parse::<ServerUrl>().unwrap().host(), "example.org");
     }
 
     #[test]
@@ -145,7 +174,8 @@ mod tests {
         for text in [
             "",
             "http://",
-            "https://a:1",
+            "https://",
+            "wss://a:1",
             "ftp://a:1",
             "http://a:b",
             "http://a:99999",

@@ -6,6 +6,7 @@
 //! a connection whose exchange was abandoned is never used again; an answer is bounded.
 
 use crate::address::ServerUrl;
+use crate::wire::Wire;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -16,8 +17,6 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 /// Bytes of an answer's body at most.
 const ANSWER_MAX: usize = 32 * 1024 * 1024;
@@ -108,7 +107,7 @@ impl Answer {
     }
 }
 
-type Driver = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
+type Driver = http1::Connection<TokioIo<Wire>, Full<Bytes>>;
 
 /// One connection to one server.
 #[derive(Debug)]
@@ -125,7 +124,7 @@ impl Connection {
     /// # Errors
     /// [`TransportError::NotSent`] when there is no connection within `limit`.
     pub async fn open(server: &ServerUrl, limit: Duration) -> Result<Self, TransportError> {
-        let stream = connect(server, limit).await?;
+        let stream = Wire::open(server, limit).await?;
         let host = HeaderValue::from_str(server.authority()).map_err(|e| TransportError::NotSent(e.to_string()))?;
         let (sender, driver) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
@@ -211,15 +210,4 @@ async fn round_trip(
     let (head, body) = response.into_parts();
     let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(|e| TransportError::Lost(e.to_string()))?;
     Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() })
-}
-
-/// A TCP connection without Nagle's delay.
-pub(super) async fn connect(server: &ServerUrl, limit: Duration) -> Result<TcpStream, TransportError> {
-    let not_sent = |e: std::io::Error| TransportError::NotSent(e.to_string());
-    let stream = timeout(limit, TcpStream::connect(server.authority()))
-        .await
-        .map_err(|_| TransportError::NotSent(format!("no connection within {} s", limit.as_secs_f32())))?
-        .map_err(not_sent)?;
-    stream.set_nodelay(true).map_err(not_sent)?;
-    Ok(stream)
 }

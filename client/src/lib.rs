@@ -29,6 +29,7 @@ pub mod testing;
 mod tests;
 mod text;
 mod token;
+mod wire;
 
 pub use address::{InvalidServer, ServerUrl, Servers};
 pub use backoff::{Backoff, Pause};
@@ -49,6 +50,7 @@ pub use model::{
 pub use rest::{Rest, RestConfig};
 pub use socket::{CloseReason, Socket, SocketConfig, SocketItem};
 pub use token::{Mint, NoToken, TokenSource, bearer_of};
+pub use wire::{InvalidTrust, Trust};
 
 /// A fresh idempotency key: 128 random bits, in hexadecimal.
 #[must_use]

@@ -7,9 +7,10 @@
 use crate::address::ServerUrl;
 use crate::error::{ClientError, Problem};
 use crate::frames::{ClientFrame, Incoming};
-use crate::http1::{TransportError, connect};
+use crate::http1::TransportError;
 use crate::model::encode_query;
 use crate::rest::bearer;
+use crate::wire::Wire;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::header::AUTHORIZATION;
@@ -17,7 +18,6 @@ use messenger_proto::ids::{DeviceId, MessageId};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -85,7 +85,7 @@ pub enum SocketItem {
 
 /// A realtime connection.
 pub struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Wire>,
 }
 
 impl Socket {
@@ -107,7 +107,7 @@ impl Socket {
         }
         let mut request = url.into_client_request().map_err(|e| ClientError::Protocol(e.to_string()))?;
         request.headers_mut().insert(AUTHORIZATION, bearer(&config.token)?);
-        let stream = connect(&config.server, config.limit).await.map_err(|e| match e {
+        let stream = Wire::open(&config.server, config.limit).await.map_err(|e| match e {
             TransportError::NotSent(reason) | TransportError::Lost(reason) => unreachable(reason),
         })?;
         // Small buffers: a bench holds thousands of these.

@@ -182,7 +182,8 @@ impl Keeper {
         let mut client =
             PeerClient::new(channel).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX);
         let store = self.handshake(&mut client).await?;
-        let streams = self.endpoint(&peer.addr, config.subscription_window)?.connect_with_connector_lazy(self.dialer(peer));
+        let streams =
+            self.endpoint(&peer.addr, config.subscription_window)?.connect_with_connector_lazy(self.dialer(peer));
         let streams =
             PeerClient::new(streams).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX);
 

@@ -100,7 +100,11 @@ impl<G: Groups, H: LinkHandler> PeerServer<G, H> {
             .max_concurrent_streams(STREAMS_MAX)
             .http2_keepalive_interval(Some(config.keepalive_interval))
             .http2_keepalive_timeout(Some(config.keepalive_timeout))
-            .serve_with_incoming_shutdown(service, incoming(listener, &config, refused), stop.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(
+                service,
+                incoming(listener, &config, refused),
+                stop.clone().cancelled_owned(),
+            );
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(WIND_DOWN).await;

@@ -35,7 +35,8 @@ pub fn node_name(cluster: ClusterId, node: NodeId) -> String {
 /// Whether a certificate carries a node's name.
 #[must_use]
 pub fn speaks_for(certificate: &CertificateDer<'_>, cluster: ClusterId, node: NodeId) -> bool {
-    let (Ok(parsed), Ok(name)) = (ParsedCertificate::try_from(certificate), ServerName::try_from(node_name(cluster, node)))
+    let (Ok(parsed), Ok(name)) =
+        (ParsedCertificate::try_from(certificate), ServerName::try_from(node_name(cluster, node)))
     else {
         return false;
     };
