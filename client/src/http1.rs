@@ -6,7 +6,7 @@
 //! a connection whose exchange was abandoned is never used again; an answer is bounded.
 
 use crate::address::ServerUrl;
-use crate::wire::Wire;
+use crate::wire::{self, Wire};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -124,7 +124,7 @@ impl Connection {
     /// # Errors
     /// [`TransportError::NotSent`] when there is no connection within `limit`.
     pub async fn open(server: &ServerUrl, limit: Duration) -> Result<Self, TransportError> {
-        let stream = Wire::open(server, limit).await?;
+        let stream = wire::open(server, limit).await?;
         let host = HeaderValue::from_str(server.authority()).map_err(|e| TransportError::NotSent(e.to_string()))?;
         let (sender, driver) = http1::Builder::new()
             .handshake(TokioIo::new(stream))

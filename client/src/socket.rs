@@ -10,7 +10,7 @@ use crate::frames::{ClientFrame, Incoming};
 use crate::http1::TransportError;
 use crate::model::encode_query;
 use crate::rest::bearer;
-use crate::wire::Wire;
+use crate::wire::{self, Wire};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::header::AUTHORIZATION;
@@ -107,7 +107,7 @@ impl Socket {
         }
         let mut request = url.into_client_request().map_err(|e| ClientError::Protocol(e.to_string()))?;
         request.headers_mut().insert(AUTHORIZATION, bearer(&config.token)?);
-        let stream = Wire::open(&config.server, config.limit).await.map_err(|e| match e {
+        let stream = wire::open(&config.server, config.limit).await.map_err(|e| match e {
             TransportError::NotSent(reason) | TransportError::Lost(reason) => unreachable(reason),
         })?;
         // Small buffers: a bench holds thousands of these.

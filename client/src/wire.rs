@@ -12,15 +12,13 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 /// Authorities that can't be believed as they are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,87 +96,28 @@ fn config(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
-/// A connection.
-#[derive(Debug)]
-pub(crate) enum Wire {
-    /// As it is.
-    Plain(TcpStream),
-    /// Encrypted.
-    Secure(Box<TlsStream<TcpStream>>),
+/// A connection, as it is or encrypted.
+pub(crate) type Wire = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// Connects within `limit`.
+///
+/// # Errors
+/// [`TransportError::NotSent`].
+pub(crate) async fn open(server: &ServerUrl, limit: Duration) -> Result<Wire, TransportError> {
+    let late = |_| TransportError::NotSent(format!("no connection within {} s", limit.as_secs_f32()));
+    timeout(limit, dial(server)).await.map_err(late)?
 }
 
-impl Wire {
-    /// Connects within `limit`.
-    ///
-    /// # Errors
-    /// [`TransportError::NotSent`].
-    pub(crate) async fn open(server: &ServerUrl, limit: Duration) -> Result<Self, TransportError> {
-        let late = |_| TransportError::NotSent(format!("no connection within {} s", limit.as_secs_f32()));
-        timeout(limit, Self::dial(server)).await.map_err(late)?
-    }
-
-    async fn dial(server: &ServerUrl) -> Result<Self, TransportError> {
-        let not_sent = |e: io::Error| TransportError::NotSent(e.to_string());
-        let stream = TcpStream::connect(server.authority()).await.map_err(not_sent)?;
-        // Without Nagle's delay.
-        stream.set_nodelay(true).map_err(not_sent)?;
-        let Some(trust) = server.trust() else { return Ok(Self::Plain(stream)) };
-        let config = trust.config().map_err(TransportError::NotSent)?;
-        let name =
-            ServerName::try_from(server.host().to_owned()).map_err(|e| TransportError::NotSent(e.to_string()))?;
-        let stream = TlsConnector::from(config).connect(name, stream).await;
-        stream.map(|stream| Self::Secure(Box::new(stream))).map_err(|e| TransportError::NotSent(format!("TLS: {e}")))
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buf),
-            Self::Secure(stream) => Pin::new(stream).poll_read(context, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, buf),
-            Self::Secure(stream) => Pin::new(stream).poll_write(context, buf),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Secure(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Secure(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bufs),
-            Self::Secure(stream) => Pin::new(stream).poll_write_vectored(context, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Secure(stream) => stream.is_write_vectored(),
-        }
-    }
+async fn dial(server: &ServerUrl) -> Result<Wire, TransportError> {
+    let not_sent = |e: io::Error| TransportError::NotSent(e.to_string());
+    let stream = TcpStream::connect(server.authority()).await.map_err(not_sent)?;
+    // Without Nagle's delay.
+    stream.set_nodelay(true).map_err(not_sent)?;
+    let Some(trust) = server.trust() else { return Ok(Wire::Left(stream)) };
+    let config = trust.config().map_err(TransportError::NotSent)?;
+    let name = ServerName::try_from(server.host().to_owned()).map_err(|e| TransportError::NotSent(e.to_string()))?;
+    let stream = TlsConnector::from(config).connect(name, stream).await;
+    stream.map(|stream| Wire::Right(Box::new(stream))).map_err(|e| TransportError::NotSent(format!("TLS: {e}")))
 }
 
 #[cfg(test)]
@@ -225,14 +164,14 @@ mod tests {
     async fn a_server_is_believed_by_its_authority_and_for_its_own_name_alone() {
         let (port, pem) = server("127.0.0.1").await;
         let trust = Trust::only(pem.as_bytes()).unwrap();
-        let mut wire = Wire::open(&url(port).trusting(&trust), LIMIT).await.unwrap();
+        let mut wire = open(&url(port).trusting(&trust), LIMIT).await.unwrap();
         let mut said = String::new();
         wire.read_to_string(&mut said).await.unwrap();
         assert_eq!(said, "well");
         let (other, other_pem) = server("elsewhere.example").await;
-        let name = Wire::open(&url(other).trusting(&Trust::only(other_pem.as_bytes()).unwrap()), LIMIT).await;
-        let authority = Wire::open(&url(other).trusting(&trust), LIMIT).await;
-        let platform = Wire::open(&url(port), LIMIT).await;
+        let name = open(&url(other).trusting(&Trust::only(other_pem.as_bytes()).unwrap()), LIMIT).await;
+        let authority = open(&url(other).trusting(&trust), LIMIT).await;
+        let platform = open(&url(port), LIMIT).await;
         for refused in [name, authority, platform] {
             assert!(matches!(refused, Err(TransportError::NotSent(_))), "{refused:?}");
         }

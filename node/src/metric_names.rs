@@ -46,6 +46,9 @@ pub const CLUSTER_NODES: &str = "messenger_cluster_nodes";
 /// 1 while an operator lets no shard begin to move.
 pub const MOVES_PAUSED: &str = "messenger_moves_paused";
 
+/// Until when a certificate is good, in seconds since the Unix epoch. Label: [`LISTENER`].
+pub const CERTIFICATE_EXPIRES: &str = "messenger_tls_certificate_expires_timestamp_seconds";
+
 /// The hundreds of an HTTP status, as `2xx`.
 pub const STATUS: &str = "status";
 /// What kind of request a limit is for.
@@ -54,6 +57,8 @@ pub const CLASS: &str = "class";
 pub const SCOPE: &str = "scope";
 /// A close code of the client contract.
 pub const CODE: &str = "code";
+/// `client`, `admin` or `peer`.
+pub const LISTENER: &str = "listener";
 /// `queue`, `heard` or `mailbox`.
 pub const WHERE: &str = "where";
 /// What a replica is in its group: `leader`, `follower`, `candidate`, `learner` or `stopped`.
@@ -74,6 +79,7 @@ pub fn describe() {
     describe_counter!(ACKS_WRITTEN, Unit::Count, "Acknowledgements written to shards");
     describe_counter!(ACKS_DROPPED, Unit::Count, "Acknowledgements not kept, for want of room");
     describe_gauge!(REGISTERED_SESSIONS, Unit::Count, "Sessions registered at the shards led here");
+    describe_gauge!(CERTIFICATE_EXPIRES, Unit::Seconds, "Until when a certificate is good, by listener");
     describe_gauge!(USERS_PRESENT, Unit::Count, "Users whose presence is known at the shards led here");
     describe_gauge!(READY, Unit::Count, "1 while the node takes requests");
     describe_gauge!(SHORT_OF_DISK, Unit::Count, "1 while the node takes no commands for want of disk");

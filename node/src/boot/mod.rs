@@ -19,6 +19,7 @@ mod node;
 mod notify;
 mod peers;
 mod reload;
+mod secured;
 mod serving;
 mod sessions;
 

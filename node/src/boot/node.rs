@@ -8,6 +8,7 @@ use super::drain::{PARENT_ENV, Signals, drain};
 use super::leaders::Leaders;
 use super::moves::Moves;
 use super::reload::{Reload, Reloads};
+use super::secured::Secured;
 use super::sessions::NodeSessions;
 use super::{BootError, behind, gauges, notify, serving};
 use crate::auth::{self, KeySet};
@@ -64,6 +65,7 @@ pub async fn run(config: Config, join: Option<ServerUrl>, reload: Reload, raft: 
     // All that the configuration says and names is checked before anything is made.
     let this = config.this_node()?;
     let keys = auth::load_keys(&config.auth.keys).map_err(|error| BootError::Config(format!("auth.keys: {error}")))?;
+    let secured = Secured::read(&config.tls)?;
     let first = first_record_of(&config)?;
     let listeners = Listeners {
         client: bind(&config, &this.client_addr).await?,
@@ -83,7 +85,7 @@ pub async fn run(config: Config, join: Option<ServerUrl>, reload: Reload, raft: 
             () = signals.next() => return Ok(()),
         };
         let data = Data { store, identity: known.0, peers: known.1 };
-        let checked = Checked { keys, first, reloads };
+        let checked = Checked { keys, first, reloads, secured };
         Box::pin(live(&config, checked, raft, listeners, data, readiness, &mut signals)).await
     };
     tokio::select! {
@@ -110,6 +112,8 @@ struct Checked {
     /// The record to make a cluster with, at the node that may.
     first: Option<ClusterState>,
     reloads: Reloads,
+    /// What its listeners show.
+    secured: Secured,
 }
 
 fn first_record_of(config: &Config) -> Result<Option<ClusterState>, BootError> {
@@ -174,14 +178,15 @@ async fn live(
     readiness: Readiness,
     signals: &mut Signals,
 ) -> Result<(), BootError> {
-    let node = assemble(config, &raft, data, &readiness)?;
+    let secured = checked.secured.with_peers(&config.tls, data.identity)?;
+    let node = assemble(config, &raft, data, &secured, &readiness)?;
     let Listeners { client, peer, admin } = listeners;
-    node.serve_peers(&raft, peer);
-    let serving = serving::start(config, checked.keys, &node, client, admin)?;
+    node.serve_peers(&raft, peer, wire(&secured));
+    let serving = serving::start(config, checked.keys, &node, secured, client, admin)?;
     let _measured = AbortOnDropHandle::new(tokio::spawn(gauges::follow(node.host.clone(), readiness)));
     tokio::select! {
         lived = node.live(checked.first, &config.cluster) => lived?,
-        () = checked.reloads.follow(serving.rates()) => {}
+        () = checked.reloads.follow(serving.in_force()) => {}
         // Also while it starts: some of its replicas may lead already.
         () = signals.next() => {}
     }
@@ -223,7 +228,18 @@ pub struct Node {
     stop: CancellationToken,
 }
 
-fn assemble(config: &Config, raft: &Handle, data: Data, readiness: &Readiness) -> Result<Node, BootError> {
+/// How other nodes are reached, and reach this one.
+fn wire(secured: &Secured) -> TransportConfig {
+    TransportConfig { tls: secured.peer.clone(), ..TransportConfig::default() }
+}
+
+fn assemble(
+    config: &Config,
+    raft: &Handle,
+    data: Data,
+    secured: &Secured,
+    readiness: &Readiness,
+) -> Result<Node, BootError> {
     let main = Handle::current();
     let _on_raft_threads = raft.enter();
     let Data { store, identity, peers } = data;
@@ -231,7 +247,7 @@ fn assemble(config: &Config, raft: &Handle, data: Data, readiness: &Readiness) -
     let peers = watch::Sender::new(Arc::new(peers));
     let registry = Registry::new(store.clone());
     let listed = peers.subscribe();
-    let links = Links::start(identity, clock.clone(), listed.clone(), TransportConfig::default());
+    let links = Links::start(identity, clock.clone(), listed.clone(), wire(secured));
     let cross = Arc::new(RouterCross::default());
     let host = Host::new(HostParts {
         node: identity.node,
@@ -309,14 +325,14 @@ impl Node {
         self.stop.cancel();
     }
 
-    fn serve_peers(&self, raft: &Handle, listener: TcpListener) {
+    fn serve_peers(&self, raft: &Handle, listener: TcpListener, wire: TransportConfig) {
         let server = PeerServer::new(
             self.identity,
             self.clock.clone(),
             self.peers.clone(),
             Arc::new(self.registry.clone()),
             Arc::new(self.handler.clone()),
-            TransportConfig::default(),
+            wire,
         );
         let stop = self.stop.clone();
         raft.spawn(async move {

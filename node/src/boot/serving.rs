@@ -5,6 +5,8 @@
 
 use super::BootError;
 use super::node::Node;
+use super::reload::InForce;
+use super::secured::Secured;
 use super::sessions::{Caller, Others};
 use crate::admin::status::StatusSource;
 use crate::admin::{self, AdminState, Office};
@@ -17,6 +19,8 @@ use crate::gateway::{self, AdmissionLimits, DEADLINE, GatewayParts, GatewayState
 use crate::metric_names;
 use crate::rates::Rates;
 use crate::realtime::{Realtime, RealtimeParts, SessionRegistry, Tuning};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +42,7 @@ const ADMIN_CONNECTIONS: usize = 256;
 pub struct Serving {
     realtime: Realtime,
     audit: Audit,
-    rates: Rates,
+    in_force: InForce,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -61,6 +65,7 @@ pub fn start(
     config: &Config,
     keys: KeySet,
     node: &Node,
+    secured: Secured,
     client: TcpListener,
     admin: TcpListener,
 ) -> Result<Serving, BootError> {
@@ -75,15 +80,27 @@ pub fn start(
     let folded = metrics.clone();
     tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(move || folded.run_upkeep())));
     let operators = admin::routes(AdminState { status: Arc::new(status), metrics, office });
-    let clients = gateway::router_with(gateway, realtime.routes());
+    let clients = insistent(gateway::router_with(gateway, realtime.routes()), config);
     let client_limits = ServeLimits::new(config.limits.connections as usize);
     let admin_limits = ServeLimits { grace: Duration::from_secs(1), ..ServeLimits::new(ADMIN_CONNECTIONS) };
     let tasks = vec![
-        tokio::spawn(serve(client, clients, client_limits, stop.clone().cancelled_owned())),
-        tokio::spawn(serve(admin, operators, admin_limits, stop.clone().cancelled_owned())),
+        tokio::spawn(serve(client, secured.client.clone(), clients, client_limits, stop.clone().cancelled_owned())),
+        tokio::spawn(serve(admin, secured.admin.clone(), operators, admin_limits, stop.clone().cancelled_owned())),
     ];
-    let Shared { audit, rates, .. } = shared;
-    Ok(Serving { realtime, audit, rates, stop, tasks })
+    let Shared { audit, rates, authenticator, .. } = shared;
+    Secured::tell(&config.tls);
+    Ok(Serving { realtime, audit, in_force: InForce { rates, authenticator, secured }, stop, tasks })
+}
+
+/// Has browsers insist on TLS, where it is spoken (RFC 6797).
+fn insistent(clients: axum::Router, config: &Config) -> axum::Router {
+    let seconds = config.tls.client.as_ref().map_or(0, |client| client.hsts_seconds);
+    let value = HeaderValue::try_from(format!("max-age={seconds}")).ok().filter(|_| seconds > 0);
+    let Some(value) = value else { return clients };
+    clients.layer(axum::middleware::map_response(move |mut response: Response| {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
+        std::future::ready(response)
+    }))
 }
 
 /// Installs the recorder, before anybody takes handles of it.
@@ -182,10 +199,10 @@ async fn keep_up(fold: impl Fn()) {
 }
 
 impl Serving {
-    /// How much clients may ask.
+    /// What it goes by that may change.
     #[must_use]
-    pub fn rates(&self) -> &Rates {
-        &self.rates
+    pub fn in_force(&self) -> &InForce {
+        &self.in_force
     }
 
     /// Sends devices elsewhere, spread over time.

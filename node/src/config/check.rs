@@ -63,6 +63,7 @@ impl Config {
         self.check_limits(&mut found);
         self.rate_limits.check(&mut found);
         self.audit.check(&mut found);
+        found.add(self.tls.check());
         for origin in &self.auth.allowed_origins {
             found.add(check_origin(origin));
         }

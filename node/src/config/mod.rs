@@ -11,6 +11,7 @@ mod check;
 mod host;
 mod rates;
 mod shown;
+mod tls;
 
 pub use address::{Address, NotAnAddress};
 pub use audit::AuditConfig;
@@ -18,6 +19,8 @@ pub use rates::{
     ClassLimits, FailedAuthLimits, ForwardedHeader, KeyFetchLimits, Network, ProxiesConfig, RateLimitsConfig,
     TOKENS_MAX, WINDOW_S_MAX,
 };
+
+pub use tls::{CertifiedFiles, ClientTls, PeerTlsFiles, TlsConfig};
 
 use messenger_proto::ids::{ClusterId, NodeId};
 use messenger_proto::meta::{NodeInfo, NodeState};
@@ -80,6 +83,9 @@ pub struct Config {
     /// What stands between it and its clients.
     #[serde(default)]
     pub proxies: ProxiesConfig,
+    /// What it encrypts.
+    #[serde(default, skip_serializing_if = "TlsConfig::is_none")]
+    pub tls: TlsConfig,
     /// What it records of writes.
     #[serde(default, skip_serializing_if = "AuditConfig::is_default")]
     pub audit: AuditConfig,
@@ -364,6 +370,7 @@ impl Config {
         let base = path.parent().unwrap_or(Path::new("."));
         config.node.data_dir = base.join(&config.node.data_dir);
         config.auth.keys = base.join(&config.auth.keys);
+        config.tls.lie_in(base);
         config.lay_over(overrides);
         config.settle_host()?;
         Ok(config)

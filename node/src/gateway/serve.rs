@@ -6,6 +6,7 @@
 
 use super::held::{HeldAnswers, Holding, TakeLimits};
 use crate::api::peer::PeerAddress;
+use crate::tls::ListenerTls;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use futures_util::future::BoxFuture;
@@ -20,6 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tower::Service;
 
 /// How much the server takes on.
@@ -59,11 +62,17 @@ const TAKE_TIME: Duration = Duration::from_mins(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `shutdown`, then lets connections finish within the grace. An upgraded connection is its owner's.
-pub async fn serve(listener: TcpListener, app: axum::Router, limits: ServeLimits, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<ListenerTls>,
+    app: axum::Router,
+    limits: ServeLimits,
+    shutdown: impl Future<Output = ()>,
+) {
     let room = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let graceful = GracefulShutdown::new();
     let mut connections = tokio::task::JoinSet::new();
-    let builder = builder(limits);
+    let builder = Arc::new(builder(limits));
     tokio::pin!(shutdown);
     loop {
         let (stream, peer, permit) = tokio::select! {
@@ -76,10 +85,11 @@ pub async fn serve(listener: TcpListener, app: axum::Router, limits: ServeLimits
         let held = Arc::new(HeldAnswers::default());
         let service =
             Front { app: app.clone(), peer, seen: Arc::clone(&seen), room, held: Arc::clone(&held), take: limits.take };
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let (tls, builder, watcher) = (tls.clone(), Arc::clone(&builder), graceful.watcher());
         connections.spawn(async move {
-            let mut connection = std::pin::pin!(connection);
+            let Some(stream) = agreed(tls.as_ref(), stream).await else { return };
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+            let mut connection = std::pin::pin!(watcher.watch(connection));
             let served = async {
                 // The builder waits for the first bytes without a timeout of its own.
                 let first = tokio::time::timeout(limits.head_time, connection.as_mut()).await;
@@ -111,6 +121,20 @@ fn builder(limits: ServeLimits) -> Builder<TokioExecutor> {
         .keep_alive_interval(Some(limits.head_time))
         .keep_alive_timeout(limits.head_time);
     builder
+}
+
+/// A connection as it is, or one on which encryption was agreed.
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+async fn agreed(tls: Option<&ListenerTls>, stream: TcpStream) -> Option<Stream> {
+    let Some(tls) = tls else { return Some(Stream::Left(stream)) };
+    match tls.accept(stream).await {
+        Ok(stream) => Some(Stream::Right(stream)),
+        Err(error) => {
+            tracing::debug!(%error, "no TLS was agreed on");
+            None
+        }
+    }
 }
 
 /// The next connection, once there is room for it.

@@ -7,10 +7,11 @@
 use super::{Breach, Source, breach, code_of, is_test_file};
 
 /// The modules of `node`, lowest first, and which others each may name.
-pub const NODE: [(&str, &[&str]); 17] = [
+pub const NODE: [(&str, &[&str]); 18] = [
     ("metric_names", &[]),
     ("readiness", &[]),
     ("config", &[]),
+    ("tls", &["config"]),
     ("auth", &[]),
     ("dev_key", &["auth"]),
     ("api", &["auth"]),
@@ -18,7 +19,7 @@ pub const NODE: [(&str, &[&str]); 17] = [
     ("rpc", &["readiness"]),
     ("audit", &["metric_names", "config", "auth", "api"]),
     ("rates", &["metric_names", "config", "auth", "api"]),
-    ("gateway", &["metric_names", "readiness", "config", "auth", "api", "audit", "rates"]),
+    ("gateway", &["metric_names", "readiness", "config", "tls", "auth", "api", "audit", "rates"]),
     ("realtime", &["metric_names", "config", "auth", "api", "audit", "rates", "gateway"]),
     ("admin", &["readiness", "operator_api", "config", "auth", "api", "rpc", "audit", "gateway"]),
     (
@@ -28,6 +29,7 @@ pub const NODE: [(&str, &[&str]); 17] = [
             "readiness",
             "operator_api",
             "config",
+            "tls",
             "auth",
             "api",
             "rpc",
@@ -40,7 +42,7 @@ pub const NODE: [(&str, &[&str]); 17] = [
     ),
     ("chat", &[]),
     ("bench", &["dev_key"]),
-    ("cli", &["operator_api", "config", "auth", "dev_key", "api", "audit", "boot", "chat", "bench"]),
+    ("cli", &["operator_api", "config", "tls", "auth", "dev_key", "api", "audit", "boot", "chat", "bench"]),
 ];
 
 /// A source of `node` names the modules it may, and no other.

@@ -8,7 +8,7 @@ use crate::auth;
 use crate::cli::exit::CliError;
 use crate::config::{
     AuditConfig, AuthConfig, ClusterConfig, Config, LimitsConfig, LogConfig, NodeConfig, PeerConfig, ProxiesConfig,
-    RateLimitsConfig,
+    RateLimitsConfig, TlsConfig,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -64,6 +64,7 @@ impl Layout {
             limits: LimitsConfig::default(),
             rate_limits: RateLimitsConfig::never_met(),
             proxies: ProxiesConfig::default(),
+            tls: TlsConfig::default(),
             audit: AuditConfig::default(),
             log: LogConfig::default(),
         });

@@ -340,7 +340,7 @@ async fn served(app: axum::Router, limits: ServeLimits) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let done = tokio::spawn(serve(listener, app, limits, async move {
+    let done = tokio::spawn(serve(listener, None, app, limits, async move {
         let _ = stopped.await;
     }));
     Served { address, stop, done }

@@ -268,7 +268,7 @@ async fn a_client_that_takes_its_answer_in_drops_does_not_hold_it_for_ever() {
     socket.set_recv_buffer_size(4_096).unwrap();
     let address = listener.local_addr().unwrap();
     let limits = ServeLimits { take, ..serving() };
-    tokio::spawn(serve(listener, world.app.clone(), limits, std::future::pending()));
+    tokio::spawn(serve(listener, None, world.app.clone(), limits, std::future::pending()));
     let mut slow = socket.connect(address).await.unwrap();
     let page = format!("{}?page_size=100", path(&thread));
     let head = format!("GET {page} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", alice.token());

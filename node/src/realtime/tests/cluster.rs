@@ -335,7 +335,7 @@ impl Cluster {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
             let app = router_with(gateway, realtime.routes());
-            tokio::spawn(serve(listener, app, ServeLimits::new(1_000), std::future::pending()));
+            tokio::spawn(serve(listener, None, app, ServeLimits::new(1_000), std::future::pending()));
             nodes.push(realtime);
             routers.push(router);
         }
