@@ -10,7 +10,7 @@ use super::BootError;
 use crate::config::{Config, PeerConfig};
 use crate::operator_api::{JoinAnswer, JoinPeer, JoinRequest};
 use bytes::Bytes;
-use messenger_client::{Answer, Call, Connection, Problem, ServerUrl};
+use messenger_client::{Answer, Call, Connection, Problem, ServerUrl, Trust};
 use messenger_proto::ids::{NodeId, StoreId};
 use messenger_raft::transport::{Peer, Peers};
 use std::time::Duration;
@@ -41,6 +41,7 @@ pub(super) async fn ask(
         peer_addr: this.peer_addr.to_string(),
         admin_addr: this.admin_addr.to_string(),
     };
+    let admin = &believed(admin, config)?;
     let body = serde_json::to_vec(&request).map_err(|error| BootError::Runtime(error.to_string()))?;
     let call = Call::new(http::Method::POST, "/admin/nodes").body(body);
     tracing::info!(%admin, "asking to join the cluster");
@@ -59,6 +60,15 @@ pub(super) async fn ask(
         tracing::info!(%admin, why, "no answer yet");
         sleep(PAUSE).await;
     }
+}
+
+/// The nodes' own authorities are believed, if there are any: who has them vouch for nodes has them do so for operators'
+/// listeners too.
+fn believed(admin: &ServerUrl, config: &Config) -> Result<ServerUrl, BootError> {
+    let Some(files) = &config.tls.peer else { return Ok(admin.clone()) };
+    let unusable = |why: String| BootError::Config(format!("tls: {}: {why}", files.ca.display()));
+    let pem = std::fs::read(&files.ca).map_err(|error| unusable(error.to_string()))?;
+    Ok(admin.clone().trusting(&Trust::only(&pem).map_err(|error| unusable(error.to_string()))?))
 }
 
 async fn attempt(admin: &ServerUrl, call: &Call) -> Result<Answer, String> {

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod bench;
+pub mod cert;
 pub mod chat;
 pub mod cluster;
 pub mod config;
@@ -46,6 +47,7 @@ enum Command {
     Config(config::ConfigArgs),
     Health(health::HealthArgs),
     Token(token::TokenArgs),
+    Cert(cert::CertArgs),
     Chat(chat::ChatArgs),
     Listen(listen::ListenArgs),
     Cluster(cluster::ClusterArgs),
@@ -80,6 +82,8 @@ pub struct ServerArgs {
         default_value = "http://127.0.0.1:7401,http://127.0.0.1:7402,http://127.0.0.1:7403"
     )]
     servers: Vec<ServerUrl>,
+    #[command(flatten)]
+    trust: cert::TrustArgs,
 }
 
 impl ServerArgs {
@@ -88,7 +92,9 @@ impl ServerArgs {
     /// # Errors
     /// [`CliError::Usage`] when there is none.
     pub fn servers(&self) -> Result<Servers, CliError> {
-        Ok(Servers::new(self.servers.clone())?)
+        let trust = self.trust.trust()?;
+        let believed = self.servers.iter().map(|server| server.clone().trusting(&trust));
+        Ok(Servers::new(believed.collect())?)
     }
 }
 
@@ -128,6 +134,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Man(args) => shell::man(&args, explained(Cli::command())),
         Command::Token(args) => token::run(&args),
         Command::Health(args) => block_on(health::run(args)),
+        Command::Cert(args) => cert::run(&args),
         Command::Dev(args) => block_on(dev::run(args)),
         Command::Chat(args) => block_on(chat::run(args)),
         Command::Listen(args) => block_on(listen::run(args)),

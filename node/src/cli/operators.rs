@@ -4,6 +4,7 @@
 //! Must not know: what is asked.
 
 use super::CliError;
+use super::cert::TrustArgs;
 use crate::api::time::{self, Rfc3339};
 use clap::Args;
 use http::{HeaderName, HeaderValue};
@@ -34,6 +35,8 @@ pub struct AdminArgs {
         default_value = "http://127.0.0.1:7601,http://127.0.0.1:7602,http://127.0.0.1:7603"
     )]
     admin: Vec<ServerUrl>,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Who you are, for the audit log
     #[arg(long, value_name = "NAME", env = "USER", default_value = "operator")]
     operator: String,
@@ -48,8 +51,9 @@ impl AdminArgs {
         let mut silent = Vec::new();
         let name = HeaderValue::from_str(&self.operator).map_err(|e| CliError::Usage(e.to_string()))?;
         let call = call.clone().header(HeaderName::from_static("x-operator"), name);
+        let trust = self.trust.trust()?;
         for admin in &self.admin {
-            match ask(admin, &call).await {
+            match ask(&admin.clone().trusting(&trust), &call).await {
                 Ok(answer) => return Ok(answer),
                 Err(CliError::Unreachable(why)) => silent.push(why),
                 // Another one would say the same.

@@ -9,7 +9,7 @@ mod issue;
 mod listener;
 mod pem;
 
-pub use issue::{Authority, IssueError, NodeNames, Validity};
+pub use issue::{Authority, IssueError, Issued, NodeNames, Validity};
 pub use listener::{Fresh, ListenerTls};
 pub use pem::{TlsFileError, credentials, good_until};
 
