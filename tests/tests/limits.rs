@@ -60,7 +60,7 @@ async fn limits_change_with_sighup_and_a_wrong_configuration_changes_nothing() {
     refused.expect_problem(429, "rate_limited");
     assert!(refused.header("retry-after").is_some());
 
-    let line = hang_up(with_limits(&known, &TIGHT.replace("= 3600", "= 0")), "the limits stay as they were");
+    let line = hang_up(with_limits(&known, &TIGHT.replace("= 3600", "= 0")), "all stays as it was");
     assert!(line.contains("rate_limits.reads.window_s"), "{line}");
     list().await.expect_problem(429, "rate_limited");
 }

@@ -97,7 +97,7 @@ impl Secured {
         let client = config.client.as_ref().map(|files| ("client", &files.cert));
         let admin = config.admin.as_ref().map(|files| ("admin", &files.cert));
         let peer = config.peer.as_ref().map(|files| ("peer", &files.cert));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
         for (listener, path) in [client, admin, peer].into_iter().flatten() {
             let Ok(until) = good_until(path) else { continue };
             // Exact up to the year 280 million.

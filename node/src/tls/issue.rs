@@ -11,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::pki_types::ServerName;
 use std::time::{Duration, SystemTime};
 
 /// Clocks of nodes may be so far behind the one of who makes a certificate.
@@ -95,6 +96,9 @@ impl Authority {
     /// # Errors
     /// [`IssueError`] when a host is no name and no address.
     pub fn issue(&self, names: &NodeNames, validity: Validity) -> Result<Issued, IssueError> {
+        if let Some(bad) = names.hosts.iter().find(|host| ServerName::try_from(host.as_str()).is_err()) {
+            return Err(IssueError(format!("{bad:?} is no name of a host and no address")));
+        }
         let name = node_name(names.cluster, names.node);
         let key = KeyPair::generate()?;
         let all = std::iter::once(name).chain(names.hosts.iter().cloned()).collect();

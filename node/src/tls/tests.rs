@@ -1,3 +1,5 @@
+//! Certificates in files, what listeners show, and an authority of one's own.
+
 use super::*;
 use crate::config::{CertifiedFiles, PeerTlsFiles};
 use messenger_client::{Call, Connection, ServerUrl, Trust};
@@ -87,7 +89,7 @@ fn one_s_own_authority_makes_what_nodes_believe() {
 #[test]
 fn a_certificate_ends_when_it_was_to() {
     let (made, authority) = Made::new();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().cast_signed();
     let left = good_until(&made.issue(&authority, 1).cert).unwrap() - now;
     assert!((86_340..=86_400).contains(&left), "{left}");
 }

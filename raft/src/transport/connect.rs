@@ -299,7 +299,7 @@ fn backoff(failures: u32, min: Duration, max: Duration) -> Duration {
 
 fn of_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
     let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    cause.is::<rustls::Error>() || inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some()
 }
 
 /// A peer that is not there is told from one that is not believed, or does not believe.
