@@ -142,7 +142,10 @@ async fn certificates_are_renewed_while_it_runs_and_wrong_ones_change_nothing() 
     secured.wait_said(1, "all stays as it was");
     assert!(secured.ask(client, "/livez", &old).await.is_some());
 
-    // A node does not start with what is another's.
+    // A node does not start with what is another's, and the configuration says so before.
+    let checked = cluster.messenger(&["config", "check", "--config", &cluster.config(1).display().to_string()]);
+    assert_eq!(checked.status.code(), Some(3));
+    assert!(said(&checked).contains("node-1.pem"), "{}", said(&checked));
     cluster.kill(1);
     secured.start_node(1);
     cluster.wait_gone(1);

@@ -105,6 +105,7 @@ mod tests {
             applied: LogIndex(applied),
             last: LogIndex(last),
             digest: None,
+            learners: vec![],
             members: None,
         };
         let replicas = [

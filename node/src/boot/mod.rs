@@ -26,6 +26,7 @@ mod sessions;
 pub use bootstrap::first_record;
 pub use drain::PARENT_ENV;
 pub use reload::Reload;
+pub use secured::tls_problem;
 
 use crate::config::{Address, Config, ConfigError, LogConfig, LogFormat};
 use messenger_client::ServerUrl;

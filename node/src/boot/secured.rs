@@ -6,15 +6,27 @@
 //! so, and one that was not stays encrypted, until the node starts again.
 
 use super::BootError;
-use crate::config::{CertifiedFiles, ClientTls, TlsConfig};
+use crate::config::{CertifiedFiles, ClientTls, Config, TlsConfig};
 use crate::metric_names;
 use crate::tls::{Fresh, ListenerTls, TlsFileError, credentials, good_until};
+use messenger_proto::ids::StoreId;
 use messenger_raft::transport::PeerTls;
 use messenger_raft::types::Identity;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// An end that is so near is worth a warning.
 const SOON_S: i64 = 14 * 86_400;
+
+/// What of the files that `[tls]` names a start would refuse, as far as is known before a node has an id.
+#[must_use]
+pub fn tls_problem(config: &Config) -> Option<String> {
+    let cluster = config.cluster_id().ok()?;
+    let read = Secured::read(&config.tls).and_then(|secured| {
+        let identity = Identity { cluster, node: config.node_id(), store: StoreId([0; 16]) };
+        if config.joins() { Ok(secured) } else { secured.with_peers(&config.tls, identity) }
+    });
+    read.err().map(|error| error.to_string())
+}
 
 /// Certificates in force; clones share them.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@
 
 use super::exit::CliError;
 use crate::auth;
-use crate::boot::first_record;
+use crate::boot::{first_record, tls_problem};
 use crate::config::{Config, ConfigError, Overrides};
 use clap::{Args, Subcommand};
 use std::io::Write;
@@ -17,7 +17,7 @@ Examples:
   messenger config check --config node.toml
   MESSENGER_HOST=messenger-0.messenger messenger config check --config node.toml
 
-Each problem has a line on standard error; with any, the exit status is 3. The file of the keys is read as well.";
+Each problem has a line on standard error; with any, the exit status is 3. The file of the keys and those of [tls] are read as well.";
 
 const PRINT_EXAMPLES: &str = "\
 Examples:
@@ -70,6 +70,7 @@ fn problems(config: &Config) -> Vec<String> {
     if let Err(error) = auth::load_keys(&config.auth.keys) {
         found.push(format!("auth.keys: {error}"));
     }
+    found.extend(tls_problem(config));
     // Where the nodes are listed wrongly, the record says no more than that.
     if found.is_empty() && config.cluster.bootstrap {
         let made = config.cluster_id().map(|cluster| first_record(config, cluster));

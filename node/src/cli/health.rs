@@ -3,6 +3,7 @@
 //! Owns: asking one node whether it lives and takes requests, for containers and scripts without a shell.
 //! Must not know: what makes a node ready.
 
+use super::cert::TrustArgs;
 use super::exit::CliError;
 use clap::Args;
 use messenger_client::{Call, Connection, ServerUrl};
@@ -21,6 +22,8 @@ pub struct HealthArgs {
     /// The node's address for operators or for clients
     #[arg(long, value_name = "URL", env = "MESSENGER_HEALTH", default_value = "http://127.0.0.1:7601")]
     url: ServerUrl,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Only whether it answers, ready or not
     #[arg(long)]
     live: bool,
@@ -34,7 +37,8 @@ pub struct HealthArgs {
 /// # Errors
 /// [`CliError::Unreachable`] unless the node says yes.
 pub async fn run(args: HealthArgs) -> Result<(), CliError> {
-    let (url, limit) = (&args.url, Duration::from_secs(args.timeout));
+    let url = &args.url.trusting(&args.trust.trust()?);
+    let limit = Duration::from_secs(args.timeout);
     let call = Call::new(http::Method::GET, if args.live { "/livez" } else { "/readyz" });
     let exchange = async {
         let mut connection = Connection::open(url, limit).await?;

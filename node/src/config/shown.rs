@@ -23,15 +23,21 @@ impl Config {
         let mut config = self.clone();
         config.node.data_dir = anywhere(&config.node.data_dir);
         config.auth.keys = anywhere(&config.auth.keys);
+        config.tls.paths().for_each(|path| *path = anywhere(path));
         let mut table = Table::try_from(&config)?;
         // What is left out of files that are made, where it is the default.
         table.insert("audit".into(), Value::try_from(&config.audit)?);
+        if let Some(cluster) = table.get_mut("cluster").and_then(Value::as_table_mut) {
+            let replace_after = Value::try_from(config.cluster.replace_after_seconds)?;
+            cluster.insert("replace_after_seconds".into(), replace_after);
+        }
         let limits = &config.limits;
         let left_out = [
             ("disk_reserve_bytes", limits.disk_reserve_bytes),
             ("erase_every_seconds", limits.erase_every_seconds.into()),
             ("moves", limits.moves.into()),
             ("moves_per_node", limits.moves_per_node.into()),
+            ("move_bytes_per_second", limits.move_bytes_per_second),
         ];
         if let Some(limits) = table.get_mut("limits").and_then(Value::as_table_mut) {
             for (name, value) in left_out {
@@ -72,12 +78,19 @@ mod tests {
         let table: Table = shown.parse().unwrap();
         let mut all = Vec::new();
         names(&table, &mut all);
-        for name in
-            ["shards", "moves", "moves_per_node", "erase_every_seconds", "disk_reserve_bytes", "keep_days", "filter"]
-        {
+        for name in [
+            "shards",
+            "replace_after_seconds",
+            "moves",
+            "moves_per_node",
+            "erase_every_seconds",
+            "disk_reserve_bytes",
+            "keep_days",
+            "filter",
+        ] {
             assert!(all.iter().any(|known| known == name), "{name} in {shown}");
         }
-        assert_eq!(table["limits"].as_table().unwrap().len(), 10, "a limit that is not shown");
+        assert_eq!(table["limits"].as_table().unwrap().len(), 11, "a limit that is not shown");
         // A secret has no place in the configuration itself: it would be shown.
         for name in all {
             let secret = ["secret", "password", "token", "private", "credential"];

@@ -80,12 +80,15 @@ impl TlsConfig {
 
     /// Paths are relative to the configuration's own place.
     pub(super) fn lie_in(&mut self, base: &Path) {
+        self.paths().for_each(|path| *path = base.join(&*path));
+    }
+
+    /// All files that it names.
+    pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let client = self.client.iter_mut().flat_map(|it| [&mut it.cert, &mut it.key]);
         let admin = self.admin.iter_mut().flat_map(|it| [&mut it.cert, &mut it.key]);
         let peer = self.peer.iter_mut().flat_map(|it| [&mut it.ca, &mut it.cert, &mut it.key]);
-        for path in client.chain(admin).chain(peer) {
-            *path = base.join(&*path);
-        }
+        client.chain(admin).chain(peer)
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
