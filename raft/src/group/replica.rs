@@ -27,8 +27,7 @@ use messenger_proto::query::{Query, QueryResult};
 use messenger_proto::rpc::{
     GroupMembers, InterestChange, LearnerLag, Redirect, ReplicaRole, ReplicaStatus, ShardOutcome, StreamItem,
 };
-use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{Instant as _, RaftMetrics, ServerState};
+use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::watch::WatchReceiver};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -273,7 +272,8 @@ impl Replica {
     pub fn leading_term(&self) -> Option<Term> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        (metrics.state == ServerState::Leader && self.leads()).then_some(Term(metrics.current_term))
+        // One look: a second one, behind a writer that waits for this one to end, would never end.
+        (metrics.state == ServerState::Leader).then_some(Term(metrics.current_term))
     }
 
     /// Whether this replica leads.

@@ -17,7 +17,7 @@ use messenger_raft::machine;
 use messenger_raft::types::GroupId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 async fn three(directory: &std::path::Path) -> Vec<Node> {
@@ -111,6 +111,32 @@ async fn a_command_that_meets_a_hand_over_is_sent_to_the_next_leader() {
         until("the target takes over", WITHIN, || !leading.host.shard(SHARD).unwrap().leads()).await;
     }
     assert!(redirected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_all_the_time_who_leads_stops_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = three(directory.path()).await;
+    let all: Vec<&Node> = nodes.iter().collect();
+    assert!(matches!(call(&all, ShardCall::Command(create())).await, ShardOutcome::Reply(_)));
+    let replica = leader(&nodes).await.host.shard(SHARD).unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let asking = std::thread::spawn({
+        let done = Arc::clone(&done);
+        move || while !done.load(Ordering::Relaxed) && replica.leading_term().is_some() {}
+    });
+    let sending = async {
+        for number in 0..500 {
+            assert!(matches!(call(&all, ShardCall::Command(send(number))).await, ShardOutcome::Reply(_)));
+        }
+    };
+    if timeout(3 * WITHIN, sending).await.is_err() {
+        // Threads that wait for each other can't be wound down.
+        eprintln!("the group stands still");
+        std::process::exit(101);
+    }
+    done.store(true, Ordering::Relaxed);
+    asking.join().unwrap();
 }
 
 /// Other shards that answer for everybody but `b`, unless they do for all.

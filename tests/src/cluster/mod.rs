@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -228,8 +228,14 @@ impl Cluster {
         wait::until(&format!("node {node} ends"), wait::PATIENCE, || {
             // A process on its way out has no arguments any more, and yet its files: one's own child is waited for.
             let runs = self.is_own(node) && self.exit_status(node).is_none();
-            (!runs && self.pid(node).is_none()).then_some(())
+            (!runs && self.pid(node).is_none() && self.is_unbound(node)).then_some(())
         });
+    }
+
+    /// Whether nobody listens where a node does: one that `dev` started may have no arguments any more, and yet its sockets.
+    fn is_unbound(&self, node: u16) -> bool {
+        let addresses = [self.client_addr(node), self.peer_addr(node), self.admin_addr(node)];
+        addresses.into_iter().all(|address| TcpListener::bind(address).is_ok())
     }
 
     /// Whether this fixture, and not `dev`, started a node last.
