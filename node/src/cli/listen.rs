@@ -66,6 +66,8 @@ pub async fn run(args: ListenArgs) -> Result<(), CliError> {
     let settings = SocketConfig { server, token, device, last_seen: args.last_seen, limit: LIMIT };
     let mut socket = Socket::connect(&settings).await?;
     let (mut lines, mut typing) = (BufReader::new(stdin()).lines(), true);
+    // One for all rounds: what comes between two of them is not lost.
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     let ended = |reason: CloseReason| CliError::Refused(format!("the connection is over: {reason}"));
     loop {
         tokio::select! {
@@ -82,7 +84,7 @@ pub async fn run(args: ListenArgs) -> Result<(), CliError> {
                 Ok(Some(line)) => socket.send_text(line).await.map_err(ended)?,
                 Ok(None) | Err(_) => typing = false,
             },
-            _ = tokio::signal::ctrl_c() => {
+            _ = &mut interrupt => {
                 socket.close().await;
                 return Ok(());
             }
